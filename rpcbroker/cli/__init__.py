@@ -1,0 +1,1 @@
+"""The command line `rpcbroker`: it talks REST to a running broker."""

@@ -1,0 +1,179 @@
+"""The broker: the one object that every wing speaks to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+
+from rpcbroker.core import access, jsontext
+from rpcbroker.core.calls import Call, CallRequest, Reply
+from rpcbroker.core.deadlines import Clock, Deadlines
+from rpcbroker.core.errors import CallFailed, Reason, Unavailable
+from rpcbroker.core.events import CallSettled, EventBus
+from rpcbroker.core.model import Device, Principal
+from rpcbroker.core.ports import CloseReason, Store
+from rpcbroker.core.presence import Presence
+from rpcbroker.core.sessions import DeviceSession, Surroundings
+from rpcbroker.core.settings import RpcSettings
+from rpcbroker.core.wire_ids import WireIds
+
+
+class Broker:
+    """Calls to devices, and devices' questions to the server."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        now_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+        settings: RpcSettings,
+    ) -> None:
+        self.events = EventBus()
+        self.deadlines = Deadlines(clock)
+        self.wire_ids = WireIds(store.reserve_wire_ids)
+        self._store = store
+        self._now_ms = now_ms
+        self._new_uuid = new_uuid
+        self._settings = settings
+        self._sessions: dict[UUID, DeviceSession] = {}
+        self._around = Surroundings(
+            now_ms=now_ms,
+            deadlines=self.deadlines,
+            wire_ids=self.wire_ids,
+            events=self.events,
+            max_pending=settings.max_pending_per_device,
+        )
+        self._stopping = False
+        self._answers: dict[str, Callable[[], bytes]] = {"getCurrentTime": lambda: b"%d" % now_ms()}
+
+    # -- callers
+
+    async def call(self, principal: Principal, device_id: UUID, request: CallRequest) -> Reply:
+        """Call a device and wait for what becomes of it.
+
+        Raises CallFailed when the call ends without a reply, NotFound, PermissionDenied, Unavailable.
+        Cancelling the Deferred of this coroutine cancels the call.
+        """
+        session = await self.session_for(principal, device_id)
+        if self._stopping:
+            raise Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN)
+        now = self._now_ms()
+        call = Call(
+            request.request_id or self._new_uuid(),
+            session.next_wire_id(),
+            device_id,
+            request.method,
+            request.params,
+            request.oneway,
+            now,
+            self._expiration(request, now),
+            self._retries(request),
+            request.additional_info,
+        )
+        return await session.call(call, connect_timeout=request.connect_timeout)
+
+    async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
+        """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
+        access.require_not_sys_admin(principal)
+        session = self._sessions.get(device_id)
+        if session is None:
+            device = access.require_visible(principal, await self._store.device(device_id), device_id)
+            session = await self.session_of(device)
+        access.require_visible(principal, session.device, device_id)
+        return session
+
+    def _expiration(self, request: CallRequest, now: int) -> int:
+        settings = self._settings
+        latest = now + int(settings.max_timeout * 1000)
+        if request.expiration_time is not None:
+            return min(request.expiration_time, latest)
+        timeout = settings.default_timeout if request.timeout is None else request.timeout
+        return now + int(min(max(timeout, settings.min_timeout), settings.max_timeout) * 1000)
+
+    def _retries(self, request: CallRequest) -> int:
+        most = self._settings.max_retries
+        return most if request.retries is None else max(0, min(request.retries, most))
+
+    # -- devices
+
+    async def session_of(self, device: Device) -> DeviceSession:
+        """The session of `device`, made if this is the first time that it is needed."""
+        session = self._sessions.get(device.id)
+        if session is None:
+            presence = Presence(await self._store.presence(device.id))
+            session = self._sessions.setdefault(device.id, DeviceSession(device, presence, self._around))
+        return session
+
+    def ask(self, method: str) -> bytes:
+        """Answer a device's question (client-side RPC) with JSON text.
+
+        Raises CallFailed with the reason NO_HANDLER, and the method's name, when nobody answers it.
+        """
+        answer = self._answers.get(method)
+        if answer is None:
+            raise CallFailed(
+                f"no rule answers the method {jsontext.encode(method).decode()}", reason=Reason.NO_HANDLER
+            )
+        return answer()
+
+    # -- changes
+
+    def device_changed(self, device: Device) -> None:
+        """The record of a device was changed and is stored."""
+        session = self._sessions.get(device.id)
+        if session is not None:
+            session.device = device
+
+    def credentials_changed(self, device_id: UUID) -> None:
+        """What let the device in may let it in no longer: it has to come again."""
+        session = self._sessions.get(device_id)
+        if session is not None:
+            session.close(CloseReason.CREDENTIALS_CHANGED)
+
+    def device_deleted(self, device_id: UUID) -> None:
+        """The device is gone from the store."""
+        session = self._sessions.pop(device_id, None)
+        if session is not None:
+            session.close(CloseReason.DEVICE_DELETED)
+            session.end("The device was deleted", Reason.DEVICE_DELETED)
+
+    # -- the end
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Take no more calls; fires when the running ones have ended, after `seconds` at the latest.
+
+        Those that then still run fail with the reason SHUTTING_DOWN, and all links are closed.
+        """
+        self._stopping = True
+        drained: Deferred[None] = Deferred()
+        give_up = self.deadlines.after(seconds, lambda _: finish(), None)
+
+        def finish() -> None:
+            if not drained.called:
+                give_up.cancel()
+                for session in tuple(self._sessions.values()):
+                    session.end("The server is shutting down", Reason.SHUTTING_DOWN)
+                    session.close(CloseReason.SHUTTING_DOWN)
+                drained.callback(None)
+
+        running = self.pending_count
+
+        def settled(_: CallSettled) -> None:
+            nonlocal running
+            running -= 1
+            if not running:
+                finish()
+
+        self.events.listen(CallSettled, settled)
+        if not running:
+            finish()
+        return drained
+
+    @property
+    def pending_count(self) -> int:
+        """Calls that wait now."""
+        return sum(session.pending_count for session in self._sessions.values())

@@ -1,0 +1,102 @@
+"""How a device proves who it is, and what its credentials look like."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from typing import Protocol
+
+import msgspec
+
+from rpcbroker.core import jsontext
+from rpcbroker.core.errors import InvalidRequest
+from rpcbroker.core.model import Credentials, CredentialsType, Device
+from rpcbroker.core.ports import Store
+
+ACCESS_TOKEN = re.compile(r"[^/+#\x00-\x1f\x7f]{1,32}")
+"""Any 1 to 32 characters but those that mean something in a path or a topic."""
+
+
+class MqttBasic(msgspec.Struct, frozen=True, rename="camel"):
+    """The value of MQTT_BASIC credentials: each member that is not empty must be matched."""
+
+    client_id: str | None = None
+    user_name: str | None = None
+    password: str | None = None
+
+
+def check_access_token(token: str) -> str:
+    """The token itself. Raises InvalidRequest."""
+    if not ACCESS_TOKEN.fullmatch(token):
+        raise InvalidRequest(
+            "accessToken must be 1 to 32 characters without '/', '+', '#' and control characters"
+        )
+    return token
+
+
+def check_mqtt_basic(text: str | None) -> MqttBasic:
+    """The MQTT_BASIC value in `text`. Raises InvalidRequest."""
+    try:
+        basic: MqttBasic = jsontext.decode_as(MqttBasic, (text or "").encode())
+    except jsontext.BadJSON as error:
+        raise InvalidRequest(f"credentialsValue of MQTT_BASIC must be a JSON object: {error}") from None
+    if not basic.client_id and not basic.user_name:
+        raise InvalidRequest("MQTT_BASIC credentials need a clientId or a userName")
+    if basic.password and not basic.user_name:
+        raise InvalidRequest("MQTT_BASIC credentials with a password need a userName")
+    return basic
+
+
+def mqtt_basic_id(client_id: str | None, user_name: str | None) -> str:
+    """The unique `credentials_id` of MQTT_BASIC credentials; never equal to an access token's."""
+    lengths = f"{len(client_id or '')}|{client_id or ''}|{user_name or ''}"
+    return hashlib.sha3_256(lengths.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class DeviceLogin(Protocol):
+    """What a connecting device shows."""
+
+    client_id: str
+    username: str | None
+    password: bytes | None
+
+
+async def authenticate(store: Store, login: DeviceLogin) -> Device | None:
+    """The device that `login` proves to be, or None.
+
+    MQTT_BASIC is tried first: by client id and user name, then by the user name alone (without a
+    user name, by the client id alone). The first record found decides: there is no way on to the
+    access token after a wrong password. Then the user name is taken as an access token.
+    """
+    if login.username is None:
+        if not login.client_id:
+            return None
+        ids = [mqtt_basic_id(login.client_id, None)]
+    else:
+        ids = [
+            mqtt_basic_id(login.client_id, login.username),
+            mqtt_basic_id(None, login.username),
+        ]
+        if ACCESS_TOKEN.fullmatch(login.username):
+            ids.append(login.username)
+    found = {
+        credentials.credentials_id: (credentials, device)
+        for credentials, device in await store.matching_credentials(ids)
+    }
+    for credentials_id in ids:
+        if credentials_id in found:
+            credentials, device = found[credentials_id]
+            return device if _proves(credentials, login) else None
+    return None
+
+
+def _proves(credentials: Credentials, login: DeviceLogin) -> bool:
+    if credentials.type is CredentialsType.ACCESS_TOKEN:
+        return True
+    if credentials.type is not CredentialsType.MQTT_BASIC:
+        return False
+    basic = check_mqtt_basic(credentials.credentials_value)
+    if not basic.password:
+        return True
+    return hmac.compare_digest(basic.password.encode(), login.password or b"")

@@ -1,0 +1,96 @@
+"""Facts in the past tense, told to whoever listens: the record of presence today, rules and feeds later.
+
+An event is told after the state has changed, in the order of its sequence number. Nobody's failure
+to listen disturbs the broker, and an event that nobody listens for is never made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from twisted.logger import Logger
+
+from rpcbroker.core.calls import Call, CallState
+from rpcbroker.core.errors import Reason
+from rpcbroker.core.model import Device
+from rpcbroker.core.presence import Presence
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A call was accepted and waits."""
+
+    sequence: int
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class CallAdvanced:
+    """A call went on to another state that is not its end."""
+
+    sequence: int
+    call: Call
+    state: CallState
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettled:
+    """Nobody waits for the call any more; `payload` is the reply's JSON text, if there was one."""
+
+    sequence: int
+    call: Call
+    state: CallState
+    reason: Reason | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDropped:
+    """A device answered a call that is not waiting: too late, twice, or never asked."""
+
+    sequence: int
+    device: Device
+    wire_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChanged:
+    """A device connected, disconnected, or began or ceased to be callable."""
+
+    sequence: int
+    device: Device
+    presence: Presence
+
+
+EventT = TypeVar("EventT", CallOpened, CallAdvanced, CallSettled, ReplyDropped, PresenceChanged)
+
+
+class EventBus:
+    """Who listens for what."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._listeners: dict[type[Any], list[Callable[[Any], object]]] = {}
+        self._sequence = 0
+
+    def listen(self, kind: type[EventT], listener: Callable[[EventT], object]) -> Callable[[], None]:
+        """Tell `listener` of each event of `kind` from now on; what comes back ends that."""
+        listeners = self._listeners.setdefault(kind, [])
+        listeners.append(listener)
+        return lambda: listeners.remove(listener) if listener in listeners else None
+
+    def emit(self, kind: type[EventT], *fields: Any) -> None:
+        """Make the event of these fields, if anybody listens, and tell them."""
+        listeners = self._listeners.get(kind)
+        if not listeners:
+            return
+        self._sequence += 1
+        event = kind(self._sequence, *fields)
+        for listener in tuple(listeners):
+            try:
+                listener(event)
+            except Exception:
+                self._log.failure("a listener for {kind} failed", kind=kind.__name__)

@@ -1,0 +1,60 @@
+"""JSON as the broker carries it: text that was checked once, at the door.
+
+Bodies are RFC 8259 JSON in UTF-8 without a byte order mark. NaN, Infinity, lone surrogates and
+numbers beyond a double are refused. Of duplicate keys the last one wins.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+MAX_DEPTH = 64
+"""How deep arrays and objects may nest: far beyond any use, far below any recursion limit."""
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NOT_BRACKET = re.compile(rb"[^][{}]+")
+
+
+class BadJSON(ValueError):
+    """The text is not JSON that the broker takes; the message says why."""
+
+
+def decode(data: bytes) -> Any:
+    """The value of `data`. Raises BadJSON; linear in the size of `data`."""
+    return decode_as(Any, data)
+
+
+def decode_as(type_: Any, data: bytes) -> Any:
+    """The value of `data` as a msgspec type. Raises BadJSON, which names the member that does not fit."""
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        raise BadJSON(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        return msgspec.json.decode(data, type=type_)
+    except msgspec.ValidationError as error:
+        raise BadJSON(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadJSON(f"not JSON: {error}") from None
+
+
+encode = msgspec.json.encode
+"""A value as compact JSON text."""
+
+
+def compact(data: bytes) -> bytes:
+    """`data` as compact JSON text with each key once. Raises BadJSON."""
+    return encode(decode(data))
+
+
+def _depth(data: bytes) -> int:
+    brackets = _NOT_BRACKET.sub(b"", _STRING.sub(b"", data))
+    depth = deepest = 0
+    for bracket in brackets:
+        if bracket in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest

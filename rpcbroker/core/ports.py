@@ -1,0 +1,119 @@
+"""What the ground asks of the wings: interfaces only, so that nobody has to import a wing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+
+from rpcbroker.core.calls import Call
+from rpcbroker.core.model import Credentials, Device, LastPresence, Page, PageLink, Tenant, User
+
+
+class CloseReason(StrEnum):
+    """Why the broker ends a link."""
+
+    TAKEN_OVER = "taken over by a newer connection of the same device"
+    CREDENTIALS_CHANGED = "credentials changed"
+    DEVICE_DELETED = "device deleted"
+    SHUTTING_DOWN = "server shutting down"
+
+
+class Link(Protocol):
+    """One live way to a device.
+
+    A link reports what becomes of a call to its DeviceSession (`session.report`), at once,
+    inside `deliver`, or later.
+    """
+
+    transport: str
+    """The protocol's name as people know it: `MQTT`."""
+
+    def deliver(self, call: Call) -> None:
+        """Give the call to the device. Never raises: what goes wrong is reported."""
+
+    def close(self, reason: CloseReason) -> None:
+        """End the link; the session has already forgotten it."""
+
+    def why_not_callable(self) -> str:
+        """Half a sentence for hints: what the device has not done yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedStore:
+    """What a store knows when it opens.
+
+    `wire_ids_reserved`: no device was ever given a wire id above this number.
+    `revoked`: session id of a login -> epoch ms until which its tokens must be refused.
+    """
+
+    first_start: bool
+    wire_ids_reserved: int
+    revoked: dict[str, int]
+
+
+class StoreError(Exception):
+    """The store cannot be opened; the text is one line for the operator."""
+
+
+class Store(Protocol):
+    """What outlives the process. Every Deferred of a write fires when the write is durable.
+
+    Reads of what does not exist fire with None. All other failures are BrokerErrors.
+    """
+
+    def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
+        """Connect, migrate, load. Blocking: called once, before the reactor runs.
+
+        An empty store is given what `first_records` returns; it is called for an empty store only.
+        Raises StoreError.
+        """
+
+    def close(self) -> Deferred[None]:
+        """Write what is queued, then let go of everything."""
+
+    def reserve_wire_ids(self, upto: int) -> Deferred[None]: ...
+
+    def revoke_session(self, session_id: str, until: int) -> Deferred[None]: ...
+
+    def user(self, user_id: UUID) -> Deferred[User | None]: ...
+
+    def user_by_email(self, email: str) -> Deferred[User | None]:
+        """Emails are compared without regard to case."""
+
+    def device(self, device_id: UUID) -> Deferred[Device | None]: ...
+
+    def device_by_name(self, tenant_id: UUID, name: str) -> Deferred[Device | None]: ...
+
+    def devices(self, tenant_id: UUID, customer_id: UUID | None, link: PageLink) -> Deferred[Page[Device]]:
+        """Devices of a tenant, and only those of one customer unless `customer_id` is None."""
+
+    def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
+        """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere."""
+
+    def update_device(self, device: Device) -> Deferred[None]:
+        """`device.version` is the new one; fails with VersionConflict unless the stored one is one less,
+        with AlreadyExists for a name taken, with NotFound when it is gone."""
+
+    def delete_device(self, device_id: UUID) -> Deferred[bool]:
+        """With its credentials and presence. False when there was none."""
+
+    def credentials(self, device_id: UUID) -> Deferred[Credentials | None]: ...
+
+    def update_credentials(self, credentials: Credentials) -> Deferred[None]:
+        """Replaces those of `credentials.device_id`; the same version rule, the same failures."""
+
+    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[tuple[Credentials, Device], ...]]:
+        """Those with one of these `credentials_id`s, in no order. One indexed look-up, or none."""
+
+    def presence(self, device_id: UUID) -> Deferred[LastPresence | None]: ...
+
+    def save_presence(self, presences: Sequence[LastPresence]) -> Deferred[None]:
+        """Insert or replace; those of devices that are gone are passed over."""
+
+    def ping(self) -> Deferred[None]:
+        """One read round trip; for readiness."""

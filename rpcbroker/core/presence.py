@@ -1,0 +1,80 @@
+"""Three facts about a device that must not be taken for one another.
+
+Connected: it has a connection. Callable: something can take a call now. Seen: it sent something.
+Each has its time (epoch ms) and its cause.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from rpcbroker.core.model import LastPresence
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Whether something holds, since when, and why. Time and cause are None if it never changed."""
+
+    value: bool
+    time: int | None = None
+    cause: str | None = None
+
+
+class Presence:
+    """What is known of one device's presence."""
+
+    __slots__ = ("callable", "connected", "connected_cause", "connected_time", "seen_cause", "seen_time")
+
+    def __init__(self, last: LastPresence | None) -> None:
+        """`last` is what the store kept; whatever was connected then is not connected now."""
+        self.callable = Fact(False)
+        self.connected = Fact(False)
+        self.connected_time: int | None = None
+        self.connected_cause: str | None = None
+        self.seen_time: int | None = None
+        self.seen_cause: str | None = None
+        if last is not None:
+            self.connected_time, self.connected_cause = last.connected_time, last.connected_cause
+            self.seen_time, self.seen_cause = last.seen_time, last.seen_cause
+            if last.connected_time is not None:
+                down = last.disconnected_time, last.disconnected_cause
+                if down[0] is None or down[0] < last.connected_time:
+                    down = last.seen_time or last.connected_time, "the server restarted"
+                self.connected = Fact(False, *down)
+
+    @property
+    def ever_connected(self) -> bool:
+        return self.connected_time is not None
+
+    def connect(self, now: int, cause: str) -> None:
+        """A connection was made."""
+        self.connected_time, self.connected_cause = now, cause
+        self.connected = Fact(True, now, cause)
+
+    def disconnect(self, now: int, cause: str) -> None:
+        """The last connection is gone."""
+        self.connected = Fact(False, now, cause)
+
+    def become_callable(self, now: int, cause: str) -> None:
+        self.callable = Fact(True, now, cause)
+
+    def cease_callable(self, now: int, cause: str) -> None:
+        self.callable = Fact(False, now, cause)
+
+    def seen(self, now: int, cause: str) -> None:
+        """The device sent something."""
+        self.seen_time, self.seen_cause = now, cause
+
+    def record(self, device_id: UUID) -> LastPresence:
+        """What the store should keep."""
+        down = None if self.connected.value else self.connected
+        return LastPresence(
+            device_id=device_id,
+            connected_time=self.connected_time,
+            connected_cause=self.connected_cause,
+            disconnected_time=down.time if down else None,
+            disconnected_cause=down.cause if down else None,
+            seen_time=self.seen_time,
+            seen_cause=self.seen_cause,
+        )

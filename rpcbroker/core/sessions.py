@@ -1,0 +1,309 @@
+"""The broker's side of one device: its links, its pending calls, its presence. It outlives connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+
+from rpcbroker.core.calls import UNACKNOWLEDGED_STATES, Call, CallState, Reply, Step
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.errors import (
+    BadReply,
+    CallCancelled,
+    CallFailed,
+    CallTimeout,
+    NoActiveConnection,
+    QueueFull,
+    Reason,
+)
+from rpcbroker.core.events import (
+    CallAdvanced,
+    CallOpened,
+    CallSettled,
+    EventBus,
+    PresenceChanged,
+    ReplyDropped,
+)
+from rpcbroker.core.model import Device
+from rpcbroker.core.pending import PendingCall, PendingCalls
+from rpcbroker.core.ports import CloseReason, Link
+from rpcbroker.core.presence import Presence
+from rpcbroker.core.wire_ids import WireIds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all sessions share. `now_ms` is the wall clock in epoch ms."""
+
+    now_ms: Callable[[], int]
+    deadlines: Deadlines
+    wire_ids: WireIds
+    events: EventBus
+    max_pending: int
+
+
+class DeviceSession:
+    """One device, as the broker sees it."""
+
+    __slots__ = (
+        "_around",
+        "_callable",
+        "_last_wire_id",
+        "_links",
+        "_pending",
+        "device",
+        "dropped_replies",
+        "presence",
+    )
+
+    _log = Logger()
+
+    def __init__(self, device: Device, presence: Presence, around: Surroundings) -> None:
+        self.device = device
+        self.presence = presence
+        self.dropped_replies = 0
+        self._around = around
+        self._links: tuple[Link, ...] = ()
+        self._callable: tuple[Link, ...] = ()
+        self._pending = PendingCalls(self._settled)
+        self._last_wire_id = around.wire_ids.first - 1
+
+    # -- the caller's side
+
+    def next_wire_id(self) -> int:
+        """The wire id of the next call; used once. Raises Unavailable if the store lags far behind."""
+        self._last_wire_id = self._around.wire_ids.after(self._last_wire_id)
+        return self._last_wire_id
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._pending)
+
+    def call(self, call: Call, *, connect_timeout: float | None) -> Deferred[Reply]:
+        """Give `call` to the device, now or when it can take calls. The Deferred fails with CallFailed."""
+        around = self._around
+        left = (call.expiration_time - around.now_ms()) / 1000
+        refusal = self._refusal(left, connect_timeout)
+        if refusal is not None:
+            refusal.rpc_id = call.rpc_id
+            return fail(refusal)
+        pending = self._pending.open(call)
+        waiting = pending.waiting
+        pending.deadline = around.deadlines.after(left, self._expire, call.wire_id)
+        around.events.emit(CallOpened, call)
+        if self._callable:
+            self._deliver(call)
+        elif connect_timeout is not None:
+            pending.connect_deadline = around.deadlines.after(
+                connect_timeout, self._connect_expire, call.wire_id
+            )
+        return waiting
+
+    def _refusal(self, left: float, connect_timeout: float | None) -> CallFailed | None:
+        if left <= 0:
+            return CallTimeout(
+                "The call had expired when it came in",
+                reason=Reason.EXPIRED,
+                hint="expirationTime is in the past: compare the caller's clock with the server's.",
+            )
+        if len(self._pending) >= self._around.max_pending:
+            return QueueFull(
+                f"{len(self._pending)} calls wait for this device already",
+                reason=Reason.QUEUE_FULL,
+                hint=f"The device {self._whereabouts()}. The limit is rpc.max_pending_per_device.",
+            )
+        if connect_timeout is not None and connect_timeout <= 0 and not self._callable:
+            return self._no_connection()
+        return None
+
+    # -- the device's side
+
+    def attach(self, link: Link) -> None:
+        """A connection of the device. One device has one: an older one is closed."""
+        older = self._links
+        self._links = (link,)
+        if self._callable:
+            self._cease_callable(CloseReason.TAKEN_OVER.value)
+        for other in older:
+            other.close(CloseReason.TAKEN_OVER)
+        self.presence.connect(self._around.now_ms(), f"connected over {link.transport}")
+        self._tell_presence()
+
+    def detach(self, link: Link, cause: str) -> None:
+        """The connection is gone; calls go on waiting. Harmless if it was closed from here."""
+        if link not in self._links:
+            return
+        self._links = tuple(other for other in self._links if other is not link)
+        self.unsubscribe(link, cause)
+        if not self._links:
+            self.presence.disconnect(self._around.now_ms(), cause)
+            self._tell_presence()
+
+    def subscribe(self, link: Link) -> None:
+        """The link can take calls now: it is given all that the device has not acknowledged, oldest first."""
+        if link not in self._links:
+            return
+        if link not in self._callable:
+            self._callable = (*self._callable, link)
+            self.presence.become_callable(self._around.now_ms(), f"subscribed over {link.transport}")
+            self._tell_presence()
+        for pending in self._pending:
+            if pending.state in UNACKNOWLEDGED_STATES:
+                link.deliver(pending.call)
+
+    def unsubscribe(self, link: Link, cause: str) -> None:
+        """The link can take no more calls."""
+        if link in self._callable:
+            self._callable = tuple(other for other in self._callable if other is not link)
+            if not self._callable:
+                self._cease_callable(cause)
+
+    def seen(self, cause: str) -> None:
+        """The device sent something."""
+        self.presence.seen(self._around.now_ms(), cause)
+
+    def receive(self, wire_id: int, payload: bytes) -> bool:
+        """The device replied with JSON text, or nothing. False, counted, logged once, if nobody waits."""
+        if self._pending.settle(wire_id, payload):
+            return True
+        self.dropped_replies += 1
+        if self.dropped_replies == 1:
+            self._log.warn(
+                "device {name}: a reply to call {wire_id}, which is not waiting, was dropped; "
+                "further ones are only counted",
+                name=self.device.name,
+                wire_id=wire_id,
+            )
+        self._around.events.emit(ReplyDropped, self.device, wire_id)
+        return False
+
+    def receive_bad(self, wire_id: int, why: str) -> bool:
+        """The device replied with something that is not JSON."""
+        error = BadReply(
+            "The device's reply is not JSON",
+            reason=Reason.BAD_REPLY,
+            hint=f"The device published a reply that cannot be passed on: {why}.",
+        )
+        return self._pending.fail(wire_id, Step.FAILED, error)
+
+    def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
+        """A link tells what became of a call that it was given."""
+        pending = self._pending.get(wire_id)
+        if pending is None:
+            return
+        if step is Step.FAILED:
+            assert error is not None
+            self._pending.fail(wire_id, step, error)
+            return
+        if not pending.advance(step):
+            return
+        if pending.connect_deadline is not None:
+            pending.connect_deadline.cancel()
+        if step is Step.UNACKNOWLEDGED:
+            pending.unacknowledged += 1
+            if pending.unacknowledged > pending.call.max_retries:
+                self._pending.fail(wire_id, Step.FAILED, self._no_ack())
+                return
+        elif pending.call.oneway:
+            self._pending.hand_over(wire_id)
+            return
+        self._around.events.emit(CallAdvanced, pending.call, pending.state)
+
+    # -- the broker's side
+
+    def close(self, reason: CloseReason) -> None:
+        """End all links; calls go on waiting."""
+        links = self._links
+        self._links = ()
+        if self._callable:
+            self._cease_callable(reason.value)
+        for link in links:
+            link.close(reason)
+        if links:
+            self.presence.disconnect(self._around.now_ms(), reason.value)
+            self._tell_presence()
+
+    def end(self, message: str, reason: Reason) -> None:
+        """Nothing more will happen here: fail all calls."""
+        self._pending.fail_all(Step.CANCELLED, lambda: CallCancelled(message, reason=reason))
+
+    # -- inside
+
+    def _deliver(self, call: Call) -> None:
+        for link in self._callable:
+            link.deliver(call)
+
+    def _cease_callable(self, cause: str) -> None:
+        self._callable = ()
+        self.presence.cease_callable(self._around.now_ms(), cause)
+        self._tell_presence()
+
+    def _tell_presence(self) -> None:
+        self._around.events.emit(PresenceChanged, self.device, self.presence)
+
+    def _settled(self, pending: PendingCall, reason: Reason | None, payload: bytes) -> None:
+        self._around.events.emit(CallSettled, pending.call, pending.state, reason, payload)
+
+    def _expire(self, wire_id: int) -> None:
+        pending = self._pending.get(wire_id)
+        if pending is not None:
+            self._pending.fail(wire_id, Step.EXPIRED, self._why_expired(pending.state))
+
+    def _connect_expire(self, wire_id: int) -> None:
+        pending = self._pending.get(wire_id)
+        if pending is not None and pending.state is CallState.QUEUED and not self._callable:
+            self._pending.fail(wire_id, Step.EXPIRED, self._no_connection())
+
+    # -- reasons and hints
+
+    def _why_expired(self, state: CallState) -> CallFailed:
+        if state is CallState.DELIVERED:
+            return CallTimeout(
+                "The device did not reply in time",
+                reason=Reason.NO_REPLY,
+                hint=f"The device got the call but did not answer it; it {self._whereabouts()}.",
+            )
+        if state is CallState.QUEUED and not self._callable:
+            return self._no_connection()
+        return self._no_ack()
+
+    def _no_ack(self) -> CallTimeout:
+        return CallTimeout(
+            "The device did not acknowledge the call",
+            reason=Reason.NO_ACK,
+            hint=f"Whether the call reached the device is not known; it {self._whereabouts()}.",
+        )
+
+    def _no_connection(self) -> NoActiveConnection:
+        if self._links:
+            reason, message = Reason.NO_SUBSCRIPTION, "The device is connected but cannot take calls"
+        elif self.presence.ever_connected:
+            reason, message = Reason.DISCONNECTED, "The device is not connected"
+        else:
+            reason, message = Reason.NEVER_CONNECTED, "The device has never connected"
+        return NoActiveConnection(message, reason=reason, hint=f"The device {self._whereabouts()}.")
+
+    def _whereabouts(self) -> str:
+        """Half a sentence that goes on after 'the device'."""
+        if self._links:
+            link = self._links[0]
+            ago = self._ago(self.presence.connected.time)
+            if self._callable:
+                return f"connected over {link.transport} {ago} and can take calls"
+            return f"connected over {link.transport} {ago}, but {link.why_not_callable()}"
+        if self.presence.ever_connected:
+            fact = self.presence.connected
+            return f"disconnected {self._ago(fact.time)} ({fact.cause})"
+        return "has never connected; its credentials have not been used yet"
+
+    def _ago(self, time: int | None) -> str:
+        if time is None:
+            return "at an unknown time"
+        seconds = max(0, self._around.now_ms() - time) // 1000
+        for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+            if seconds >= 2 * length:
+                return f"{seconds // length} {unit} ago"
+        return f"{seconds} s ago"

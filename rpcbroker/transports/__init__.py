@@ -1,0 +1,1 @@
+"""The device side: each transport turns a protocol into links and replies."""

@@ -1,0 +1,1 @@
+"""The front door: the HTTP site with its limits and deadlines."""
