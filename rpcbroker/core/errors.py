@@ -87,6 +87,18 @@ class PayloadTooLarge(BrokerError):
     """The body is larger than the limit."""
 
 
+class RequestTimedOut(BrokerError):
+    """The request did not arrive whole in time."""
+
+
+class MethodNotAllowed(BrokerError):
+    """The thing exists, and this cannot be done with it; `allowed` can."""
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
 class Unavailable(BrokerError):
     """The broker cannot do this now: it is starting, stopping, or overloaded."""
 

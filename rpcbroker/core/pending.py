@@ -13,18 +13,20 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core.calls import TRANSITIONS, Call, CallState, Reply, Step
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import CallCancelled, CallFailed, Reason
+from rpcbroker.core.ports import Link
 
 
 class PendingCall:
     """A call that waits, its state, and what will end the wait."""
 
-    __slots__ = ("call", "connect_deadline", "deadline", "state", "unacknowledged", "waiting")
+    __slots__ = ("call", "connect_deadline", "deadline", "given_to", "state", "unacknowledged", "waiting")
 
     def __init__(self, call: Call, waiting: Deferred[Reply]) -> None:
         self.call = call
         self.waiting = waiting
         self.state = CallState.QUEUED
         self.unacknowledged = 0
+        self.given_to: Link | None = None
         self.deadline: Deadline | None = None
         self.connect_deadline: Deadline | None = None
 

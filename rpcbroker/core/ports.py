@@ -30,11 +30,14 @@ class Link(Protocol):
     inside `deliver`, or later.
     """
 
-    transport: str
+    protocol: str
     """The protocol's name as people know it: `MQTT`."""
 
-    def deliver(self, call: Call) -> None:
-        """Give the call to the device. Never raises: what goes wrong is reported."""
+    def deliver(self, call: Call) -> bool:
+        """Give the call to the device. Never raises: what goes wrong is reported.
+
+        False: not now. The link will call `session.resume` when it can take more.
+        """
 
     def close(self, reason: CloseReason) -> None:
         """End the link; the session has already forgotten it."""

@@ -95,7 +95,8 @@ class DeviceSession:
         pending.deadline = around.deadlines.after(left, self._expire, call.wire_id)
         around.events.emit(CallOpened, call)
         if self._callable:
-            self._deliver(call)
+            for link in self._callable:
+                self._give(pending, link)
         elif connect_timeout is not None:
             pending.connect_deadline = around.deadlines.after(
                 connect_timeout, self._connect_expire, call.wire_id
@@ -129,7 +130,7 @@ class DeviceSession:
             self._cease_callable(CloseReason.TAKEN_OVER.value)
         for other in older:
             other.close(CloseReason.TAKEN_OVER)
-        self.presence.connect(self._around.now_ms(), f"connected over {link.transport}")
+        self.presence.connect(self._around.now_ms(), f"connected over {link.protocol}")
         self._tell_presence()
 
     def detach(self, link: Link, cause: str) -> None:
@@ -148,11 +149,16 @@ class DeviceSession:
             return
         if link not in self._callable:
             self._callable = (*self._callable, link)
-            self.presence.become_callable(self._around.now_ms(), f"subscribed over {link.transport}")
+            self.presence.become_callable(self._around.now_ms(), f"subscribed over {link.protocol}")
             self._tell_presence()
+        self.resume(link)
+
+    def resume(self, link: Link) -> None:
+        """The link can take more. What it was given already it is not given again."""
         for pending in self._pending:
-            if pending.state in UNACKNOWLEDGED_STATES:
-                link.deliver(pending.call)
+            given = pending.given_to is link or pending.state not in UNACKNOWLEDGED_STATES
+            if not given and not self._give(pending, link):
+                break
 
     def unsubscribe(self, link: Link, cause: str) -> None:
         """The link can take no more calls."""
@@ -232,9 +238,13 @@ class DeviceSession:
 
     # -- inside
 
-    def _deliver(self, call: Call) -> None:
-        for link in self._callable:
-            link.deliver(call)
+    @staticmethod
+    def _give(pending: PendingCall, link: Link) -> bool:
+        before, pending.given_to = pending.given_to, link
+        taken = link.deliver(pending.call)
+        if not taken:
+            pending.given_to = before
+        return taken
 
     def _cease_callable(self, cause: str) -> None:
         self._callable = ()
@@ -292,8 +302,8 @@ class DeviceSession:
             link = self._links[0]
             ago = self._ago(self.presence.connected.time)
             if self._callable:
-                return f"connected over {link.transport} {ago} and can take calls"
-            return f"connected over {link.transport} {ago}, but {link.why_not_callable()}"
+                return f"connected over {link.protocol} {ago} and can take calls"
+            return f"connected over {link.protocol} {ago}, but {link.why_not_callable()}"
         if self.presence.ever_connected:
             fact = self.presence.connected
             return f"disconnected {self._ago(fact.time)} ({fact.cause})"

@@ -57,9 +57,6 @@ class MqttSettings:
     write_timeout: Duration = setting(
         30.0, "how long a connection may leave what was sent to it unread; then it is aborted"
     )
-    max_backlog: int = setting(
-        1_000, "calls that one connection holds back while its receive maximum is used up or it does not read"
-    )
     max_handshakes: int = setting(
         2_000, "connections that have not finished CONNECT; one more is closed at once"
     )

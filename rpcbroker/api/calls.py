@@ -1,0 +1,116 @@
+"""Server-side RPC over REST: the four URLs that call a device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from rpcbroker.api.ids import parse_uuid
+from rpcbroker.api.routes import Answer
+from rpcbroker.core import jsontext
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.errors import BrokerError, InvalidRequest
+from rpcbroker.core.model import Principal
+
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+_FAR = 2**62
+
+
+class Calls:
+    """The handlers of `/api/rpc` and `/api/plugins/rpc`."""
+
+    def __init__(self, *, broker: Broker, new_uuid: Callable[[], UUID]) -> None:
+        self._broker = broker
+        self._new_uuid = new_uuid
+
+    async def oneway(self, principal: Principal, *, device_id: UUID, body: bytes) -> Answer:
+        """Give a command to a device; answered, without a body, when it was handed over."""
+        return await self._call(principal, device_id, body, oneway=True)
+
+    async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes) -> Answer:
+        """Ask a device; answered with its JSON."""
+        return await self._call(principal, device_id, body, oneway=False)
+
+    async def _call(self, principal: Principal, device_id: UUID, body: bytes, *, oneway: bool) -> Answer:
+        rpc_id = self._new_uuid()
+        try:
+            request = parse_call(body, oneway=oneway, rpc_id=rpc_id)
+            rpc_id = request.request_id or rpc_id
+            reply = await self._broker.call(principal, device_id, request)
+        except BrokerError as error:
+            error.rpc_id = rpc_id
+            raise
+        return Answer(reply.payload, {"X-RPC-Id": str(reply.rpc_id)})
+
+
+def parse_call(body: bytes, *, oneway: bool, rpc_id: UUID) -> CallRequest:
+    """The call that a body asks for. Raises InvalidRequest, which names the member.
+
+    Members are read as leniently as the clients in the field need it: see docs/rest.md.
+    """
+    if not body.strip():
+        raise InvalidRequest("Invalid request body: it is empty, and must be a JSON object with a method")
+    try:
+        members = jsontext.decode(body)
+    except jsontext.BadJSON as error:
+        raise InvalidRequest(f"Invalid request body: {error}") from None
+    if not isinstance(members, dict):
+        raise InvalidRequest("Invalid request body: it must be a JSON object with a method")
+    if "method" not in members:
+        raise InvalidRequest("Invalid request body: the member 'method' is missing")
+    if _loose_bool(members.get("persistent")):
+        raise InvalidRequest(
+            "Invalid request body: 'persistent' calls are not available in this version",
+            hint="Leave 'persistent' out: the call then waits in memory until its timeout.",
+        )
+    return CallRequest(
+        method=_loose_text(members["method"]),
+        params=jsontext.encode(members.get("params")),
+        oneway=oneway,
+        timeout=_loose_int(members["timeout"]) / 1000 if "timeout" in members else None,
+        expiration_time=_loose_int(members["expirationTime"]) if "expirationTime" in members else None,
+        connect_timeout=_connect_timeout(members.get("connectTimeout")),
+        retries=_loose_int(members["retries"]) if "retries" in members else None,
+        request_id=_request_uuid(members["requestUUID"]) if "requestUUID" in members else rpc_id,
+        additional_info=members.get("additionalInfo"),
+    )
+
+
+def _loose_text(value: Any) -> str:
+    """A scalar as text; an object or an array is no text at all."""
+    if isinstance(value, str):
+        return value
+    return "" if isinstance(value, (dict, list)) else jsontext.encode(value).decode()
+
+
+def _loose_int(value: Any) -> int:
+    """A number, or a string that spells one; anything else counts as 0."""
+    if isinstance(value, str):
+        return int(value) if _INTEGER.fullmatch(value) else 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0
+    return int(max(-_FAR, min(_FAR, value)))
+
+
+def _loose_bool(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.strip().lower() == "true")
+
+
+def _connect_timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise InvalidRequest("Invalid request body: 'connectTimeout' must be a number of milliseconds")
+    return min(float(value), float(_FAR)) / 1000
+
+
+def _request_uuid(value: Any) -> UUID:
+    if not isinstance(value, str):
+        raise InvalidRequest("Invalid request body: 'requestUUID' must be a UUID")
+    try:
+        return parse_uuid(value)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"Invalid request body: 'requestUUID': {error.message}") from None

@@ -1,0 +1,57 @@
+"""Password hashes: argon2id, off the reactor thread, one at a time (RFC 9106; OWASP's parameters)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from twisted.internet.defer import Deferred, fail
+
+from rpcbroker.core.errors import Unavailable
+
+MIN_LENGTH = 8
+MAX_LENGTH = 1024
+
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LW5vYm9keS1ubw$2H8mVzC1m0cMdsDhBqLTVlGZ1QqLVbK3H1hYd9Gk3hQ"
+"""Verified against where there is no such user, so that the answer takes as long."""
+
+
+def hash_password(password: str) -> str:
+    """Takes some 30 ms and 19 MiB. Raises ValueError if the password is too short or too long."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        raise ValueError(f"a password must have {MIN_LENGTH} to {MAX_LENGTH} characters")
+    return _HASHER.hash(password)
+
+
+class Passwords:
+    """Verifies passwords, one at a time."""
+
+    def __init__(self, run: Callable[..., Deferred[Any]], max_waiting: int) -> None:
+        """`run(f, *args)` calls `f` in the one thread that there is for this."""
+        self._run = run
+        self._max_waiting = max_waiting
+        self._waiting = 0
+
+    def verify(self, hashed: str | None, password: str) -> Deferred[bool]:
+        """Whether `password` belongs to `hashed`; None never matches and takes as long as any."""
+        if self._waiting >= self._max_waiting:
+            return fail(Unavailable("Too many logins at once", hint="Try again in a second."))
+        self._waiting += 1
+        verified: Deferred[bool] = self._run(_matches, hashed, password)
+
+        def done(result: Any) -> Any:
+            self._waiting -= 1
+            return result
+
+        return verified.addBoth(done)
+
+
+def _matches(hashed: str | None, password: str) -> bool:
+    try:
+        _HASHER.verify(hashed or _NOBODY, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return hashed is not None

@@ -1,0 +1,271 @@
+"""Puts the broker together, starts it, and takes it down in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import Service
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from rpcbroker.api.calls import Calls
+from rpcbroker.api.devices import Devices, new_access_token
+from rpcbroker.api.health import Health
+from rpcbroker.api.lockout import Lockout
+from rpcbroker.api.login import Login
+from rpcbroker.api.passwords import Passwords, hash_password
+from rpcbroker.api.site import Api, routes
+from rpcbroker.api.tokens import Tokens
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.model import Authority, Tenant, User
+from rpcbroker.core.ports import StoreError
+from rpcbroker.core.presence_keeper import PresenceKeeper
+from rpcbroker.core.settings import Settings
+from rpcbroker.store.sql import SqlStore
+from rpcbroker.transports.mqtt import MqttFactory
+from rpcbroker.web.front_door import FrontDoor
+
+ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
+ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
+DEFAULT_ADMIN = "admin@localhost"
+KEY_BYTES = 64
+GOODBYE = 1.0
+"""Seconds that connections have at the end to take what was answered."""
+
+
+class StartError(Exception):
+    """The broker cannot start; the text is one line for the operator."""
+
+
+def wall_clock_ms() -> int:
+    """Epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class BrokerService(Service):
+    """The whole broker as one Twisted service. Nothing is opened before it is started."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        state_dir: Path,
+        environ: Mapping[str, str],
+        reactor: Any,
+        announce: Callable[[str], None] = lambda text: print(text, file=sys.__stdout__, flush=True),
+    ) -> None:
+        """`state_dir` must be absolute; `environ` is asked for the first administrator only."""
+        self._settings = settings
+        self._state_dir = state_dir
+        self._environ = environ
+        self._reactor = reactor
+        self._announce = announce
+        self._ports: list[IListeningPort] = []
+        self._urls: dict[str, str] = {}
+        self._key = b""
+        self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
+        self.store = SqlStore(
+            settings.store.url or f"sqlite:///{state_dir / 'rpcbroker.sqlite'}",
+            call_from_thread=reactor.callFromThread,
+            cache_size=settings.store.cache_size,
+            max_queue=settings.store.max_queue,
+        )
+        self.broker = Broker(
+            store=self.store,
+            clock=reactor,
+            now_ms=wall_clock_ms,
+            new_uuid=uuid4,
+            settings=settings.rpc,
+        )
+        self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
+        self._tokens = Tokens(
+            lambda: self._key,
+            store=self.store,
+            settings=settings.auth,
+            now_ms=wall_clock_ms,
+            new_uuid=uuid4,
+        )
+        self._health = Health(self.store)
+        self._door = self._front_door()
+        self.mqtt = MqttFactory(
+            broker=self.broker,
+            store=self.store,
+            settings=settings.mqtt,
+            clock=reactor,
+            new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
+        )
+
+    def _front_door(self) -> FrontDoor:
+        passwords = Passwords(
+            lambda f, *args: deferToThreadPool(self._reactor, self._hashing, f, *args),
+            self._settings.auth.max_waiting_logins,
+        )
+        login = Login(
+            store=self.store,
+            tokens=self._tokens,
+            passwords=passwords,
+            lockout=Lockout(self._settings.auth, self._reactor.seconds),
+        )
+        devices = Devices(
+            store=self.store,
+            broker=self.broker,
+            now_ms=wall_clock_ms,
+            new_uuid=uuid4,
+            new_token=new_access_token,
+        )
+        calls = Calls(broker=self.broker, new_uuid=uuid4)
+        table = routes(calls=calls, devices=devices, health=self._health, login=login)
+        api = Api(table, verify=self._tokens.verify, now_ms=wall_clock_ms)
+        return FrontDoor(
+            api.resource(),
+            settings=self._settings.http,
+            deadlines=self.broker.deadlines,
+            render=api.render,
+            reactor=self._reactor,
+        )
+
+    # -- start
+
+    def privilegedStartService(self) -> None:
+        """Listen, while ports below 1024 may still be had. Raises StartError."""
+        if not self._ports:
+            self._listen("http", self._settings.http.listen, self._door)
+            self._listen("mqtt", self._settings.mqtt.listen, self.mqtt)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Open the store, then take calls. Raises StartError."""
+        self.privilegedStartService()
+        self._make_state_dir()
+        self._key = self._signing_key()
+        try:
+            opened = self.store.open(first_records=self._first_records)
+        except StoreError as error:
+            raise StartError(str(error)) from None
+        self._tokens.start(opened.revoked)
+        self.broker.wire_ids.start(opened.wire_ids_reserved)
+        self._hashing.start()
+        _write_file(self._state_dir / "endpoints.json", json.dumps(self._urls, indent=2) + "\n", 0o644)
+        for name, url in self._urls.items():
+            self._log.info("{name} at {url}", name=name, url=url)
+        super().startService()
+
+    def _listen(self, name: str, descriptions: tuple[str, ...], factory: Factory) -> None:
+        for description in descriptions:
+            try:
+                endpoint = serverFromString(self._reactor, description)
+            except (ValueError, TypeError) as error:
+                raise StartError(f"[{name}] listen: {description!r} is no endpoint: {error}") from None
+            outcome: list[Any] = []
+            endpoint.listen(factory).addBoth(outcome.append)
+            if not outcome or isinstance(outcome[0], Failure):
+                why = outcome[0].getErrorMessage() if outcome else "it did not open at once"
+                raise StartError(f"[{name}] listen: cannot listen on {description!r}: {why}")
+            self._ports.append(outcome[0])
+            secure = description.startswith("ssl:")
+            self._urls.setdefault(*_url(f"{name}s" if secure else name, outcome[0]))
+
+    def _make_state_dir(self) -> None:
+        try:
+            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self._state_dir / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StartError(f"state directory {self._state_dir}: {error.strerror}") from None
+
+    def _signing_key(self) -> bytes:
+        path = self._state_dir / "jwt-signing-key"
+        if not path.exists():
+            _write_file(path, secrets.token_hex(KEY_BYTES) + "\n", 0o600)
+        try:
+            key = bytes.fromhex(path.read_text().strip())
+        except (OSError, ValueError) as error:
+            raise StartError(f"signing key {path}: {error}") from None
+        if len(key) < KEY_BYTES:
+            raise StartError(f"signing key {path}: it has {len(key)} bytes, {KEY_BYTES} are needed")
+        return key
+
+    def _first_records(self) -> tuple[Tenant, User]:
+        """The default tenant and its administrator, for an empty store."""
+        email = self._environ.get(ADMIN_EMAIL) or DEFAULT_ADMIN
+        given = self._environ.get(ADMIN_PASSWORD)
+        password = given or secrets.token_urlsafe(15)
+        try:
+            hashed = hash_password(password)
+        except ValueError as error:
+            raise StartError(f"{ADMIN_PASSWORD}: {error}") from None
+        if not given:
+            path = self._state_dir / "initial-admin-password"
+            _write_file(path, password + "\n", 0o600)
+            self._announce(f"First start: log in as {email} with the password {password} (kept in {path})")
+        now = wall_clock_ms()
+        tenant = Tenant(id=uuid4(), name="Default", created_time=now)
+        user = User(
+            id=uuid4(),
+            tenant_id=tenant.id,
+            email=email,
+            authority=Authority.TENANT_ADMIN,
+            password_hash=hashed,
+            created_time=now,
+        )
+        return tenant, user
+
+    # -- stop
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more calls, let running ones finish, then close everything."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._health.stopping = True
+        for port in self._ports:
+            await port.stopListening()
+        await self.broker.drain(self._settings.server.drain)
+        await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
+        await self._keeper.flush()
+        await self.store.close()
+        self._hashing.stop()
+        self.broker.deadlines.stop()
+        (self._state_dir / "endpoints.json").unlink(missing_ok=True)
+        super().stopService()
+
+
+def _url(scheme: str, port: IListeningPort) -> tuple[str, str]:
+    """A name for the listener, and where clients on this machine find it."""
+    host = port.getHost()
+    if isinstance(host, UNIXAddress):
+        return scheme, f"{scheme}+unix://{os.fsdecode(host.name)}"
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)  # noqa: S104 - read, not bound
+    return scheme, f"{scheme}://{f'[{address}]' if ':' in address else address}:{host.port}"
+
+
+def _write_file(path: Path, text: str, mode: int) -> None:
+    """All or nothing, and never readable by more than `mode` allows. Raises StartError."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,12 @@
+"""What a peer can do wrong on the wire."""
+
+from __future__ import annotations
+
+
+class WireError(Exception):
+    """The peer broke the protocol. `code` is the MQTT 5.0 reason code that says how."""
+
+    def __init__(self, message: str, code: int = 0x81) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
