@@ -1,0 +1,45 @@
+"""What was read lately, bounded, and never older than what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+
+class Cache:
+    """The least recently used entry makes room.
+
+    A read that began before a write may end after it: such an answer must not be kept. So each
+    write counts, and `put` takes the count of when the read began.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: dict[Hashable, Any] = {}
+        self.writes = 0
+
+    def get(self, key: Hashable) -> Any:
+        """The entry, or None."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._entries[key] = entry
+        return entry
+
+    def put(self, key: Hashable, entry: Any, *, since: int) -> None:
+        """Keep `entry`, unless something was written after `since`."""
+        if since != self.writes or not self._size:
+            return
+        if len(self._entries) >= self._size:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = entry
+
+    def wrote(self, *keys: Hashable) -> None:
+        """Something was written, or is about to be: forget these, and what is being read."""
+        self.writes += 1
+        for key in keys:
+            self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.writes += 1
+        self._entries.clear()

@@ -1,0 +1,67 @@
+"""Brings a database to the schema of this program, or says why not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from rpcbroker.core.ports import StoreError
+from rpcbroker.store.tables import SCHEMA_VERSION
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def ensure_schema(engine: Engine) -> None:
+    """Migrate if the version differs; alembic is imported only then. Raises StoreError.
+
+    Of a SQLite file that is migrated, a copy is kept beside it.
+    """
+    with engine.connect() as connection:
+        version = stored_version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    if version is not None and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"the store has schema version {version}, newer than this program's {SCHEMA_VERSION}: "
+            "run the newer program, or restore a backup"
+        )
+    path = engine.url.database if engine.dialect.name == "sqlite" else None
+    if version is not None and path:
+        keep_copy(Path(path), version)
+    with engine.begin() as connection:
+        migrate(connection)
+
+
+def stored_version(connection: Connection) -> str | None:
+    """The version that the database says it has; None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def keep_copy(path: Path, version: str) -> Path:
+    """A whole and consistent copy of a SQLite file, 0600."""
+    copy = path.with_name(f"{path.name}.before-{SCHEMA_VERSION}-was-{version}")
+    copy.unlink(missing_ok=True)
+    os.close(os.open(copy, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
+    source, target = sqlite3.connect(path), sqlite3.connect(copy)
+    try:
+        source.backup(target)
+    finally:
+        source.close()
+        target.close()
+    return copy
+
+
+def migrate(connection: Connection) -> None:
+    """Run what alembic has for this database."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,113 @@
+"""The tables, as SQLAlchemy Core sees them. A change here needs a migration, and a test finds that out."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+
+SCHEMA_VERSION = "0001"
+"""The newest migration; a database that says otherwise is migrated, or refused if it is newer."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+tenant = Table(
+    "tenant",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+)
+
+user = Table(
+    "user_account",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id"), nullable=False),
+    Column("customer_id", Uuid),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False, unique=True),
+    Column("authority", String(32), nullable=False),
+    Column("password_hash", Text),
+    Column("first_name", Text),
+    Column("last_name", Text),
+    Column("phone", Text),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("additional_info", JSON),
+    Column("version", Integer, nullable=False),
+)
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id"), nullable=False),
+    Column("customer_id", Uuid),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("label", Text),
+    Column("created_time", BigInteger, nullable=False),
+    Column("additional_info", JSON),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+    Index("ix_device_customer_id", "customer_id"),
+    Index("ix_device_created", "tenant_id", "created_time", "id"),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("type", String(32), nullable=False),
+    Column("credentials_id", Text, nullable=False, unique=True),
+    Column("credentials_value", Text),
+    Column("created_time", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+presence = Table(
+    "presence",
+    metadata,
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("connected_time", BigInteger),
+    Column("connected_cause", Text),
+    Column("disconnected_time", BigInteger),
+    Column("disconnected_cause", Text),
+    Column("seen_time", BigInteger),
+    Column("seen_cause", Text),
+)
+
+revoked_session = Table(
+    "revoked_session",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
