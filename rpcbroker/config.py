@@ -147,8 +147,7 @@ def parse_size(value: object) -> Size:
         size = value
     if not 0 <= size <= LARGEST:
         raise ValueError(
-            'must be a size: a whole number and one of B, KiB, MiB, GiB, such as "64KiB"; '
-            "a bare number is bytes"
+            'must be a size: a whole number and one of B, KiB, MiB, GiB, such as "64KiB"; a bare number is bytes'
         )
     return Size(size)
 
@@ -328,9 +327,7 @@ def _entries(document: Mapping[str, Any]) -> Iterator[tuple[_Key, object]]:
             key = _KEYS.get(f"{section}.{name}")
             if key is None:
                 names = [key.name for key in _KEYS.values() if key.section == section]
-                raise ConfigError(
-                    f"[{section}] {name}: there is no such key{_near(name, names) or _all(names)}"
-                )
+                raise ConfigError(f"[{section}] {name}: there is no such key{_near(name, names) or _all(names)}")
             yield key, value
 
 

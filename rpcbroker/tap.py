@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import IService, Service
 from twisted.logger import Logger
@@ -16,7 +16,7 @@ from twisted.python import usage
 from rpcbroker import config
 
 
-class Stop(SystemExit, Exception):  # noqa: N818 - it is both
+class Stop(SystemExit, Exception):
     """Ends twistd with one line and exit code 1.
 
     An Exception, so that twistd's daemon mode tells the waiting parent and removes its pid file;
@@ -36,7 +36,7 @@ class Options(usage.Options):
 
     synopsis = "[--config FILE] [--state-dir DIR]"
     longdesc = "Runs the RPC broker. Without a file it runs on defaults; see `rpcbroker config show`."
-    optParameters = [
+    optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "TOML file; every key can be overridden by RPCBROKER_<SECTION>_<KEY>"],
         ["state-dir", "s", None, "where the store and the keys are [default: $STATE_DIRECTORY, else ./var]"],
     ]

@@ -55,9 +55,7 @@ class Rendered(NamedTuple):
     body: bytes
 
 
-def render(
-    error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.BrokerError], int] | None = None
-) -> Rendered:
+def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.BrokerError], int] | None = None) -> Rendered:
     """The answer for `error`; `statuses` overrides the table's."""
     row = TABLE[type(error)]
     status = (statuses or {}).get(type(error), row.status)

@@ -16,6 +16,4 @@ def parse_uuid(text: str) -> UUID:
     match = _LENIENT.fullmatch(text)
     if match is None:
         raise InvalidRequest(f"Invalid UUID string: {text[:100]}")
-    return UUID(
-        "".join(group.rjust(width, "0") for group, width in zip(match.groups(), _WIDTHS, strict=True))
-    )
+    return UUID("".join(group.rjust(width, "0") for group, width in zip(match.groups(), _WIDTHS, strict=True)))

@@ -25,9 +25,7 @@ class Lockout:
         failures, locked_until = self._accounts.pop(account, (0, 0.0))
         if now < locked_until:
             self._accounts[account] = failures, locked_until
-            raise TooManyAttempts(
-                "Too many failed logins: this account has to wait", retry_after=locked_until - now
-            )
+            raise TooManyAttempts("Too many failed logins: this account has to wait", retry_after=locked_until - now)
         failures += 1
         beyond = failures - self._settings.free_failures
         if beyond >= 0:

@@ -207,9 +207,7 @@ class PresenceJSON(msgspec.Struct, rename="camel"):
     dropped_replies: int
 
 
-def presence_json(
-    device_id: UUID, presence: Presence, *, pending_calls: int, dropped_replies: int
-) -> PresenceJSON:
+def presence_json(device_id: UUID, presence: Presence, *, pending_calls: int, dropped_replies: int) -> PresenceJSON:
     def fact(of: Fact) -> FactJSON:
         return FactJSON(of.value, of.time, of.cause)
 

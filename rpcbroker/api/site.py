@@ -84,9 +84,7 @@ def routes(*, calls: Calls, devices: Devices, health: Health, login: Login) -> t
             roles=ADMINS,
             query=DeviceListQuery,
         ),
-        Route(
-            method="GET", path="/api/device/<device_id>/credentials", handler=devices.credentials, roles=USERS
-        ),
+        Route(method="GET", path="/api/device/<device_id>/credentials", handler=devices.credentials, roles=USERS),
         Route(
             method="POST",
             path="/api/device/credentials",

@@ -115,9 +115,7 @@ class Broker:
         """
         answer = self._answers.get(method)
         if answer is None:
-            raise CallFailed(
-                f"no rule answers the method {jsontext.encode(method).decode()}", reason=Reason.NO_HANDLER
-            )
+            raise CallFailed(f"no rule answers the method {jsontext.encode(method).decode()}", reason=Reason.NO_HANDLER)
         return answer()
 
     # -- changes

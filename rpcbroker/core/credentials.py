@@ -29,9 +29,7 @@ class MqttBasic(msgspec.Struct, frozen=True, rename="camel"):
 def check_access_token(token: str) -> str:
     """The token itself. Raises InvalidRequest."""
     if not ACCESS_TOKEN.fullmatch(token):
-        raise InvalidRequest(
-            "accessToken must be 1 to 32 characters without '/', '+', '#' and control characters"
-        )
+        raise InvalidRequest("accessToken must be 1 to 32 characters without '/', '+', '#' and control characters")
     return token
 
 

@@ -103,9 +103,7 @@ class PendingCalls:
     def _cancel(self, wire_id: int) -> None:
         self.fail(wire_id, Step.CANCELLED, CallCancelled("The caller left", reason=Reason.CANCELLED))
 
-    def _close(
-        self, wire_id: int, step: Step | None, reason: Reason | None, payload: bytes
-    ) -> PendingCall | None:
+    def _close(self, wire_id: int, step: Step | None, reason: Reason | None, payload: bytes) -> PendingCall | None:
         pending = self._calls.pop(wire_id, None)
         if pending is None:
             return None

@@ -42,6 +42,4 @@ class PresenceKeeper:
         return self._store.save_presence(records).addErrback(self._lost, len(records))
 
     def _lost(self, failure: Failure, count: int) -> None:
-        self._log.warn(
-            "presence of {count} devices could not be kept: {error}", count=count, error=failure.value
-        )
+        self._log.warn("presence of {count} devices could not be kept: {error}", count=count, error=failure.value)

@@ -98,9 +98,7 @@ class DeviceSession:
             for link in self._callable:
                 self._give(pending, link)
         elif connect_timeout is not None:
-            pending.connect_deadline = around.deadlines.after(
-                connect_timeout, self._connect_expire, call.wire_id
-            )
+            pending.connect_deadline = around.deadlines.after(connect_timeout, self._connect_expire, call.wire_id)
         return waiting
 
     def _refusal(self, left: float, connect_timeout: float | None) -> CallFailed | None:

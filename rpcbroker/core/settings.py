@@ -57,9 +57,7 @@ class MqttSettings:
     write_timeout: Duration = setting(
         30.0, "how long a connection may leave what was sent to it unread; then it is aborted"
     )
-    max_handshakes: int = setting(
-        2_000, "connections that have not finished CONNECT; one more is closed at once"
-    )
+    max_handshakes: int = setting(2_000, "connections that have not finished CONNECT; one more is closed at once")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +66,9 @@ class RpcSettings:
 
     default_timeout: Duration = setting(10.0, "the timeout of a call that names none")
     min_timeout: Duration = setting(5.0, "the floor under a call's timeout; devices on slow links need time")
-    max_timeout: Duration = setting(
-        86_400.0, "the ceiling over a lightweight call's timeout: it waits in memory"
-    )
-    max_pending_per_device: int = setting(
-        1_000, "calls that wait for one device; one more is refused with QUEUE_FULL"
-    )
-    max_retries: int = setting(
-        5, "deliveries without an acknowledgement before a call is given up with NO_ACK"
-    )
+    max_timeout: Duration = setting(86_400.0, "the ceiling over a lightweight call's timeout: it waits in memory")
+    max_pending_per_device: int = setting(1_000, "calls that wait for one device; one more is refused with QUEUE_FULL")
+    max_retries: int = setting(5, "deliveries without an acknowledgement before a call is given up with NO_ACK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +78,7 @@ class AuthSettings:
     token_lifetime: Duration = setting(9_000.0, "how long an access token is good")
     refresh_lifetime: Duration = setting(604_800.0, "how long a refresh token is good")
     free_failures: int = setting(5, "failed logins of one account before it is made to wait")
-    lockout_first: Duration = setting(
-        2.0, "the wait after one failure too many; it doubles with each further one"
-    )
+    lockout_first: Duration = setting(2.0, "the wait after one failure too many; it doubles with each further one")
     lockout_max: Duration = setting(900.0, "the longest wait between two login attempts")
     max_waiting_logins: int = setting(
         64, "logins that wait for their turn at the password hash; one more is refused with 503"

@@ -63,8 +63,6 @@ class WireIds:
 
         def failed(failure: Failure) -> None:
             self._asking = False
-            self._log.error(
-                "wire ids up to {upto} could not be reserved: {error}", upto=upto, error=failure.value
-            )
+            self._log.error("wire ids up to {upto} could not be reserved: {error}", upto=upto, error=failure.value)
 
         self._reserve(upto).addCallbacks(kept, failed)

@@ -1,1 +1,1 @@
-"""Simulated devices, to try the broker without hardware."""
+"""Devices that exist in software only: what they do (`gpio`), how well (`device`), and over which protocol."""

@@ -46,9 +46,7 @@ class SqlStore:
 
     _log = Logger()
 
-    def __init__(
-        self, url: str, *, call_from_thread: Callable[..., object], cache_size: int, max_queue: int
-    ) -> None:
+    def __init__(self, url: str, *, call_from_thread: Callable[..., object], cache_size: int, max_queue: int) -> None:
         self._url = url
         self._call_from_thread = call_from_thread
         self._max_queue = max_queue
@@ -109,16 +107,12 @@ class SqlStore:
 
     def revoke_session(self, session_id: str, until: int) -> Deferred[None]:
         def work(connection: Connection) -> None:
-            _upsert(
-                connection, t.revoked_session, [{"session_id": session_id, "until": until}], ("session_id",)
-            )
+            _upsert(connection, t.revoked_session, [{"session_id": session_id, "until": until}], ("session_id",))
 
         return self._write(work)
 
     def user(self, user_id: UUID) -> Deferred[User | None]:
-        return self._read(
-            lambda connection: _one(connection, sa.select(t.user).where(t.user.c.id == user_id), _user)
-        )
+        return self._read(lambda connection: _one(connection, sa.select(t.user).where(t.user.c.id == user_id), _user))
 
     def user_by_email(self, email: str) -> Deferred[User | None]:
         query = sa.select(t.user).where(t.user.c.email_key == email.lower())
@@ -207,9 +201,7 @@ class SqlStore:
 
     def presence(self, device_id: UUID) -> Deferred[LastPresence | None]:
         query = sa.select(t.presence).where(t.presence.c.device_id == device_id)
-        return self._read(
-            lambda connection: _one(connection, query, lambda row: LastPresence(**row._mapping))
-        )
+        return self._read(lambda connection: _one(connection, query, lambda row: LastPresence(**row._mapping)))
 
     def save_presence(self, presences: Sequence[LastPresence]) -> Deferred[None]:
         rows = [asdict(presence) for presence in presences]
@@ -220,9 +212,7 @@ class SqlStore:
             for start in range(0, len(ids), 500):
                 query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + 500]))
                 living.update(connection.execute(query).scalars())
-            _upsert(
-                connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",)
-            )
+            _upsert(connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",))
 
         return self._write(work)
 
@@ -334,14 +324,10 @@ def matching_query(ids: Sequence[str]) -> sa.Select[Any]:
     """Credentials with one of these ids, with their devices."""
     labelled = [column.label(f"device__{column.name}") for column in t.device.c]
     joined = t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id)
-    return (
-        sa.select(t.credentials, *labelled).select_from(joined).where(t.credentials.c.credentials_id.in_(ids))
-    )
+    return sa.select(t.credentials, *labelled).select_from(joined).where(t.credentials.c.credentials_id.in_(ids))
 
 
-def _upsert(
-    connection: Connection, table: sa.Table, rows: list[dict[str, Any]], key: tuple[str, ...]
-) -> None:
+def _upsert(connection: Connection, table: sa.Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
     if not rows:
         return
     if connection.dialect.name == "postgresql":
@@ -369,9 +355,7 @@ def _check_credentials_free(connection: Connection, credentials: Credentials) ->
         raise AlreadyExists("Specified credentials are already registered!")
 
 
-def _replace_version(
-    connection: Connection, table: sa.Table, which: Any, record: Device | Credentials
-) -> None:
+def _replace_version(connection: Connection, table: sa.Table, which: Any, record: Device | Credentials) -> None:
     stored = connection.execute(sa.select(table.c.version).where(which)).scalar()
     if stored is None:
         raise NotFound("It was deleted in the meantime")

@@ -183,9 +183,7 @@ class MqttProtocol(Protocol):
             disconnect=self._disconnect,
         )
         self._factory.connected()
-        self._write(
-            self._connection.send(ConnAck(False, ReasonCode.SUCCESS, self._connack_properties(packet)))
-        )
+        self._write(self._connection.send(ConnAck(False, ReasonCode.SUCCESS, self._connack_properties(packet))))
         self._watch()
         session.attach(self._link)
         session.seen(self._link.protocol)
@@ -232,9 +230,7 @@ class MqttProtocol(Protocol):
         if self._lost or self._connection.state is ConnectionState.CLOSED:
             return
         v3 = self._connection.level < 5
-        self._write(
-            self._connection.send(ConnAck(False, _V3_CODES.get(ReasonCode(code), code) if v3 else code))
-        )
+        self._write(self._connection.send(ConnAck(False, _V3_CODES.get(ReasonCode(code), code) if v3 else code)))
         self._close()
 
     def _violation(self, error: WireError) -> None:

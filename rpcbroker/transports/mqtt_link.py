@@ -84,9 +84,7 @@ class MqttLink:
             return False
         payload = b'{"method":%b,"params":%b}' % (jsontext.encode(call.method), call.params)
         try:
-            data, packet_id = self._connection.publish(
-                f"{dialect.RPC_REQUEST}{call.wire_id}", payload, qos=qos
-            )
+            data, packet_id = self._connection.publish(f"{dialect.RPC_REQUEST}{call.wire_id}", payload, qos=qos)
         except PacketTooLarge:
             self._session.report(call.wire_id, Step.FAILED, _too_large(len(payload)))
             return True
@@ -94,9 +92,7 @@ class MqttLink:
         if packet_id is None:
             self._session.report(call.wire_id, Step.ACKNOWLEDGED)
         else:
-            deadline = self._broker.deadlines.after(
-                self._settings.ack_timeout, self._unacknowledged, call.wire_id
-            )
+            deadline = self._broker.deadlines.after(self._settings.ack_timeout, self._unacknowledged, call.wire_id)
             self._awaited[packet_id] = call.wire_id, deadline
             self._session.report(call.wire_id, Step.WRITTEN)
         return True
@@ -106,9 +102,7 @@ class MqttLink:
         self.disconnect(reason)
 
     def why_not_callable(self) -> str:
-        refused = (
-            f" (it asked for {self._refused_filter!r}, which was refused)" if self._refused_filter else ""
-        )
+        refused = f" (it asked for {self._refused_filter!r}, which was refused)" if self._refused_filter else ""
         return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}{refused}"
 
     # -- the connection's life
@@ -166,8 +160,7 @@ class MqttLink:
         self._session.seen(self.protocol)
         missing = ReasonCode.NO_SUBSCRIPTION_EXISTED
         codes = tuple(
-            ReasonCode.SUCCESS if self._granted.pop(entry, None) is not None else missing
-            for entry in packet.filters
+            ReasonCode.SUCCESS if self._granted.pop(entry, None) is not None else missing for entry in packet.filters
         )
         self._write(self._connection.send(UnsubAck(packet.packet_id, codes)))
         if dialect.RPC_REQUEST_FILTER not in self._granted:

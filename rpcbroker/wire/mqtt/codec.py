@@ -173,9 +173,7 @@ def _decode_connect(reader: Reader, _level: int, _first: int) -> p.Connect:
     will = None
     if has_will:
         will_properties = _properties(reader, WILL, level)
-        will = p.Will(
-            check_topic(reader.text()), reader.binary(), will_qos, bool(flags & 0x20), will_properties
-        )
+        will = p.Will(check_topic(reader.text()), reader.binary(), will_qos, bool(flags & 0x20), will_properties)
     username = reader.text() if flags & 0x80 else None
     password = reader.binary() if flags & 0x40 else None
     return p.Connect(level, client_id, bool(flags & 0x02), keep_alive, username, password, will, properties)
@@ -228,9 +226,7 @@ def _ack_decoder(make: type[Any], packet_type: int, codes: frozenset[int]) -> Ca
         if level < 5 or not reader.left:
             return make(packet_id)
         code = _known(reader.byte(), codes)
-        return make(
-            packet_id, code, _properties(reader, packet_type, level) if reader.left else NO_PROPERTIES
-        )
+        return make(packet_id, code, _properties(reader, packet_type, level) if reader.left else NO_PROPERTIES)
 
     return decode_ack
 

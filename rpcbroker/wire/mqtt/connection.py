@@ -50,9 +50,7 @@ class PacketTooLarge(WireError):
     """The client said that it does not take a packet of this size (MQTT-3.1.2-24 of 5.0)."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(
-            f"a packet of {size} bytes is more than the client takes", ReasonCode.PACKET_TOO_LARGE
-        )
+        super().__init__(f"a packet of {size} bytes is more than the client takes", ReasonCode.PACKET_TOO_LARGE)
 
 
 def refusal(connect: p.Connect) -> int | None:
@@ -111,9 +109,7 @@ class ServerConnection:
             packet_type = first_byte >> 4
             if self.state is _S.AWAITING_CONNECT:
                 if packet_type != codec.CONNECT:
-                    raise WireError(
-                        "the first packet is no CONNECT", ReasonCode.PROTOCOL_ERROR
-                    )  # MQTT-3.1.0-1
+                    raise WireError("the first packet is no CONNECT", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.1.0-1
                 yield self._connect(codec.decode(first_byte, body, 0))
                 continue
             self._last_received = now
@@ -145,9 +141,7 @@ class ServerConnection:
                 raise WireError("QoS 2 is not offered", ReasonCode.QOS_NOT_SUPPORTED)
             if packet.properties:
                 if Property.TOPIC_ALIAS in packet.properties:
-                    raise WireError(
-                        "no topic alias was offered", ReasonCode.TOPIC_ALIAS_INVALID
-                    )  # MQTT-3.3.2-8
+                    raise WireError("no topic alias was offered", ReasonCode.TOPIC_ALIAS_INVALID)  # MQTT-3.3.2-8
                 if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
                     raise WireError("a subscription identifier", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.3.4-6
         elif isinstance(packet, p.Disconnect):

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from types import MappingProxyType
 from typing import Any
 
 from rpcbroker.wire.mqtt.properties import Property
 
 Properties = Mapping[Property, Any]
 
-NO_PROPERTIES: Properties = MappingProxyType({})
+
+
+class _NoProperties(dict[Property, Any]):
+    """Empty for good, and hashable, as the default of a dataclass field has to be."""
+
+    __hash__ = object.__hash__
+
+    def __setitem__(self, key: Property, value: Any) -> None:
+        raise TypeError("a packet cannot be changed")
+
+
+NO_PROPERTIES: Properties = _NoProperties()
 
 
 class ReasonCode(IntEnum):

@@ -62,9 +62,7 @@ def upgrade() -> None:
         sa.Column("created_time", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_credentials"),
-        sa.ForeignKeyConstraint(
-            ["device_id"], ["device.id"], name="fk_credentials_device_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_credentials_device_id", ondelete="CASCADE"),
         sa.UniqueConstraint("device_id", name="uq_credentials_device_id"),
         sa.UniqueConstraint("credentials_id", name="uq_credentials_credentials_id"),
     )
@@ -78,9 +76,7 @@ def upgrade() -> None:
         sa.Column("seen_time", sa.BigInteger()),
         sa.Column("seen_cause", sa.Text()),
         sa.PrimaryKeyConstraint("device_id", name="pk_presence"),
-        sa.ForeignKeyConstraint(
-            ["device_id"], ["device.id"], name="fk_presence_device_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_presence_device_id", ondelete="CASCADE"),
     )
     op.create_table(
         "revoked_session",
