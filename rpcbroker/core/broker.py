@@ -148,15 +148,18 @@ class Broker:
         """
         self._stopping = True
         drained: Deferred[None] = Deferred()
-        give_up = self.deadlines.after(seconds, lambda _: finish(), None)
+
+        def give_up(_: None) -> None:
+            for session in tuple(self._sessions.values()):
+                session.end("The server is shutting down", Reason.SHUTTING_DOWN)
 
         def finish() -> None:
-            if not drained.called:
-                give_up.cancel()
-                for session in tuple(self._sessions.values()):
-                    session.end("The server is shutting down", Reason.SHUTTING_DOWN)
-                    session.close(CloseReason.SHUTTING_DOWN)
-                drained.callback(None)
+            patience.cancel()
+            for session in tuple(self._sessions.values()):
+                session.close(CloseReason.SHUTTING_DOWN)
+            drained.callback(None)
+
+        patience = self.deadlines.after(seconds, give_up, None)
 
         running = self.pending_count
 

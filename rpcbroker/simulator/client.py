@@ -7,11 +7,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -39,6 +39,10 @@ KEEP_ALIVE = 30
 """Seconds: short enough for the usual NAT."""
 MAX_PACKET_SIZE = 1 << 20
 """More than any broker's default, so that the broker's limit is the one that is met."""
+GOODBYE = 2.0
+"""Seconds that the broker has to take our last words."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between two attempts to connect: the first pause, doubled each time up to the longest."""
 _LEVEL = 4
 _SUBSCRIBE_ID = 1
 _FINAL = frozenset(ConnectReturnCode) - {ConnectReturnCode.ACCEPTED, ConnectReturnCode.SERVER_UNAVAILABLE}
@@ -53,12 +57,16 @@ class LinkLost(Exception):
 
 
 class DeviceProtocol(Protocol):
-    """One connection of one device. `ready` fires when it can be called, or with Refused or LinkLost."""
+    """One connection of one device.
+
+    `ready` fires when it can be called, or fails with Refused or LinkLost; `gone` when it has ended.
+    """
 
     _log = Logger()
 
     def __init__(self, device: SimulatedDevice, token: str, *, client_id: str, clock: IReactorTime) -> None:
-        self.ready: Deferred[DeviceProtocol] = Deferred(lambda _: self._abort())
+        self.ready: Deferred[None] = Deferred()
+        self.gone: Deferred[None] = Deferred()
         self._device = device
         self._token = token
         self._client_id = client_id
@@ -67,6 +75,7 @@ class DeviceProtocol(Protocol):
         self._timer: IDelayedCall | None = None
         self._heard = True
         self._live = False
+        self._leaving = False
 
     # -- Twisted
 
@@ -94,14 +103,18 @@ class DeviceProtocol(Protocol):
             self._timer.cancel()
             self._timer = None
         self._fail(LinkLost("The broker closed the connection before the device could be called."))
+        self.gone.callback(None)
 
     # -- what the device does
 
     def goodbye(self) -> None:
         """Leave in good order."""
         if self._live:
+            self._leaving = True
             self._send(Disconnect())
             self.transport.loseConnection()
+            if self._timer is not None:
+                self._timer.reset(GOODBYE)
 
     def _send(self, packet: Packet) -> None:
         self.transport.write(encode(packet, _LEVEL))
@@ -129,7 +142,7 @@ class DeviceProtocol(Protocol):
         if packet.codes[0] >= 0x80:
             self._give_up(Refused(f"The broker refused the subscription to {REQUESTS}+."))
         elif not self.ready.called:
-            self.ready.callback(self)
+            self.ready.callback(None)
 
     def _published(self, packet: Publish) -> None:
         if packet.packet_id is not None:
@@ -149,19 +162,14 @@ class DeviceProtocol(Protocol):
 
     def _keep_alive(self) -> None:
         """Twice in each keep-alive time: ask for a sign of life, and leave when the last one did not come."""
-        if not self._heard:
-            self._timer = None
+        self._timer = None
+        if not self._heard or self._leaving:
             self._give_up(LinkLost("The broker has fallen silent."))
             return
         self._heard = False
-        if not self._awaits_broker:
+        if self.ready.called:  # before CONNACK nothing may be asked
             self._send(PingReq())
         self._timer = self._clock.callLater(KEEP_ALIVE / 2, self._keep_alive)
-
-    @property
-    def _awaits_broker(self) -> bool:
-        """Before CONNACK nothing may be asked."""
-        return not self.ready.called
 
     def _give_up(self, error: Exception) -> None:
         self._fail(error)
@@ -197,10 +205,11 @@ class _DeviceFactory(Factory):
         return self._build()
 
 
-class DeviceService:
-    """A device that stays connected: tries again, ever more slowly, until it is stopped or refused.
+class ConnectedDevice:
+    """A device that stays connected: it tries again, ever more slowly, until it is stopped or refused.
 
-    `refused` fires with the Refused that ended it.
+    Twisted's ClientService counts a connection as good before the broker has accepted the device,
+    and loses its way when that connection is closed meanwhile; hence a loop of our own.
     """
 
     def __init__(
@@ -212,32 +221,59 @@ class DeviceService:
         client_id: str,
         clock: IReactorTime,
         rng: Random,
-        on_link: Callable[[bool], None] = lambda _up: None,
+        on_link: Callable[[str | None], None] = lambda _trouble: None,
     ) -> None:
-        """`on_link(True)`: it can be called; `on_link(False)`: not any more."""
-        self.refused: Deferred[None] = Deferred()
+        """`on_link(None)`: it can be called now. `on_link(sentence)`: not now, and why; it tries again."""
+        self._endpoint = endpoint
+        self._factory = _DeviceFactory(lambda: DeviceProtocol(device, token, client_id=client_id, clock=clock))
+        self._clock = clock
+        self._rng = rng
         self._on_link = on_link
         self._protocol: DeviceProtocol | None = None
-        self._service = ClientService(
-            endpoint,
-            _DeviceFactory(lambda: DeviceProtocol(device, token, client_id=client_id, clock=clock)),
-            retryPolicy=backoffPolicy(0.5, 30.0, jitter=rng.random),
-            clock=clock,
-            prepareConnection=self._prepare,
-        )
+        self._running: Deferred[None] | None = None
+        self._stopping = False
 
-    def start(self) -> Deferred[None]:
-        """Connect. Fires when the device can be called for the first time; fails with Refused."""
-        self._service.startService()
-        connected: Deferred[Any] = self._service.whenConnected()
-        first: Deferred[None] = Deferred(lambda _: connected.cancel())
-        self.refused.addErrback(lambda failure: (_settle(first, failure), failure)[1])
-        connected.addCallbacks(lambda _: _settle(first, None), lambda failure: _settle(first, failure))
-        return first
+    def run(self) -> Deferred[None]:
+        """Connect, and stay connected. Fires when stopped; fails with Refused."""
+        self._running = Deferred.fromCoroutine(self._run())
+        return self._running
 
-    def stop(self) -> Deferred[None]:
-        """Disconnect in good order; fires when the connection is gone."""
+    def stop(self) -> None:
+        """Disconnect in good order; what `run` returned fires when the connection is gone."""
+        self._stopping = True
         if self._protocol is not None:
             self._protocol.goodbye()
-        stopped: Deferred[None] = self._service.stopService()
-        return stopped
+        elif self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        failures = 0
+        try:
+            while not self._stopping:
+                try:
+                    await self._one_connection()
+                    failures = 0
+                    trouble = "The broker closed the connection."
+                except LinkLost as error:
+                    trouble = str(error)
+                except ConnectError as error:
+                    trouble = f"The broker cannot be reached: {error}"
+                if not self._stopping:
+                    self._on_link(trouble)
+                    pause = min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * self._rng.uniform(0.8, 1.2)
+                    failures = min(failures + 1, 10)
+                    await deferLater(self._clock, pause)
+        except CancelledError:
+            if not self._stopping:
+                raise
+
+    async def _one_connection(self) -> None:
+        """From connecting until the connection is gone. Raises Refused, LinkLost, ConnectError."""
+        protocol: DeviceProtocol = await self._endpoint.connect(self._factory)
+        self._protocol = protocol
+        try:
+            await protocol.ready
+            self._on_link(None)
+        finally:
+            await protocol.gone
+            self._protocol = None

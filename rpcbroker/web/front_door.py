@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
@@ -14,7 +15,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
-from rpcbroker.core.errors import BrokerError, PayloadTooLarge, RequestTimedOut
+from rpcbroker.core.errors import BrokerError, InvalidRequest, PayloadTooLarge, RequestTimedOut
 from rpcbroker.core.settings import HttpSettings
 
 LINGER = 2.0
@@ -33,6 +34,14 @@ class LimitedRequest(Request):
     """A request whose body is counted as it comes: chunked bodies announce no length."""
 
     _received = 0
+
+    def process(self) -> None:
+        try:
+            unquote_to_bytes(self.path).decode()
+        except UnicodeDecodeError:
+            self.channel.refuse(InvalidRequest("The request's path is not UTF-8"))
+        else:
+            super().process()
 
     def handleContentChunk(self, data: bytes) -> None:
         self._received += len(data)
@@ -90,14 +99,14 @@ class Channel(HTTPChannel):
 
     def refuse_body(self) -> None:
         """Answer 413, at once."""
-        self._refuse(PayloadTooLarge(f"Payload size exceeds the limit of {self.max_body_size} bytes"))
+        self.refuse(PayloadTooLarge(f"Payload size exceeds the limit of {self.max_body_size} bytes"))
 
     def _too_slow(self, _: None) -> None:
         self._deadline = None
         error = RequestTimedOut(f"The request did not arrive within {self.site.request_timeout:g} s")
-        self._refuse(error)
+        self.refuse(error)
 
-    def _refuse(self, error: BrokerError) -> None:
+    def refuse(self, error: BrokerError) -> None:
         """Answer in the middle of a request, take nothing more, and leave the caller time to read it."""
         if self._refused:
             return

@@ -12,7 +12,6 @@ from rpcbroker.wire.mqtt.properties import Property
 Properties = Mapping[Property, Any]
 
 
-
 class _NoProperties(dict[Property, Any]):
     """Empty for good, and hashable, as the default of a dataclass field has to be."""
 

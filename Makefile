@@ -1,0 +1,54 @@
+# `make help` lists what there is. Everything happens in a virtual environment of its own.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo serve test lint soak bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.tests-installed: $(VENV)/.installed
+	$(PIP) -e '.[test,lint]'
+	touch $@
+
+# tb-mqtt-client and paho-mqtt cannot live in one environment.
+$(VENV)-tb/.installed: constraints.txt
+	$(PYTHON) -m venv $(VENV)-tb
+	$(VENV)-tb/bin/python -m pip install --quiet --disable-pip-version-check tb-mqtt-client mmh3
+	touch $@
+
+demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, show what happens
+	$(BIN)/rpcbroker demo
+
+serve: $(VENV)/.installed  ## the same broker and device, and they stay
+	$(BIN)/rpcbroker demo --stay
+
+test: $(VENV)/.tests-installed $(VENV)-tb/.installed foreign  ## install what the tests need, run them all
+	TB_PYTHON=$(CURDIR)/$(VENV)-tb/bin/python $(BIN)/python -m pytest -m "not soak"
+
+.PHONY: foreign
+foreign:
+	@command -v mosquitto_rr >/dev/null && command -v curl >/dev/null || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto-clients curl; }
+
+soak: $(VENV)/.tests-installed  ## long fuzzing and many kills
+	$(BIN)/python -m pytest -m soak
+
+lint: $(VENV)/.tests-installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## measure; prints the machine and the versions
+	$(BIN)/python bench/run.py
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) $(VENV)-tb build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,32 @@
+"""What all tests share: a dropped failure is a failed test."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.logger import LogLevel, globalLogPublisher
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def no_dropped_failures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Fails the test if a Deferred's failure was dropped, or something logged a critical event.
+
+    A test that expects one empties the list.
+    """
+    seen: list[str] = []
+
+    def observe(event: dict[str, object]) -> None:
+        if event.get("log_level") is LogLevel.critical:
+            seen.append(str(event.get("log_failure") or event))
+
+    globalLogPublisher.addObserver(observe)
+    yield seen
+    gc.collect()
+    globalLogPublisher.removeObserver(observe)
+    assert not seen, f"logged at critical level: {seen}"

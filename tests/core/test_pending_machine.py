@@ -1,0 +1,100 @@
+"""PendingCalls against a dict: after each step map, deadlines and fired Deferreds agree."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from fakes import EPOCH_MS
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.task import Clock
+
+from rpcbroker.core.calls import TRANSITIONS, Call, CallState, Reply, Step
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.errors import CallFailed, CallTimeout, Reason
+from rpcbroker.core.pending import PendingCalls
+
+ENDS = {CallState.SUCCESSFUL, CallState.EXPIRED, CallState.FAILED, CallState.DELETED}
+
+
+class PendingMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.deadlines = Deadlines(self.clock)
+        self.settled: list[int] = []
+        self.pending = PendingCalls(lambda one, reason, payload: self.settled.append(one.call.wire_id))
+        self.model: dict[int, float] = {}
+        self.outcomes: dict[int, list[Any]] = {}
+        self.deferreds: dict[int, Any] = {}
+        self.next_id = 0
+
+    @rule(seconds=st.floats(0.1, 30))
+    def open(self, seconds: float) -> None:
+        self.next_id += 1
+        call = Call(UUID(int=self.next_id), self.next_id, UUID(int=1), "m", b"{}", False, EPOCH_MS, EPOCH_MS, 5)
+        one = self.pending.open(call)
+        one.deadline = self.deadlines.after(seconds, self._expire, call.wire_id)
+        outcome: list[Any] = []
+        self.deferreds[self.next_id] = one.waiting
+        one.waiting.addBoth(outcome.append)
+        self.outcomes[self.next_id] = outcome
+        self.model[self.next_id] = self.clock.seconds() + seconds
+
+    def _expire(self, wire_id: int) -> None:
+        self.pending.fail(wire_id, Step.EXPIRED, CallTimeout("late", reason=Reason.NO_REPLY))
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        wire_id = data.draw(st.integers(0, self.next_id + 1))
+        assert self.pending.settle(wire_id, b"1") == (self.model.pop(wire_id, None) is not None)
+
+    @precondition(lambda self: self.next_id)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        wire_id = data.draw(st.integers(1, self.next_id))
+        self.deferreds[wire_id].cancel()
+        self.model.pop(wire_id, None)
+
+    @rule(seconds=st.floats(0, 20))
+    def tick(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        now = self.clock.seconds()
+        for wire_id, due in list(self.model.items()):
+            if due + 1 / 64 <= now or (due <= now and self.pending.get(wire_id) is None):
+                del self.model[wire_id]
+
+    @rule()
+    def drop(self) -> None:
+        self.pending.fail_all(Step.CANCELLED, lambda: CallFailed("gone", reason=Reason.DISCONNECTED))
+        self.model.clear()
+
+    @invariant()
+    def they_agree(self) -> None:
+        assert {one.call.wire_id for one in self.pending} == set(self.model)
+        for wire_id, outcome in self.outcomes.items():
+            assert len(outcome) == (0 if wire_id in self.model else 1)
+            if outcome and isinstance(outcome[0], Reply):
+                assert outcome[0].rpc_id == UUID(int=wire_id)
+        assert sorted(self.settled) == sorted(set(self.outcomes) - set(self.model))
+        assert sum(map(len, self.deadlines._slots.values())) == len(self.model), "each waiting call has its deadline"
+
+    def teardown(self) -> None:
+        self.drop()
+        for outcome in self.outcomes.values():
+            outcome.clear()
+
+
+PendingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPendingCalls = PendingMachine.TestCase
+
+
+def test_final_states_have_no_way_out() -> None:
+    assert not {state for state, _ in TRANSITIONS} & ENDS
+
+
+def test_every_other_state_can_end() -> None:
+    for state in {state for state, _ in TRANSITIONS}:
+        assert {TRANSITIONS.get((state, step)) for step in Step} >= {CallState.SUCCESSFUL, CallState.EXPIRED}

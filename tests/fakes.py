@@ -1,0 +1,155 @@
+"""Stand-ins with the shapes of core.ports, and a broker around them that runs on a Clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.calls import Call, Step
+from rpcbroker.core.model import Authority, Credentials, CredentialsType, Device, Principal, Tenant, User
+from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.core.settings import RpcSettings
+from rpcbroker.store.memory import MemoryStore
+
+EPOCH_MS = 1_700_000_000_000
+TENANT = UUID(int=1)
+OTHER_TENANT = UUID(int=2)
+CUSTOMER = UUID(int=3)
+ADMIN = Principal(
+    user_id=UUID(int=10),
+    tenant_id=TENANT,
+    customer_id=None,
+    authority=Authority.TENANT_ADMIN,
+    email="admin@example.org",
+    session_id="s",
+)
+
+
+def device(number: int = 100, *, tenant: UUID = TENANT, **more: Any) -> Device:
+    return Device(id=UUID(int=number), tenant_id=tenant, name=f"device-{number}", created_time=EPOCH_MS, **more)
+
+
+def token(of: Device, text: str | None = None) -> Credentials:
+    return Credentials(
+        id=UUID(int=of.id.int + 10**6),
+        device_id=of.id,
+        type=CredentialsType.ACCESS_TOKEN,
+        credentials_id=text or f"TOKEN{of.id.int}",
+        created_time=EPOCH_MS,
+    )
+
+
+def first_records() -> tuple[Tenant, User]:
+    tenant = Tenant(id=TENANT, name="Default", created_time=EPOCH_MS)
+    user = User(
+        id=ADMIN.user_id,
+        tenant_id=TENANT,
+        email="Admin@example.org",
+        authority=Authority.TENANT_ADMIN,
+        password_hash="hash",
+        created_time=EPOCH_MS,
+    )
+    return tenant, user
+
+
+@dataclass(eq=False)
+class FakeLink:
+    """A link that writes down what it was given; `step` is reported at once, if there is one."""
+
+    session: DeviceSession
+    step: Step | None = Step.ACKNOWLEDGED
+    full: bool = False
+    protocol: str = "FAKE"
+    calls: list[Call] = field(default_factory=list)
+    closed: list[CloseReason] = field(default_factory=list)
+
+    def deliver(self, call: Call) -> bool:
+        if self.full:
+            return False
+        self.calls.append(call)
+        if self.step is not None:
+            self.session.report(call.wire_id, self.step)
+        return True
+
+    def close(self, reason: CloseReason) -> None:
+        self.closed.append(reason)
+
+    def why_not_callable(self) -> str:
+        return "has not subscribed"
+
+
+class World:
+    """A broker on a Clock and a MemoryStore, with one device."""
+
+    def __init__(self, **rpc: Any) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore()
+        self.store.open(first_records=first_records)
+        self._uuids = self._count()
+        self.broker = Broker(
+            store=self.store,
+            clock=self.clock,
+            now_ms=self.now_ms,
+            new_uuid=lambda: next(self._uuids),
+            settings=RpcSettings(**rpc),
+        )
+        self.broker.wire_ids.start(0)
+        self.device = device()
+        self.add(self.device)
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + round(self.clock.seconds() * 1000)
+
+    def new_uuid(self) -> UUID:
+        return next(self._uuids)
+
+    def add(self, a_device: Device, text: str | None = None) -> None:
+        result_of(self.store.create_device(a_device, token(a_device, text)))
+
+    def session(self, of: Device | None = None) -> DeviceSession:
+        return result_of(Deferred.fromCoroutine(self.broker.session_of(of or self.device)))
+
+    def link(self, *, subscribed: bool = True, **more: Any) -> FakeLink:
+        session = self.session()
+        link = FakeLink(session, **more)
+        session.attach(link)
+        if subscribed:
+            session.subscribe(link)
+        return link
+
+    def call(self, request: Any, principal: Principal = ADMIN, device_id: UUID | None = None) -> Deferred[Any]:
+        coroutine = self.broker.call(principal, device_id or self.device.id, request)
+        return Deferred.fromCoroutine(coroutine)
+
+    @staticmethod
+    def _count() -> Iterator[UUID]:
+        number = 0xABC0000
+        while True:
+            number += 1
+            yield UUID(int=number)
+
+
+def result_of(deferred: Deferred[Any]) -> Any:
+    """What the Deferred has fired with; raises its failure, or AssertionError if it has not fired."""
+    outcome: list[Any] = []
+    deferred.addCallbacks(outcome.append, outcome.append)
+    assert outcome, "the Deferred has not fired"
+    if hasattr(outcome[0], "raiseException"):
+        outcome[0].raiseException()
+    return outcome[0]
+
+
+def error_of(deferred: Deferred[Any]) -> Any:
+    """The exception that the Deferred has failed with."""
+    try:
+        value = result_of(deferred)
+    except Exception as error:
+        return error
+    raise AssertionError(f"it succeeded with {value!r}")
