@@ -1,1 +1,1 @@
-"""The command line `rpcbroker`: it talks REST to a running broker."""
+"""The command line. A command in a file; `main` knows their names and loads only the one that is used."""

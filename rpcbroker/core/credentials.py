@@ -55,9 +55,14 @@ def mqtt_basic_id(client_id: str | None, user_name: str | None) -> str:
 class DeviceLogin(Protocol):
     """What a connecting device shows."""
 
-    client_id: str
-    username: str | None
-    password: bytes | None
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def username(self) -> str | None: ...
+
+    @property
+    def password(self) -> bytes | None: ...
 
 
 async def authenticate(store: Store, login: DeviceLogin) -> Device | None:

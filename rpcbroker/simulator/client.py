@@ -8,13 +8,14 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rpcbroker.core.deadlines import Clock
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
@@ -63,8 +64,9 @@ class DeviceProtocol(Protocol):
     """
 
     _log = Logger()
+    transport: Any
 
-    def __init__(self, device: SimulatedDevice, token: str, *, client_id: str, clock: IReactorTime) -> None:
+    def __init__(self, device: SimulatedDevice, token: str, *, client_id: str, clock: Clock) -> None:
         self.ready: Deferred[None] = Deferred()
         self.gone: Deferred[None] = Deferred()
         self._device = device
@@ -72,7 +74,7 @@ class DeviceProtocol(Protocol):
         self._client_id = client_id
         self._clock = clock
         self._frames = FrameReader(MAX_PACKET_SIZE)
-        self._timer: IDelayedCall | None = None
+        self._timer: Any = None
         self._heard = True
         self._live = False
         self._leaving = False
@@ -214,19 +216,22 @@ class ConnectedDevice:
 
     def __init__(
         self,
-        endpoint: IStreamClientEndpoint,
+        endpoint: Any,
         device: SimulatedDevice,
         token: str,
         *,
         client_id: str,
-        clock: IReactorTime,
+        clock: Clock,
         rng: Random,
         on_link: Callable[[str | None], None] = lambda _trouble: None,
     ) -> None:
-        """`on_link(None)`: it can be called now. `on_link(sentence)`: not now, and why; it tries again."""
+        """`endpoint` is an IStreamClientEndpoint.
+
+        `on_link(None)`: it can be called now. `on_link(sentence)`: not now, and why; it tries again.
+        """
         self._endpoint = endpoint
         self._factory = _DeviceFactory(lambda: DeviceProtocol(device, token, client_id=client_id, clock=clock))
-        self._clock = clock
+        self._clock: Any = clock
         self._rng = rng
         self._on_link = on_link
         self._protocol: DeviceProtocol | None = None
@@ -256,7 +261,7 @@ class ConnectedDevice:
                     trouble = "The broker closed the connection."
                 except LinkLost as error:
                     trouble = str(error)
-                except ConnectError as error:
+                except (ConnectError, DNSLookupError) as error:
                     trouble = f"The broker cannot be reached: {error}"
                 if not self._stopping:
                     self._on_link(trouble)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from rpcbroker.core.deadlines import Clock
 
 
 class Board(Protocol):
@@ -34,7 +34,7 @@ class SimulatedDevice:
         self,
         board: Board,
         *,
-        clock: IReactorTime,
+        clock: Clock,
         rng: Random,
         latency: float = 0.0,
         drop: float = 0.0,
@@ -51,7 +51,7 @@ class SimulatedDevice:
     def receive(self, method: str, params: Any, respond: Callable[[Any], None]) -> None:
         """Take a call; `respond` is called with the reply when it is time, or never."""
         if self._latency:
-            self._clock.callLater(self._latency, self._decide, method, params, respond)
+            self._clock.callLater(self._latency, lambda: self._decide(method, params, respond))
         else:
             self._decide(method, params, respond)
 

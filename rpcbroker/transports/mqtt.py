@@ -90,7 +90,7 @@ class MqttProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Act on all packets of one read; what is to be said to them goes out in one write."""
-        if self._connection.state is ConnectionState.CLOSED:
+        if self._is_closed():
             return
         self._batch = []
         try:
@@ -102,7 +102,7 @@ class MqttProtocol(Protocol):
             batch, self._batch = self._batch, None
             if batch:
                 self.transport.write(b"".join(batch))
-        if self._connection.state is ConnectionState.CLOSED:
+        if self._is_closed():
             self._close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -258,6 +258,9 @@ class MqttProtocol(Protocol):
             self.transport.abortConnection()
 
     # -- time and bytes
+
+    def _is_closed(self) -> bool:
+        return self._connection.state is ConnectionState.CLOSED
 
     def _after(self, seconds: float, action: Callable[[None], None]) -> Deadline:
         return self._factory.broker.deadlines.after(seconds, action, None)

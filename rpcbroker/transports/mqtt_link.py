@@ -45,8 +45,19 @@ class Question(msgspec.Struct):
 class MqttLink:
     """One connection of one device: the Link that its calls go over."""
 
-    __slots__ = ("_awaited", "_broker", "_connection", "_granted", "_refused_filter", "_session", "_settings")
-    __slots__ += ("_starved", "_write", "disconnect", "paused")
+    __slots__ = (
+        "_awaited",
+        "_broker",
+        "_connection",
+        "_granted",
+        "_refused_filter",
+        "_session",
+        "_settings",
+        "_starved",
+        "_write",
+        "disconnect",
+        "paused",
+    )
 
     protocol = "MQTT"
 

@@ -25,9 +25,14 @@ LINGER = 2.0
 class Refusal(Protocol):
     """An error as the API renders it."""
 
-    status: int
-    headers: dict[str, str]
-    body: bytes
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
 
 
 class LimitedRequest(Request):

@@ -176,7 +176,7 @@ async def test_presence_is_replaced_and_passes_over_what_is_gone(store: Any) -> 
 async def test_lists(store: Any) -> None:
     for number in range(5):
         made = replace(
-            device(200 + number, type="pump" if number % 2 else "valve", created_time=0),
+            device(200 + number, type="pump" if number % 2 else "valve"),
             name=f"D_{number}%",
             created_time=EPOCH_MS - number,
             customer_id=CUSTOMER if number < 2 else None,
@@ -226,7 +226,7 @@ async def test_many_writes_share_a_commit_and_a_bad_one_fails_alone(tmp_path: Pa
     assert store.commits < 50
     outcomes: list[Any] = []
     for number in (1, 1000, 2):  # 1000 is taken
-        one = device(number)
+        one = replace(device(number + 5000), name=f"device-{number}")
         store.create_device(one, token(one)).addBoth(outcomes.append)
     await store.ping()
     await store.close()
@@ -271,25 +271,27 @@ reactor.callWhenRunning(made)
 reactor.run()
 """
     where = {"PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | where, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], check=False, env=os.environ | where, timeout=60)
     assert done.returncode == -9
     rows = sqlite3.connect(tmp_path / "store.sqlite").execute("SELECT name FROM device").fetchall()
     assert rows == [("device-100",)]
 
 
-def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+@pytest_twisted.ensureDeferred
+async def test_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path))
     store.open(first_records=first_records)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    pytest_twisted.blockon(store.close())
+    await store.close()
     assert "store.sqlite-wal" in modes
     assert set(modes.values()) == {0o600}
 
 
-def test_a_login_is_an_index_search(tmp_path: Path) -> None:
+@pytest_twisted.ensureDeferred
+async def test_a_login_is_an_index_search(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path))
     store.open(first_records=first_records)
-    pytest_twisted.blockon(store.close())
+    await store.close()
     query = str(matching_query(["a", "b"]).compile(compile_kwargs={"literal_binds": True}))
     plan = sqlite3.connect(tmp_path / "store.sqlite").execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
     assert plan
@@ -313,13 +315,15 @@ class TestSchema:
             assert compare_metadata(context, tables.metadata) == []
         engine.dispose()
 
-    def test_a_newer_schema_is_refused_and_left_alone(self, tmp_path: Path) -> None:
-        self._opened(tmp_path, "UPDATE alembic_version SET version_num = '9999'")
+    @pytest_twisted.ensureDeferred
+    async def test_a_newer_schema_is_refused_and_left_alone(self, tmp_path: Path) -> None:
+        await self._opened(tmp_path, "UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(StoreError, match=r"schema version 9999, newer than this program's \d+"):
             sql_store(url_of(tmp_path)).open(first_records=first_records)
 
-    def test_an_older_one_is_migrated_and_a_copy_is_kept(self, tmp_path: Path, monkeypatch: Any) -> None:
-        self._opened(tmp_path, "UPDATE alembic_version SET version_num = '0000'")
+    @pytest_twisted.ensureDeferred
+    async def test_an_older_one_is_migrated_and_a_copy_is_kept(self, tmp_path: Path, monkeypatch: Any) -> None:
+        await self._opened(tmp_path, "UPDATE alembic_version SET version_num = '0000'")
         migrated: list[Any] = []
         monkeypatch.setattr(schema, "migrate", migrated.append)
         engine = create_engine(url_of(tmp_path))
@@ -330,10 +334,10 @@ class TestSchema:
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
         assert sqlite3.connect(copy).execute("SELECT count(*) FROM tenant").fetchone() == (1,)
 
-    def _opened(self, tmp_path: Path, then: str) -> None:
+    async def _opened(self, tmp_path: Path, then: str) -> None:
         store = sql_store(url_of(tmp_path))
         store.open(first_records=first_records)
-        pytest_twisted.blockon(store.close())
+        await store.close()
         connection = sqlite3.connect(tmp_path / "store.sqlite")
         connection.execute(then)
         connection.commit()

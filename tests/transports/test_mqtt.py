@@ -174,7 +174,7 @@ class TestConnect:
         )
         client = world.client()
         client_id, username, password = login
-        (answer,) = client.send(p.Connect(5 if username is None else 4, client_id, True, 0, username, password))
+        (answer,) = client.send(p.Connect(4, client_id, True, 0, username, password))
         assert isinstance(answer, p.ConnAck)
         assert (answer.code == 0) == good
 

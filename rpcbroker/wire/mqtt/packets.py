@@ -15,7 +15,7 @@ Properties = Mapping[Property, Any]
 class _NoProperties(dict[Property, Any]):
     """Empty for good, and hashable, as the default of a dataclass field has to be."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __setitem__(self, key: Property, value: Any) -> None:
         raise TypeError("a packet cannot be changed")

@@ -1,0 +1,5 @@
+"""`python -m rpcbroker`."""
+
+from rpcbroker.cli.main import main
+
+main()

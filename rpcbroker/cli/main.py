@@ -1,0 +1,87 @@
+"""The entry point: names of commands and what they are for; a command's module is loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from rpcbroker import __version__
+from rpcbroker.cli.stop import ExitCode
+
+COMMANDS = {
+    "demo": ("rpcbroker.cli.demo", "Start a broker and a simulated device, call it, show what happens."),
+    "login": ("rpcbroker.cli.login", "Log in to a broker; the other commands then use it."),
+    "token": ("rpcbroker.cli.token", "Print an access token for curl and the like."),
+    "device": ("rpcbroker.cli.device", "Add and list devices."),
+    "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
+    "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
+    "config": ("rpcbroker.cli.config", "Check and show the broker's configuration."),
+}
+"""Name -> module, whose member of the same name is the command, and its first line of help."""
+
+EPILOG = """\b
+Exit codes:
+  0  it worked
+  1  it did not; the text on stderr says why
+  2  the command line is wrong
+  3  not logged in, or refused
+  4  there is no such device
+  5  the device is offline
+  6  the device did not reply in time
+
+The broker itself is started by twistd: twistd -n rpcbroker --help
+"""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and help, so that `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import it."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Without click's look at all commands when there is no such one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"There is no command '{args[0]}'; there are {', '.join(COMMANDS)}.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rpcbroker", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Call devices over HTTP; they answer over MQTT.
+
+    \b
+    rpcbroker demo                     sees it work, in seconds, and leaves nothing behind
+    rpcbroker login http://HOST:8080   then device add, simulate, call
+    """
+
+
+def main() -> NoReturn:
+    """Run the command; what goes wrong is a sentence on stderr and an exit code."""
+    try:
+        cli.main(prog_name="rpcbroker")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(ExitCode.ERROR)
+    except Exception as error:
+        click.echo(f"Error: rpcbroker has a fault: {type(error).__name__}: {error}", err=True)
+        click.echo("Hint: please report it, with the command that you ran.", err=True)
+        sys.exit(ExitCode.ERROR)
+    sys.exit(ExitCode.OK)
