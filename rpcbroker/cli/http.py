@@ -52,7 +52,7 @@ def sender(reactor: Any, *, timeout: float = 30.0) -> Send:
 
 def _first(text: str) -> str:
     """What Twisted's errors say, without the numbers."""
-    return text.split(":")[0].rstrip(".")
+    return text.split(":", maxsplit=1)[0].rstrip(".")
 
 
 def _why(error: Exception) -> str:

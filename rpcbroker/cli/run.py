@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,10 +28,8 @@ def run(main: Callable[[Any], Coroutine[Any, Any, None]], *, until_interrupted: 
             outcome.append(None)
 
     ended: list[bool] = []
-    try:
+    with contextlib.suppress(SystemExit):
         react(guarded)
-    except SystemExit:
-        pass
     if not outcome and not until_interrupted:
         raise click.Abort
     if outcome and outcome[0] is not None:

@@ -32,7 +32,7 @@ class Stop(click.ClickException):
         hint: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]  # click's own way
         self.reason = reason
         self.hint = hint
 

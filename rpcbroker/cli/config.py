@@ -1,0 +1,59 @@
+"""`rpcbroker config`"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import groupby
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from rpcbroker.cli.stop import Stop
+from rpcbroker.config import ConfigError, Configuration, Line, describe, load
+
+
+@click.group
+def config() -> None:
+    """Check and show the broker's configuration."""
+
+
+@config.command
+@click.argument("file")
+def check(file: str) -> None:
+    """Tell whether FILE is good. The environment is left out."""
+    _load(file, {})
+    click.echo(f"{file} is good.")
+
+
+@config.command
+@click.option("--config", "file", help="The TOML file; without it there are only defaults and the environment.")
+def show(file: str | None) -> None:
+    """Print each value, and where it comes from: default, file, or a variable."""
+    configuration = _load(file, os.environ)
+    lines = describe(configuration)
+    width = max(len(f"{line.key} = {line.value}") for line in lines)
+    console = Console(soft_wrap=True)
+    for section, members in groupby(lines, key=lambda line: line.section):
+        console.print(Text(f"[{section}]", style="bold"))
+        console.print(_section(list(members), width))
+
+
+def _load(file: str | None, environ: Mapping[str, str]) -> Configuration:
+    try:
+        configuration = load(file, environ)
+    except ConfigError as error:
+        raise Stop(str(error)) from None
+    for warning in configuration.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return configuration
+
+
+def _section(lines: list[Line], width: int) -> Text:
+    text = Text()
+    for line in lines:
+        style = "dim" if line.origin == "default" else ""
+        text.append(f"{line.key} = {line.value}".ljust(width + 2), style)
+        text.append(f"# {line.origin}\n", style)
+    return text

@@ -1,0 +1,119 @@
+"""What people type, made into values: durations, chances, addresses, pins, parameters of calls."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from rpcbroker.config import parse_duration
+
+MQTT_PORT = 1883
+MAX_PINS = 1_000
+_NAME = re.compile(r"[^=\s{}\[\]\"]+")
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, from `200ms`, `2s`, `1m`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises click's usage error."""
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+class ChanceType(click.ParamType[float]):
+    """0 to 1, from `5%` or `0.05`."""
+
+    name = "chance"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises click's usage error."""
+        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)(%?)", str(value), re.ASCII)
+        chance = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+        if not 0 <= chance <= 1:
+            self.fail(f"{value!r} must be 0% to 100%, such as 5%", param, ctx)
+        return chance
+
+
+class AddressType(click.ParamType[Address]):
+    """HOST, HOST:PORT or [IPv6]:PORT."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Raises click's usage error."""
+        if isinstance(value, Address):
+            return value
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]@]+))(?::([0-9]{1,5}))?", value)
+        port = int(match[3] or MQTT_PORT) if match else 0
+        if match is None or not 0 < port < 65536:
+            self.fail(f"{value!r} must be HOST or HOST:PORT, such as localhost:{MQTT_PORT}", param, ctx)
+        return Address(match[1] or match[2], port)
+
+
+class PinsType(click.ParamType[tuple[int, ...]]):
+    """`7,11,13`."""
+
+    name = "pins"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Raises click's usage error."""
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", value, re.ASCII) or value.count(",") >= MAX_PINS:
+            self.fail(f"{value!r} must be pin numbers with commas between them, such as 7,11", param, ctx)
+        return tuple(dict.fromkeys(int(pin) for pin in value.split(",")))
+
+
+def call_params(words: Sequence[str]) -> Any:
+    """What a call's params are, from the words after the method.
+
+    None without any; one JSON text; or an object from key=value, where a value is JSON if it can
+    be read as JSON and a string if not. Raises click's usage error.
+    """
+    if not words:
+        return None
+    if len(words) == 1:
+        try:
+            return _json(words[0])
+        except ValueError:
+            pass
+    params: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not _NAME.fullmatch(key):
+            raise click.UsageError(
+                f"{word!r} is neither key=value nor JSON. A string in JSON has quotes: '\"{word}\"'"
+                if len(words) == 1
+                else f"{word!r} is not key=value."
+            )
+        if key in params:
+            raise click.UsageError(f"{key!r} is given twice.")
+        try:
+            params[key] = _json(text)
+        except ValueError:
+            params[key] = text
+    return params
+
+
+def _json(text: str) -> Any:
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
