@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
-from rpcbroker.cli.snippets import snippets
+from rpcbroker.cli.snippets import own_program, snippets
 from rpcbroker.cli.values import MQTT_PORT, Address, AddressType
 
 
@@ -47,6 +47,7 @@ def add(name: str, type_: str, token: str | None, mqtt: Address | None) -> None:
             name=added["name"],
             token=its_token,
             mqtt=mqtt or default_mqtt(rest.login.url),
+            program=own_program(),
         ):
             click.echo(f"\n# {snippet.title}\n{snippet.text}", err=True)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from rpcbroker.cli.values import Address
@@ -38,8 +41,17 @@ class Snippet(NamedTuple):
     text: str
 
 
-def snippets(*, url: str, device_id: str, name: str, token: str, mqtt: Address) -> tuple[Snippet, ...]:
-    """For one device: watch its calls, answer them, make one."""
+def own_program(name: str = "rpcbroker") -> str:
+    """How `name` of this installation is run from a shell: by its name if that finds it, else by its path."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found is not None and (Path(found).resolve() == beside.resolve() or not beside.exists()):
+        return name
+    return shlex.quote(str(beside))
+
+
+def snippets(*, url: str, device_id: str, name: str, token: str, mqtt: Address, program: str) -> tuple[Snippet, ...]:
+    """For one device: watch its calls, answer them, make one. `program` is how we are run."""
     body = json.dumps({"method": "echo", "params": {"hello": "device"}})
     return (
         Snippet(
@@ -58,12 +70,12 @@ def snippets(*, url: str, device_id: str, name: str, token: str, mqtt: Address) 
         ),
         Snippet(
             "Call it, from another terminal",
-            f"rpcbroker call {shlex.quote(name)} echo hello=device",
+            f"{program} call {shlex.quote(name)} echo hello=device",
         ),
         Snippet(
             "The same call with curl",
             f"curl -sS {shlex.quote(f'{url}/api/rpc/twoway/{device_id}')} "
-            '-H "X-Authorization: Bearer $(rpcbroker token)" '
+            f'-H "X-Authorization: Bearer $({program} token)" '
             f"-H 'Content-Type: application/json' -d {shlex.quote(body)}",
         ),
     )

@@ -59,7 +59,6 @@ class LimitedRequest(Request):
 class Channel(HTTPChannel):
     """One HTTP connection. A request has to arrive whole within a time of its own."""
 
-    requestFactory = LimitedRequest
     max_body_size = 0
     _refused = False
     _deadline: Deadline | None = None
@@ -149,7 +148,13 @@ class FrontDoor(Site):
         render: Callable[[BrokerError], Refusal],
         reactor: Any,
     ) -> None:
-        super().__init__(resource, timeout=settings.idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
+        super().__init__(
+            resource,
+            requestFactory=LimitedRequest,
+            timeout=settings.idle_timeout,
+            reactor=reactor,
+            parsePOSTFormSubmission=False,
+        )
         self.protocol = Channel
         self.deadlines = deadlines
         self.render = render

@@ -171,23 +171,19 @@ def test_mosquitto_rr_asks_the_server(broker: Daemon, device: tuple[str, str]) -
 
 
 TB_DEVICE = """
-import asyncio, json, sys
-from tb_mqtt_client.service.device.client import DeviceClient
-from tb_mqtt_client.common.config_loader import DeviceConfig
-from tb_mqtt_client.entities.data.rpc_response import RPCResponse
+import json, sys, threading
+from tb_device_mqtt import TBDeviceMqttClient
 
-async def main(port, token):
-    config = DeviceConfig()
-    config.host, config.port, config.access_token = "127.0.0.1", port, token
-    client = DeviceClient(config)
-    async def called(request):
-        print(json.dumps({"method": request.method, "params": request.params}), flush=True)
-        return RPCResponse.build(request.request_id, result={"got": request.params})
-    client.set_rpc_request_callback(called)
-    await client.connect()
-    await asyncio.Event().wait()
+client = TBDeviceMqttClient("127.0.0.1", port=int(sys.argv[1]), username=sys.argv[2])
 
-asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+def called(request_id, request):
+    print(json.dumps({"method": request["method"], "params": request["params"]}), flush=True)
+    if request["method"] == "get":
+        client.send_rpc_reply(request_id, {"got": request["params"]})
+
+client.set_server_side_rpc_request_handler(called)
+client.connect()
+threading.Event().wait()
 """
 
 
