@@ -36,8 +36,8 @@ test: $(VENV)/.tests-installed $(VENV)-tb/.installed foreign  ## install what th
 
 .PHONY: foreign
 foreign:
-	@command -v mosquitto_rr >/dev/null && command -v curl >/dev/null || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto-clients curl; }
+	@command -v mosquitto_rr >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto-clients curl postgresql; }
 
 soak: $(VENV)/.tests-installed  ## long fuzzing and many kills
 	$(BIN)/python -m pytest -m soak

@@ -50,7 +50,7 @@ _SECONDS = {
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,16})\s*([A-Za-z]*)", re.ASCII)
-_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^@\s]*@")
+_PASSWORD = re.compile(r"(://[^/@:\s]*:).*(?=@)|(password=)[^&\"\s]*", re.IGNORECASE)
 _END_OF_DOCUMENT = "(at end of document)"
 
 
@@ -238,7 +238,7 @@ def _shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__}"
-    text = _PASSWORD.sub(r"\1***@", "".join(char if char.isprintable() else "?" for char in text))
+    text = _PASSWORD.sub(r"\1\2***", "".join(char if char.isprintable() else "?" for char in text))
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
@@ -266,7 +266,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Configuration:
         for section, cls in get_type_hints(Settings).items()
     }
     warnings = tuple(
-        f"The environment variable {name} sets nothing{_near(name, variables) or '.'}"
+        f"The environment variable {name} sets nothing{_near(name, variables, PREFIX) or '.'}"
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in variables and name not in NOT_SETTINGS
     )
@@ -331,10 +331,14 @@ def _entries(document: Mapping[str, Any]) -> Iterator[tuple[_Key, object]]:
             yield key, value
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    """What was probably meant, as the end of a sentence; empty when nothing is alike."""
-    matches = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+def _near(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """What was probably meant, as the end of a sentence; empty when nothing is alike.
+
+    All names start with `prefix`, which makes nothing alike.
+    """
+    names = [name.removeprefix(prefix) for name in known]
+    matches = difflib.get_close_matches(name.removeprefix(prefix), names, 1)
+    return f"; did you mean {prefix}{matches[0]}?" if matches else ""
 
 
 def _all(known: Iterable[str]) -> str:

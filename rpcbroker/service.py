@@ -44,6 +44,8 @@ ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
 KEY_BYTES = 64
+BACKLOG = 4096
+"""Connections that may wait to be accepted. With Twisted's 50 a fleet that reconnects loses SYNs, and seconds."""
 GOODBYE = 1.0
 """Seconds that connections have at the end to take what was answered."""
 
@@ -178,9 +180,12 @@ class BrokerService(Service):
             if not outcome or isinstance(outcome[0], Failure):
                 why = outcome[0].getErrorMessage() if outcome else "it did not open at once"
                 raise StartError(f"[{name}] listen: cannot listen on {description!r}: {why}")
-            self._ports.append(outcome[0])
+            port = outcome[0]
+            if "backlog=" not in description and hasattr(port, "socket"):
+                port.socket.listen(BACKLOG)
+            self._ports.append(port)
             secure = description.startswith("ssl:")
-            self._urls.setdefault(*_url(f"{name}s" if secure else name, outcome[0]))
+            self._urls.setdefault(*_url(f"{name}s" if secure else name, port))
 
     def _make_state_dir(self) -> None:
         try:

@@ -9,6 +9,7 @@ from itertools import groupby
 import click
 from rich.console import Console
 from rich.text import Text
+from twisted.internet.endpoints import serverFromString
 
 from rpcbroker.cli.stop import Stop
 from rpcbroker.config import ConfigError, Configuration, Line, describe, load
@@ -23,7 +24,9 @@ def config() -> None:
 @click.argument("file")
 def check(file: str) -> None:
     """Tell whether FILE is good. The environment is left out."""
-    _load(file, {})
+    settings = _load(file, {}).settings
+    _check_endpoints("http", settings.http.listen)
+    _check_endpoints("mqtt", settings.mqtt.listen)
     click.echo(f"{file} is good.")
 
 
@@ -48,6 +51,15 @@ def _load(file: str | None, environ: Mapping[str, str]) -> Configuration:
     for warning in configuration.warnings:
         click.echo(f"Warning: {warning}", err=True)
     return configuration
+
+
+def _check_endpoints(section: str, descriptions: tuple[str, ...]) -> None:
+    """Also reads the certificates that they name. Raises Stop."""
+    for description in descriptions:
+        try:
+            serverFromString(None, description)
+        except Exception as error:  # a plugin for an endpoint may raise what it likes
+            raise Stop(f"[{section}] listen: {description!r} is no endpoint: {error}") from None
 
 
 def _section(lines: list[Line], width: int) -> Text:

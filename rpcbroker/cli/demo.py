@@ -64,7 +64,8 @@ def demo(stay: bool, http_port: int | None, mqtt_port: int | None) -> None:
         finally:
             await show.clean_up()
         show.say("stopped the broker and removed its directory")
-        show.where_to_go_next()
+        if not stay:
+            show.where_to_go_next()
 
     run(main, until_interrupted=stay)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -34,13 +35,15 @@ def sender(reactor: Any, *, timeout: float = 30.0) -> Send:
             )
             content = await response.content()
         except DeferredTimeout:
-            raise Stop(f"{url} did not answer within {timeout:g} s.") from None
+            raise Stop(f"{_site(url)} did not answer within {timeout:g} s.") from None
         except DNSLookupError:
-            raise Stop(f"{url}: there is no such host.") from None
+            raise Stop(f"{_site(url)} cannot be reached: there is no such host.") from None
         except ConnectError as error:
-            raise Stop(f"{url} cannot be reached: {_first(str(error))}.", hint="Is the broker running?") from None
+            raise Stop(
+                f"{_site(url)} cannot be reached: {_first(str(error))}.", hint="Is the broker running?"
+            ) from None
         except (ResponseFailed, ResponseNeverReceived, RequestNotSent, ConnectionLost) as error:
-            raise Stop(f"{url}: the connection ended without an answer ({_why(error)}).") from None
+            raise Stop(f"{_site(url)} closed the connection without an answer ({_why(error)}).") from None
         received = {
             name.decode("latin-1").lower(): values[-1].decode("latin-1")
             for name, values in response.headers.getAllRawHeaders()
@@ -48,6 +51,11 @@ def sender(reactor: Any, *, timeout: float = 30.0) -> Send:
         return Answer(response.code, received, content)
 
     return send
+
+
+def _site(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _first(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -84,6 +84,8 @@ class DeviceProtocol(Protocol):
     def connectionMade(self) -> None:
         """Introduce ourselves."""
         self._live = True
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # else an acknowledgement and a reply wait 40 ms for one another
         self._send(Connect(_LEVEL, self._client_id, keep_alive=KEEP_ALIVE, username=self._token))
         self._timer = self._clock.callLater(KEEP_ALIVE / 2, self._keep_alive)
 
@@ -262,7 +264,7 @@ class ConnectedDevice:
                 except LinkLost as error:
                     trouble = str(error)
                 except (ConnectError, DNSLookupError) as error:
-                    trouble = f"The broker cannot be reached: {error}"
+                    trouble = f"The broker cannot be reached: {str(error).partition(':')[0].rstrip('.')}."
                 if not self._stopping:
                     self._on_link(trouble)
                     pause = min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * self._rng.uniform(0.8, 1.2)
@@ -276,9 +278,14 @@ class ConnectedDevice:
         """From connecting until the connection is gone. Raises Refused, LinkLost, ConnectError."""
         protocol: DeviceProtocol = await self._endpoint.connect(self._factory)
         self._protocol = protocol
+        failure: Exception | None = None
         try:
             await protocol.ready
+        except (Refused, LinkLost) as error:
+            failure = error
+        else:
             self._on_link(None)
-        finally:
-            await protocol.gone
-            self._protocol = None
+        await protocol.gone
+        self._protocol = None
+        if failure is not None:
+            raise failure
