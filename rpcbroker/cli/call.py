@@ -40,10 +40,10 @@ def call(
     timeout: float | None,
     connect_timeout: float | None,
 ) -> None:
-    """Call METHOD of DEVICE (a name or an id) and print the reply.
+    """Call a device and print its reply.
 
     \b
-    PARAMS are key=value ... or one JSON text:
+    DEVICE is a name or an id, PARAMS are key=value ... or one JSON text:
       rpcbroker call lamp setGpioStatus pin=7 enabled=true
       rpcbroker call lamp setValue 42
       rpcbroker call lamp echo '{"any": ["JSON"]}'

@@ -44,7 +44,7 @@ V1, V2 = "/api/plugins/rpc", "/api/rpc"
 @click.option("--http-port", type=click.IntRange(0, 65535), help="[default: any free one; 8080 with --stay]")
 @click.option("--mqtt-port", type=click.IntRange(0, 65535), help="[default: any free one; 1883 with --stay]")
 def demo(stay: bool, http_port: int | None, mqtt_port: int | None) -> None:
-    """Start a broker and a simulated device, call it, and show what happens.
+    """Start a broker and a device, call it, and show what happens.
 
     Everything runs on this machine, on loopback, in a temporary directory, and is gone afterwards.
     It fails, with exit code 1, if anything is not as it should be.
@@ -53,6 +53,7 @@ def demo(stay: bool, http_port: int | None, mqtt_port: int | None) -> None:
     mqtt = mqtt_port if mqtt_port is not None else 1883 * stay
 
     async def main(reactor: Any) -> None:
+        await deferLater(reactor, 0)  # from here on signals are the reactor's, and nothing is left behind
         show = Demo(reactor, http_port=http, mqtt_port=mqtt)
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))
         reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(show.clean_up()))

@@ -21,10 +21,11 @@ from rpcbroker.cli.run import run
 @click.option("--username", "-u", help="The email of the user; asked for if not given.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 def login(url: str, username: str | None, password_stdin: bool) -> None:
-    """Log in to the broker at URL, such as http://localhost:8080.
+    """Log in to a broker; the other commands then use it.
 
-    The tokens are kept in $XDG_CONFIG_HOME/rpcbroker/login.json (by default under ~/.config), which only
-    you can read, and are renewed as needed; the password is not kept. URL may also come from RPCBROKER_URL.
+    URL is like http://localhost:8080; it may also come from RPCBROKER_URL. The tokens
+    are kept in $XDG_CONFIG_HOME/rpcbroker/login.json (by default under ~/.config), which only you can
+    read, and are renewed as needed; the password is not kept.
     """
     url = checked_url(url)
     if url.startswith("http:") and not _is_local(urlsplit(url).hostname or ""):

@@ -12,7 +12,7 @@ from rpcbroker import __version__
 from rpcbroker.cli.stop import ExitCode
 
 COMMANDS = {
-    "demo": ("rpcbroker.cli.demo", "Start a broker and a simulated device, call it, show what happens."),
+    "demo": ("rpcbroker.cli.demo", "Start a broker and a device, call it, and show what happens."),
     "login": ("rpcbroker.cli.login", "Log in to a broker; the other commands then use it."),
     "token": ("rpcbroker.cli.token", "Print an access token for curl and the like."),
     "device": ("rpcbroker.cli.device", "Add and list devices."),
@@ -68,7 +68,7 @@ def cli() -> None:
     """Call devices over HTTP; they answer over MQTT.
 
     \b
-    rpcbroker demo                     sees it work, in seconds, and leaves nothing behind
+    rpcbroker demo                     see it work; nothing is left behind
     rpcbroker login http://HOST:8080   then device add, simulate, call
     """
 

@@ -28,9 +28,10 @@ from rpcbroker.simulator.gpio import DEFAULT_PINS, GpioBoard
 @click.option("--drop", type=ChanceType(), default="0%", show_default=True, help="How many calls go unanswered.")
 @click.option("--mqtt", type=AddressType(), help="Where it connects; by default the broker's host, port 1883.")
 def simulate(name: str, gpio: tuple[int, ...], latency: float, drop: float, mqtt: Address | None) -> None:
-    """Be the device NAME, with GPIO pins, until Ctrl-C. It is added if the broker does not know it.
+    """Be a GPIO device, over MQTT, until Ctrl-C.
 
     \b
+    The device NAME is added if the broker does not know it.
     It answers getGpioStatus, setGpioStatus pin=7 enabled=true, getValue, setValue,
     echo and getTermInfo.
     """

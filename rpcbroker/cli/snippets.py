@@ -47,7 +47,7 @@ def own_program(name: str = "rpcbroker") -> str:
     found = shutil.which(name)
     if found is not None and (Path(found).resolve() == beside.resolve() or not beside.exists()):
         return name
-    return shlex.quote(str(beside))
+    return shlex.quote(str(beside)) if beside.exists() else name
 
 
 def snippets(*, url: str, device_id: str, name: str, token: str, mqtt: Address, program: str) -> tuple[Snippet, ...]:

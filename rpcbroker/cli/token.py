@@ -12,9 +12,9 @@ from rpcbroker.cli.session import logged_in
 
 @click.command
 def token() -> None:
-    """Print an access token that is good now.
+    """Print an access token for curl and the like.
 
-    For curl: -H "X-Authorization: Bearer $(rpcbroker token)"
+    It is good now, and for as long as the broker says: -H "X-Authorization: Bearer $(rpcbroker token)"
     """
 
     async def main(reactor: Any) -> None:

@@ -13,7 +13,7 @@ from rpcbroker.config import parse_duration
 
 MQTT_PORT = 1883
 MAX_PINS = 1_000
-_NAME = re.compile(r"[^=\s{}\[\]\"]+")
+_NAME = re.compile(r"(?!-)[^=\s{}\[\]\"]+")
 
 
 class Address(NamedTuple):
@@ -95,11 +95,7 @@ def call_params(words: Sequence[str]) -> Any:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not _NAME.fullmatch(key):
-            raise click.UsageError(
-                f"{word!r} is neither key=value nor JSON. A string in JSON has quotes: '\"{word}\"'"
-                if len(words) == 1
-                else f"{word!r} is not key=value."
-            )
+            raise click.UsageError(_neither(word, alone=len(words) == 1))
         if key in params:
             raise click.UsageError(f"{key!r} is given twice.")
         try:
@@ -107,6 +103,14 @@ def call_params(words: Sequence[str]) -> Any:
         except ValueError:
             params[key] = text
     return params
+
+
+def _neither(word: str, *, alone: bool) -> str:
+    if word.startswith("--"):
+        return f"There is no option {word.partition('=')[0]}."
+    if alone:
+        return f"{word!r} is neither key=value nor JSON. A string in JSON has quotes: '\"{word}\"'"
+    return f"{word!r} is not key=value."
 
 
 def _json(text: str) -> Any:

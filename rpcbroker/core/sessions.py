@@ -175,8 +175,8 @@ class DeviceSession:
             return True
         self.dropped_replies += 1
         if self.dropped_replies == 1:
-            self._log.warn(
-                "device {name}: a reply to call {wire_id}, which is not waiting, was dropped; "
+            self._log.info(
+                "device {name}: a reply to call {wire_id} was dropped: it was one-way, or the reply came too late; "
                 "further ones are only counted",
                 name=self.device.name,
                 wire_id=wire_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import click.testing
-import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
 
-from rpcbroker.cli.main import cli
 from rpcbroker.cli.rest import Answer
 
 URL = "http://localhost:8080"
@@ -34,6 +31,7 @@ def error(status: int, code: int, message: str, **more: str) -> Answer:
 class FakeBroker:
     """Users, tokens, devices; `on_call` decides about calls. `requests` is what came in."""
 
+    url: str = URL
     password: str = "secret"
     good_tokens: set[str] = field(default_factory=set)
     good_refresh_tokens: set[str] = field(default_factory=set)
@@ -44,8 +42,8 @@ class FakeBroker:
     _pairs: int = 0
 
     def __call__(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> Deferred[Answer]:
-        assert url.startswith(URL)
-        parts = urlsplit(url.removeprefix(URL))
+        assert url.startswith(self.url)
+        parts = urlsplit(url.removeprefix(self.url))
         value = json.loads(body) if body else None
         self.requests.append((method, parts.path, value))
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -130,24 +128,3 @@ def synchronous_react(main: Callable[[Any], Any]) -> None:
     Deferred.fromCoroutine(main(MemoryReactorClock())).addBoth(outcome.append)
     assert outcome == [None], f"the command waits, or failed: {outcome}"
     raise SystemExit(0)
-
-
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
-    """Not logged in yet."""
-    broker = FakeBroker()
-    monkeypatch.setattr("rpcbroker.cli.run.react", synchronous_react)
-    for module in ("session", "login"):
-        name = f"rpcbroker.cli.{module}"
-        monkeypatch.setattr(importlib.import_module(name), "sender", lambda _reactor, **_: broker)
-    monkeypatch.delenv("RPCBROKER_URL", raising=False)
-    environ = {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "COLUMNS": "200"}
-
-    def run(*words: str, **more: Any) -> click.testing.Result:
-        runner = click.testing.CliRunner(env={**environ, **more.pop("env", {})})
-        result = runner.invoke(cli, words, **more)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return Shell(broker, tmp_path / "xdg" / "rpcbroker" / "login.json", run)
