@@ -19,9 +19,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core.errors import AlreadyExists, BrokerError, NotFound, Unavailable, VersionConflict
 from rpcbroker.core.model import (
-    Authority,
     Credentials,
-    CredentialsType,
     Device,
     LastPresence,
     Page,
@@ -32,6 +30,7 @@ from rpcbroker.core.model import (
 from rpcbroker.core.ports import OpenedStore, StoreError
 from rpcbroker.store import tables as t
 from rpcbroker.store.cache import Cache
+from rpcbroker.store.rows import credentials_and_device, credentials_of, device_of, one, user_of, values
 from rpcbroker.store.schema import ensure_schema
 from rpcbroker.store.writer import Work, Writer
 
@@ -112,21 +111,21 @@ class SqlStore:
         return self._write(work)
 
     def user(self, user_id: UUID) -> Deferred[User | None]:
-        return self._read(lambda connection: _one(connection, sa.select(t.user).where(t.user.c.id == user_id), _user))
+        return self._read(lambda connection: one(connection, sa.select(t.user).where(t.user.c.id == user_id), user_of))
 
     def user_by_email(self, email: str) -> Deferred[User | None]:
         query = sa.select(t.user).where(t.user.c.email_key == email.lower())
-        return self._read(lambda connection: _one(connection, query, _user))
+        return self._read(lambda connection: one(connection, query, user_of))
 
     # -- devices
 
     def device(self, device_id: UUID) -> Deferred[Device | None]:
         query = sa.select(t.device).where(t.device.c.id == device_id)
-        return self._cached(self._devices, device_id, lambda connection: _one(connection, query, _device))
+        return self._cached(self._devices, device_id, lambda connection: one(connection, query, device_of))
 
     def device_by_name(self, tenant_id: UUID, name: str) -> Deferred[Device | None]:
         query = sa.select(t.device).where(t.device.c.tenant_id == tenant_id, t.device.c.name == name)
-        return self._read(lambda connection: _one(connection, query, _device))
+        return self._read(lambda connection: one(connection, query, device_of))
 
     def devices(self, tenant_id: UUID, customer_id: UUID | None, link: PageLink) -> Deferred[Page[Device]]:
         wanted = [t.device.c.tenant_id == tenant_id]
@@ -144,7 +143,7 @@ class SqlStore:
         count = sa.select(sa.func.count()).select_from(t.device).where(*wanted)
 
         def work(connection: Connection) -> Page[Device]:
-            items = tuple(_device(row) for row in connection.execute(query))
+            items = tuple(device_of(row) for row in connection.execute(query))
             return Page(items=items, total=connection.execute(count).scalar_one())
 
         return self._read(work)
@@ -154,8 +153,8 @@ class SqlStore:
             if _name_taken(connection, device):
                 raise AlreadyExists("Device with such name already exists!")
             _check_credentials_free(connection, credentials)
-            connection.execute(sa.insert(t.device), _values(device))
-            connection.execute(sa.insert(t.credentials), _values(credentials))
+            connection.execute(sa.insert(t.device), values(device))
+            connection.execute(sa.insert(t.credentials), values(credentials))
 
         return self._write(work)
 
@@ -177,7 +176,7 @@ class SqlStore:
 
     def credentials(self, device_id: UUID) -> Deferred[Credentials | None]:
         query = sa.select(t.credentials).where(t.credentials.c.device_id == device_id)
-        return self._read(lambda connection: _one(connection, query, _credentials))
+        return self._read(lambda connection: one(connection, query, credentials_of))
 
     def update_credentials(self, credentials: Credentials) -> Deferred[None]:
         def work(connection: Connection) -> None:
@@ -192,7 +191,7 @@ class SqlStore:
 
         def work(connection: Connection) -> tuple[tuple[Credentials, Device], ...] | None:
             rows = connection.execute(query).all()
-            return tuple(_credentials_and_device(row) for row in rows) or None
+            return tuple(credentials_and_device(row) for row in rows) or None
 
         found = self._cached(self._credentials, tuple(ids), work)
         return found.addCallback(lambda matches: matches or ())
@@ -201,7 +200,7 @@ class SqlStore:
 
     def presence(self, device_id: UUID) -> Deferred[LastPresence | None]:
         query = sa.select(t.presence).where(t.presence.c.device_id == device_id)
-        return self._read(lambda connection: _one(connection, query, lambda row: LastPresence(**row._mapping)))
+        return self._read(lambda connection: one(connection, query, lambda row: LastPresence(**row._mapping)))
 
     def save_presence(self, presences: Sequence[LastPresence]) -> Deferred[None]:
         rows = [asdict(presence) for presence in presences]
@@ -363,44 +362,7 @@ def _replace_version(connection: Connection, table: sa.Table, which: Any, record
         raise VersionConflict(
             "Somebody else changed this in the meantime", hint=f"Its version is {stored}: read it again."
         )
-    connection.execute(sa.update(table).where(which).values(_values(record)))
-
-
-# -- rows to records
-
-
-def _values(record: Device | Credentials) -> dict[str, Any]:
-    return asdict(record)
-
-
-def _one(connection: Connection, query: sa.Select[Any], make: Callable[[Any], T]) -> T | None:
-    row = connection.execute(query).first()
-    return None if row is None else make(row)
-
-
-def _device(row: Any) -> Device:
-    return Device(**row._mapping)
-
-
-def _credentials(row: Any) -> Credentials:
-    members = dict(row._mapping)
-    return Credentials(**members | {"type": CredentialsType(members["type"])})
-
-
-def _credentials_and_device(row: Any) -> tuple[Credentials, Device]:
-    mine, device = {}, {}
-    for name, value in row._mapping.items():
-        if name.startswith("device__"):
-            device[name.removeprefix("device__")] = value
-        else:
-            mine[name] = value
-    return Credentials(**mine | {"type": CredentialsType(mine["type"])}), Device(**device)
-
-
-def _user(row: Any) -> User:
-    members = dict(row._mapping)
-    del members["email_key"]
-    return User(**members | {"authority": Authority(members["authority"])})
+    connection.execute(sa.update(table).where(which).values(values(record)))
 
 
 def _shown(url: str) -> str:

@@ -102,6 +102,13 @@ def encode_binary(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
+def fixed_header(first_byte: int, length: int) -> bytes:
+    """The head of a packet with `length` bytes after it. Raises ValueError if that is too long."""
+    if length < 0x80:
+        return bytes((first_byte, length))
+    return bytes((first_byte,)) + encode_varint(length)
+
+
 def encode_varint(value: int) -> bytes:
     """Raises ValueError if it does not fit."""
     if value < 0x80:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from rpcbroker.wire.errors import WireError
+from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt.fields import Reader, encode_binary, encode_text, encode_varint
 
 PROTOCOL_ERROR = 0x82
@@ -72,6 +73,13 @@ def _nonzero(read: Callable[[Reader], int]) -> Callable[[Reader], int]:
     return checked
 
 
+def _read_response_topic(reader: Reader) -> str:
+    value = reader.text()
+    if "+" in value or "#" in value:
+        raise WireError("a wildcard in a response topic", PROTOCOL_ERROR)  # MQTT-3.3.2-14, 3.1.3.2.6
+    return value
+
+
 _BOOL = Kind(_read_bool, lambda value: bytes((value,)))
 _INT16 = Kind(Reader.int16, lambda value: value.to_bytes(2, "big"))
 _INT16_NONZERO = Kind(_nonzero(Reader.int16), _INT16.write)
@@ -79,54 +87,51 @@ _INT32 = Kind(Reader.int32, lambda value: value.to_bytes(4, "big"))
 _INT32_NONZERO = Kind(_nonzero(Reader.int32), _INT32.write)
 _VARINT_NONZERO = Kind(_nonzero(Reader.varint), encode_varint)
 _TEXT = Kind(Reader.text, encode_text)
+_RESPONSE_TOPIC = Kind(_read_response_topic, encode_text)
 _BINARY = Kind(Reader.binary, encode_binary)
 _PAIR = Kind(_read_pair, lambda pair: encode_text(pair[0]) + encode_text(pair[1]))
 
-WILL = 0
-"""Stands for the will's properties where others have a packet type."""
-
-_CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, _DISCONNECT, _AUTH = 1, 2, 3, 8, 14, 15
-_ACKS = frozenset({4, 5, 6, 7, 9, 11})
+_ACKS = frozenset({n.PUBACK, n.PUBREC, n.PUBREL, n.PUBCOMP, n.SUBACK, n.UNSUBACK})
 _P = Property
 
 TABLE: dict[int, tuple[Kind, frozenset[int]]] = {
-    _P.PAYLOAD_FORMAT_INDICATOR: (_BOOL, frozenset({_PUBLISH, WILL})),
-    _P.MESSAGE_EXPIRY_INTERVAL: (_INT32, frozenset({_PUBLISH, WILL})),
-    _P.CONTENT_TYPE: (_TEXT, frozenset({_PUBLISH, WILL})),
-    _P.RESPONSE_TOPIC: (_TEXT, frozenset({_PUBLISH, WILL})),
-    _P.CORRELATION_DATA: (_BINARY, frozenset({_PUBLISH, WILL})),
-    _P.SUBSCRIPTION_IDENTIFIER: (_VARINT_NONZERO, frozenset({_PUBLISH, _SUBSCRIBE})),
-    _P.SESSION_EXPIRY_INTERVAL: (_INT32, frozenset({_CONNECT, _CONNACK, _DISCONNECT})),
-    _P.ASSIGNED_CLIENT_IDENTIFIER: (_TEXT, frozenset({_CONNACK})),
-    _P.SERVER_KEEP_ALIVE: (_INT16, frozenset({_CONNACK})),
-    _P.AUTHENTICATION_METHOD: (_TEXT, frozenset({_CONNECT, _CONNACK, _AUTH})),
-    _P.AUTHENTICATION_DATA: (_BINARY, frozenset({_CONNECT, _CONNACK, _AUTH})),
-    _P.REQUEST_PROBLEM_INFORMATION: (_BOOL, frozenset({_CONNECT})),
-    _P.WILL_DELAY_INTERVAL: (_INT32, frozenset({WILL})),
-    _P.REQUEST_RESPONSE_INFORMATION: (_BOOL, frozenset({_CONNECT})),
-    _P.RESPONSE_INFORMATION: (_TEXT, frozenset({_CONNACK})),
-    _P.SERVER_REFERENCE: (_TEXT, frozenset({_CONNACK, _DISCONNECT})),
-    _P.REASON_STRING: (_TEXT, _ACKS | {_CONNACK, _DISCONNECT, _AUTH}),
-    _P.RECEIVE_MAXIMUM: (_INT16_NONZERO, frozenset({_CONNECT, _CONNACK})),
-    _P.TOPIC_ALIAS_MAXIMUM: (_INT16, frozenset({_CONNECT, _CONNACK})),
-    _P.TOPIC_ALIAS: (_INT16, frozenset({_PUBLISH})),
-    _P.MAXIMUM_QOS: (_BOOL, frozenset({_CONNACK})),
-    _P.RETAIN_AVAILABLE: (_BOOL, frozenset({_CONNACK})),
+    _P.PAYLOAD_FORMAT_INDICATOR: (_BOOL, frozenset({n.PUBLISH, n.WILL})),
+    _P.MESSAGE_EXPIRY_INTERVAL: (_INT32, frozenset({n.PUBLISH, n.WILL})),
+    _P.CONTENT_TYPE: (_TEXT, frozenset({n.PUBLISH, n.WILL})),
+    _P.RESPONSE_TOPIC: (_RESPONSE_TOPIC, frozenset({n.PUBLISH, n.WILL})),
+    _P.CORRELATION_DATA: (_BINARY, frozenset({n.PUBLISH, n.WILL})),
+    _P.SUBSCRIPTION_IDENTIFIER: (_VARINT_NONZERO, frozenset({n.PUBLISH, n.SUBSCRIBE})),
+    _P.SESSION_EXPIRY_INTERVAL: (_INT32, frozenset({n.CONNECT, n.CONNACK, n.DISCONNECT})),
+    _P.ASSIGNED_CLIENT_IDENTIFIER: (_TEXT, frozenset({n.CONNACK})),
+    _P.SERVER_KEEP_ALIVE: (_INT16, frozenset({n.CONNACK})),
+    _P.AUTHENTICATION_METHOD: (_TEXT, frozenset({n.CONNECT, n.CONNACK, n.AUTH})),
+    _P.AUTHENTICATION_DATA: (_BINARY, frozenset({n.CONNECT, n.CONNACK, n.AUTH})),
+    _P.REQUEST_PROBLEM_INFORMATION: (_BOOL, frozenset({n.CONNECT})),
+    _P.WILL_DELAY_INTERVAL: (_INT32, frozenset({n.WILL})),
+    _P.REQUEST_RESPONSE_INFORMATION: (_BOOL, frozenset({n.CONNECT})),
+    _P.RESPONSE_INFORMATION: (_TEXT, frozenset({n.CONNACK})),
+    _P.SERVER_REFERENCE: (_TEXT, frozenset({n.CONNACK, n.DISCONNECT})),
+    _P.REASON_STRING: (_TEXT, _ACKS | {n.CONNACK, n.DISCONNECT, n.AUTH}),
+    _P.RECEIVE_MAXIMUM: (_INT16_NONZERO, frozenset({n.CONNECT, n.CONNACK})),
+    _P.TOPIC_ALIAS_MAXIMUM: (_INT16, frozenset({n.CONNECT, n.CONNACK})),
+    _P.TOPIC_ALIAS: (_INT16, frozenset({n.PUBLISH})),
+    _P.MAXIMUM_QOS: (_BOOL, frozenset({n.CONNACK})),
+    _P.RETAIN_AVAILABLE: (_BOOL, frozenset({n.CONNACK})),
     _P.USER_PROPERTY: (
         _PAIR,
-        frozenset({_CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, 10, 14, 15, WILL}) | _ACKS,
+        frozenset({n.CONNECT, n.CONNACK, n.PUBLISH, n.SUBSCRIBE, n.UNSUBSCRIBE, n.DISCONNECT, n.AUTH, n.WILL}) | _ACKS,
     ),
-    _P.MAXIMUM_PACKET_SIZE: (_INT32_NONZERO, frozenset({_CONNECT, _CONNACK})),
-    _P.WILDCARD_SUBSCRIPTION_AVAILABLE: (_BOOL, frozenset({_CONNACK})),
-    _P.SUBSCRIPTION_IDENTIFIER_AVAILABLE: (_BOOL, frozenset({_CONNACK})),
-    _P.SHARED_SUBSCRIPTION_AVAILABLE: (_BOOL, frozenset({_CONNACK})),
+    _P.MAXIMUM_PACKET_SIZE: (_INT32_NONZERO, frozenset({n.CONNECT, n.CONNACK})),
+    _P.WILDCARD_SUBSCRIPTION_AVAILABLE: (_BOOL, frozenset({n.CONNACK})),
+    _P.SUBSCRIPTION_IDENTIFIER_AVAILABLE: (_BOOL, frozenset({n.CONNACK})),
+    _P.SHARED_SUBSCRIPTION_AVAILABLE: (_BOOL, frozenset({n.CONNACK})),
 }
 """property -> its type, and the packet types in which it may stand."""
 
 
 def _repeats(number: int, packet_type: int) -> bool:
     """User properties may come again anywhere; subscription identifiers in a PUBLISH (3.3.2.3.8)."""
-    return number == _P.USER_PROPERTY or (number == _P.SUBSCRIPTION_IDENTIFIER and packet_type == _PUBLISH)
+    return number == _P.USER_PROPERTY or (number == _P.SUBSCRIPTION_IDENTIFIER and packet_type == n.PUBLISH)
 
 
 def decode_properties(reader: Reader, packet_type: int) -> dict[Property, Any]:
@@ -159,13 +164,15 @@ def decode_properties(reader: Reader, packet_type: int) -> dict[Property, Any]:
 
 
 def encode_properties(properties: Mapping[Property, Any], packet_type: int) -> bytes:
-    """With their length in front."""
+    """With their length in front. Raises ValueError for a property that may not stand in such a packet."""
     if not properties:
         return b"\x00"
     parts = []
     for key, value in properties.items():
-        write = TABLE[key][0].write
+        kind, allowed = TABLE[key]
+        if packet_type not in allowed:
+            raise ValueError(f"{key.name} may not stand in packet type {packet_type}")
         for item in value if _repeats(key, packet_type) else (value,):
-            parts += [bytes((key,)), write(item)]
+            parts += [bytes((key,)), kind.write(item)]
     data = b"".join(parts)
     return encode_varint(len(data)) + data
