@@ -48,6 +48,10 @@ class LimitedRequest(Request):
         else:
             super().process()
 
+    def getRequestHostname(self) -> bytes:
+        """The same for all: no route depends on the Host header, which may be anything."""
+        return b"localhost"
+
     def handleContentChunk(self, data: bytes) -> None:
         self._received += len(data)
         if self._received > self.channel.max_body_size:

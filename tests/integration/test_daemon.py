@@ -167,10 +167,19 @@ class TestHttp:
         assert said.startswith(b"HTTP/1.1 413 ")
         assert b'"errorCode":31' in said
 
-    def test_a_path_that_is_no_utf_8_is_400(self, broker: Daemon) -> None:
-        said = raw(broker.http, b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n")
+    @pytest.mark.parametrize(
+        "request_", [b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /healthz/%c3%28 HTTP/1.1\r\nHost: x\r\n\r\n"]
+    )
+    def test_a_path_that_is_no_utf_8_is_400(self, broker: Daemon, request_: bytes) -> None:
+        said = raw(broker.http, request_)
         assert said.startswith(b"HTTP/1.1 400 ")
         assert b'"errorCode":31' in said
+
+    @pytest.mark.parametrize("host", [b"\xff", b"..", b"x" * 100, b"x:y", b""])
+    def test_any_host_is_served(self, broker: Daemon, host: bytes) -> None:
+        said = raw(broker.http, b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert "Traceback" not in broker.log.read_text()
 
     def test_a_slow_request_is_408_while_others_are_served(self, tmp_path: Path) -> None:
         daemon = Daemon(tmp_path, RPCBROKER_HTTP_REQUEST_TIMEOUT="1s")

@@ -196,7 +196,7 @@ def test_any_packet_in_any_state_ends_in_a_legal_state(
         server.send(p.ConnAck(False, 0))
     elif state is ConnectionState.CLOSED:
         server.send(p.ConnAck(False, 5 if level < 5 else 0x87))
-    yielded = []
+    yielded: list[p.Packet] = []
     try:
         yielded += server.receive(bytes.fromhex(text), 1.0)
     except WireError as error:
