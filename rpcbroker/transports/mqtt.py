@@ -172,7 +172,7 @@ class MqttProtocol(Protocol):
 
     async def _accept(self, packet: Connect, device: Device) -> None:
         session = await self._factory.broker.session_of(device)
-        if self._lost:
+        if self._lost or self._is_closed():
             return
         self._link = MqttLink(
             session,
