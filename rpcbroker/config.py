@@ -15,9 +15,9 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size
 
 PREFIX = "RPCBROKER_"
 NOT_SETTINGS = frozenset({"RPCBROKER_ADMIN_EMAIL", "RPCBROKER_ADMIN_PASSWORD", "RPCBROKER_URL"})
@@ -28,7 +28,15 @@ LONGEST = 36_500 * 86_400.0
 LARGEST = 2**53
 """No integer is larger: beyond it JSON numbers and floats lose digits."""
 
-_MAY_BE_ZERO = frozenset({"server.drain", "rpc.min_timeout", "rpc.max_retries", "auth.free_failures"})
+_MAY_BE_ZERO = frozenset(
+    {
+        "server.drain",
+        "http.max_connections_per_address",
+        "rpc.min_timeout",
+        "rpc.max_retries",
+        "auth.free_failures",
+    }
+)
 """Where 0 means "none" and makes sense; everywhere else it would switch the broker off by a back door."""
 
 _NOT_ABOVE = (
@@ -50,6 +58,7 @@ _SECONDS = {
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,16})\s*([A-Za-z]*)", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 _PASSWORD = re.compile(r"(://[^/@:\s]*:).*(?=@)|(password=)[^&\"\s]*", re.IGNORECASE)
 _END_OF_DOCUMENT = "(at end of document)"
 
@@ -72,13 +81,14 @@ class Configuration:
 
 
 class Line(NamedTuple):
-    """One setting as people read it; `value` is TOML, without passwords."""
+    """One setting as people read it; `value` is TOML, without passwords; `live`: a reload changes it."""
 
     section: str
     key: str
     value: str
     origin: str
     why: str
+    live: bool
 
 
 class _Key(NamedTuple):
@@ -89,6 +99,7 @@ class _Key(NamedTuple):
     kind: Any
     default: Any
     why: str
+    live: bool
 
     @property
     def path(self) -> str:
@@ -107,8 +118,8 @@ def _keys() -> Iterator[_Key]:
     for section, cls in get_type_hints(Settings).items():
         hints = get_type_hints(cls)
         for item in dataclasses.fields(cls):
-            why = item.metadata.get("why", "")
-            yield _Key(section, item.name, hints[item.name], item.default, why)
+            why, live = item.metadata.get("why", ""), item.metadata.get("live", False)
+            yield _Key(section, item.name, hints[item.name], item.default, why, live)
 
 
 _KEYS = {key.path: key for key in _keys()}
@@ -150,6 +161,24 @@ def parse_size(value: object) -> Size:
             'must be a size: a whole number and one of B, KiB, MiB, GiB, such as "64KiB"; a bare number is bytes'
         )
     return Size(size)
+
+
+def parse_rate(value: object) -> Rate:
+    """`200:1,6000:60` as ((200, 1.0), (6000, 60.0)), empty as (). Raises ValueError, which says what is allowed."""
+    parts = value.split(",") if isinstance(value, str) and value.strip() else []
+    matches = [_RATE.fullmatch(part.strip()) for part in parts]
+    pairs = tuple((int(match[1]), float(match[2])) for match in matches if match and int(match[1]) and int(match[2]))
+    if not isinstance(value, str) or len(pairs) != len(parts) or len({seconds for _, seconds in pairs}) != len(pairs):
+        raise ValueError(
+            'must be a rate such as "200:1,6000:60": a count, a colon and seconds, each number of seconds once; '
+            "empty is no limit"
+        )
+    return Rate(pairs)
+
+
+def show_rate(rate: Rate) -> str:
+    """The text that `parse_rate` reads as the same value."""
+    return ",".join(f"{count}:{seconds:g}" for count, seconds in rate)
 
 
 def show_duration(seconds: float) -> str:
@@ -210,6 +239,7 @@ def _parse_strings(value: object) -> tuple[str, ...]:
 _PARSERS = {
     Duration: parse_duration,
     Size: parse_size,
+    Rate: parse_rate,
     int: _parse_int,
     float: _parse_float,
     bool: _parse_bool,
@@ -220,6 +250,10 @@ _PARSERS = {
 
 def parse(kind: Any, value: object) -> Any:
     """A value of a setting whose type is `kind`. Raises ValueError, which says what is allowed."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"must be one of {', '.join(get_args(kind))}")
+        return value
     return _PARSERS[kind](value)
 
 
@@ -229,6 +263,8 @@ def show(kind: Any, value: Any) -> str:
         return f'"{show_duration(value)}"'
     if kind is Size:
         return f'"{show_size(value)}"'
+    if kind is Rate:
+        return f'"{show_rate(value)}"'
     return _shown(value)
 
 
@@ -282,6 +318,7 @@ def describe(configuration: Configuration) -> tuple[Line, ...]:
             show(key.kind, getattr(getattr(configuration.settings, key.section), key.name)),
             configuration.origins[key.path],
             key.why,
+            key.live,
         )
         for key in _KEYS.values()
     )

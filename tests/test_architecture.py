@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "rpcbroker"
-WINGS = {"transports", "api", "feed", "web", "outside", "store", "cluster"}
-FLOOR = {"wire": 0, "core": 1, "rules": 2, **dict.fromkeys(WINGS, 3), "service": 4, "config": 4, "simulator": 4}
+WINGS = {"transports", "api", "feed", "web", "outside", "store", "cluster", "host"}
+FLOOR = {
+    "wire": 0,
+    "core": 1,
+    "rules": 2,
+    "schema": 2,
+    **dict.fromkeys(WINGS, 3),
+    "service": 4,
+    "config": 4,
+    "simulator": 4,
+}
 ROOF = 5
 FILES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("uuid", "uuid4"), ("uuid", "uuid1")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ from rpcbroker.config import (
     show_duration,
     show_size,
 )
-from rpcbroker.core.settings import Duration, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size
 
 
 def from_text(tmp_path: Path, text: str | bytes, environ: dict[str, str] | None = None) -> Any:
@@ -122,7 +122,7 @@ def test_a_size_that_was_shown_is_read_as_the_same(size: int) -> None:
 
 @given(st.text() | st.integers() | st.floats() | st.booleans() | st.none() | st.lists(st.text()))
 def test_no_value_raises_anything_but_value_error(value: object) -> None:
-    for kind in (Duration, Size, int, float, bool, str, tuple[str, ...]):
+    for kind in (Duration, Size, Rate, Literal["a", "b"], int, float, bool, str, tuple[str, ...]):
         with contextlib.suppress(ValueError):
             parse(kind, value)
 
@@ -140,6 +140,9 @@ def test_no_value_raises_anything_but_value_error(value: object) -> None:
         (tuple[str, ...], "tcp:1883", ("tcp:1883",)),
         (tuple[str, ...], ["a", "b"], ("a", "b")),
         (tuple[str, ...], [], ()),
+        (Rate, "", ()),
+        (Rate, "200:1, 6000:60", ((200, 1.0), (6000, 60.0))),
+        (Literal["open", "off"], "off", "off"),
     ],
 )
 def test_other_kinds(kind: Any, value: object, expected: object) -> None:
@@ -164,6 +167,14 @@ def test_other_kinds(kind: Any, value: object, expected: object) -> None:
         (tuple[str, ...], ["a", " "]),
         (tuple[str, ...], ""),
         (tuple[str, ...], {"a": "b"}),
+        (Rate, "200"),
+        (Rate, "200:1,300:1"),
+        (Rate, "0:1"),
+        (Rate, "1:0"),
+        (Rate, "1:1,"),
+        (Rate, 5),
+        (Literal["open", "off"], "closed"),
+        (Literal["open", "off"], ["off"]),
     ],
 )
 def test_other_kinds_are_refused(kind: Any, value: object) -> None:
@@ -182,6 +193,9 @@ def test_other_kinds_are_refused(kind: Any, value: object) -> None:
         (int, 7, "7"),
         (bool, True, "true"),
         (tuple[str, ...], ("a",), '["a"]'),
+        (Rate, ((200, 1.0), (6000, 60.0)), '"200:1,6000:60"'),
+        (Rate, (), '""'),
+        (Literal["open", "off"], "off", '"off"'),
     ],
 )
 def test_values_are_shown_as_toml(kind: Any, value: object, text: str) -> None:
@@ -248,7 +262,10 @@ def test_unknown_variables_of_our_prefix_are_warned_of_and_others_are_not() -> N
     ("text", "says"),
     [
         ("[mqt]\n", "[mqt]: there is no such section; did you mean mqtt?"),
-        ("[zzzzzz]\n", "[zzzzzz]: there is no such section; there are server, http, mqtt, rpc, auth, store"),
+        (
+            "[zzzzzz]\n",
+            "[zzzzzz]: there is no such section; there are server, log, http, mqtt, rpc, auth, audit, store",
+        ),
         ("mqtt = 1", "mqtt: is a section, not a key: write [mqtt], then key = value"),
         ("[[mqtt]]\n", "mqtt: is a section, not a key: write [mqtt], then key = value"),
         ("min_timeout = 1", "min_timeout: must stand in a section; is [rpc] min_timeout meant?"),

@@ -1,30 +1,50 @@
 """Every limit, time and address that an operator may set: one frozen record a section.
 
 `config.py` reads them from TOML and the environment; everybody else is handed them.
-Durations are seconds, sizes are bytes.
+Durations are seconds, sizes are bytes, rates are pairs of a count and seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 Duration = NewType("Duration", float)
 Size = NewType("Size", int)
+Rate = NewType("Rate", tuple[tuple[int, float], ...])
+"""`200:1,6000:60` as ((200, 1.0), (6000, 60.0)): so many in so many seconds, and all must allow; () is no limit."""
 
 
-def setting(default: Any, why: str) -> Any:
-    """A field with the reason that `conf/rpcbroker.toml` gives for it."""
-    if isinstance(default, (list, tuple)):
-        return field(default=tuple(default), metadata={"why": why})
-    return field(default=default, metadata={"why": why})
+def setting(default: Any, why: str, *, live: bool = False) -> Any:
+    """A field with the reason that `conf/rpcbroker.toml` gives for it.
+
+    `live`: a reload changes it in the running broker; any other needs a restart.
+    """
+    if isinstance(default, list):
+        default = tuple(default)
+    return field(default=default, metadata={"why": why, "live": live})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """`[server]`"""
 
-    drain: Duration = setting(5.0, "how long running calls may go on after SIGTERM")
+    drain: Duration = setting(5.0, "how long running calls may go on after SIGTERM", live=True)
+    tls_check: Duration = setting(
+        30.0, "how often the files of ssl: listeners are looked at; new ones are taken, SIGHUP looks at once", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """`[log]`"""
+
+    level: Literal["debug", "info", "warn", "error"] = setting(
+        "info", "the least that is logged: debug, info, warn or error", live=True
+    )
+    repeats: int = setting(
+        10, "events of one kind that are logged in a minute; further ones are counted, not logged", live=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +54,33 @@ class HttpSettings:
     listen: tuple[str, ...] = setting(
         ["tcp:8080"], "Twisted endpoint strings (ssl: for HTTPS, unix: for a socket); empty switches HTTP off"
     )
-    max_body_size: Size = setting(1 << 20, "the largest request body; beyond it 413")
+    max_body_size: Size = setting(1 << 20, "the largest request body; beyond it 413", live=True)
     request_timeout: Duration = setting(
-        30.0, "how long a request may take to arrive, from its first byte to its last; then 408"
+        30.0, "how long a request may take to arrive, from its first byte to its last; then 408", live=True
     )
-    idle_timeout: Duration = setting(75.0, "how long a kept-alive connection may stay silent")
-    max_connections: int = setting(10_000, "open HTTP connections; one more is closed at once")
+    idle_timeout: Duration = setting(75.0, "how long a kept-alive connection may stay silent", live=True)
+    write_timeout: Duration = setting(
+        30.0, "how long a caller may leave an answer unread; then the connection is aborted", live=True
+    )
+    max_connections: int = setting(10_000, "open HTTP connections; one more is closed at once", live=True)
+    max_connections_per_address: int = setting(
+        0, "the same for one address; 0 is no limit, for gateways and NATs share addresses", live=True
+    )
+    address_rate: Rate = setting(
+        (),
+        'requests of one address, such as "200:1,6000:60" (in 1 s, in 60 s); beyond it 429; empty is no limit',
+        live=True,
+    )
+    tenant_rate: Rate = setting(
+        (), "requests of one tenant's administrators and their API keys, in the same form", live=True
+    )
+    customer_rate: Rate = setting(
+        (), "requests of one customer's users and their API keys, in the same form", live=True
+    )
+    user_rate: Rate = setting((), "requests of one user, whatever the role, in the same form", live=True)
+    metrics: Literal["open", "sysadmin", "off"] = setting(
+        "open", "who may read /metrics: open (anybody), sysadmin (system administrators) or off (nobody)", live=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,41 +90,63 @@ class MqttSettings:
     listen: tuple[str, ...] = setting(
         ["tcp:1883"], "Twisted endpoint strings (ssl: for MQTT over TLS); empty switches MQTT off"
     )
-    max_packet_size: Size = setting(64 << 10, "the largest MQTT packet that a device may send")
+    max_packet_size: Size = setting(64 << 10, "the largest MQTT packet that a device may send", live=True)
     connect_timeout: Duration = setting(
-        10.0, "how long a connection may take to send its whole CONNECT; then it is closed"
+        10.0, "how long a connection may take to send its whole CONNECT; then it is closed", live=True
     )
-    ack_timeout: Duration = setting(10.0, "how long a QoS 1 delivery waits for its PUBACK")
+    ack_timeout: Duration = setting(10.0, "how long a QoS 1 delivery waits for its PUBACK", live=True)
     write_timeout: Duration = setting(
-        30.0, "how long a connection may leave what was sent to it unread; then it is aborted"
+        30.0, "how long a connection may leave what was sent to it unread; then it is aborted", live=True
     )
-    max_handshakes: int = setting(2_000, "connections that have not finished CONNECT; one more is closed at once")
+    max_handshakes: int = setting(
+        2_000, "connections that have not finished CONNECT; one more is closed at once", live=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcSettings:
     """`[rpc]`"""
 
-    default_timeout: Duration = setting(10.0, "the timeout of a call that names none")
-    min_timeout: Duration = setting(5.0, "the floor under a call's timeout; devices on slow links need time")
-    max_timeout: Duration = setting(86_400.0, "the ceiling over a lightweight call's timeout: it waits in memory")
-    max_pending_per_device: int = setting(1_000, "calls that wait for one device; one more is refused with QUEUE_FULL")
-    max_retries: int = setting(5, "deliveries without an acknowledgement before a call is given up with NO_ACK")
+    default_timeout: Duration = setting(10.0, "the timeout of a call that names none", live=True)
+    min_timeout: Duration = setting(5.0, "the floor under a call's timeout; devices on slow links need time", live=True)
+    max_timeout: Duration = setting(
+        86_400.0, "the ceiling over a lightweight call's timeout: it waits in memory", live=True
+    )
+    max_pending_per_device: int = setting(
+        1_000, "calls that wait for one device; one more is refused with QUEUE_FULL", live=True
+    )
+    max_retries: int = setting(
+        5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
     """`[auth]`"""
 
-    token_lifetime: Duration = setting(9_000.0, "how long an access token is good")
-    refresh_lifetime: Duration = setting(604_800.0, "how long a refresh token is good")
-    free_failures: int = setting(5, "failed logins of one account before it is made to wait")
-    lockout_first: Duration = setting(2.0, "the wait after one failure too many; it doubles with each further one")
-    lockout_max: Duration = setting(900.0, "the longest wait between two login attempts")
+    token_lifetime: Duration = setting(9_000.0, "how long an access token is good", live=True)
+    refresh_lifetime: Duration = setting(604_800.0, "how long a refresh token is good", live=True)
+    free_failures: int = setting(5, "failed logins of one account before it is made to wait", live=True)
+    lockout_first: Duration = setting(
+        2.0, "the wait after one failure too many; it doubles with each further one", live=True
+    )
+    lockout_max: Duration = setting(900.0, "the longest wait between two login attempts", live=True)
     max_waiting_logins: int = setting(
-        64, "logins that wait for their turn at the password hash; one more is refused with 503"
+        64, "logins that wait for their turn at the password hash; one more is refused with 503", live=True
     )
     token_cache: int = setting(10_000, "verified tokens that are remembered until they expire")
+    activation_lifetime: Duration = setting(86_400.0, "how long a link that activates a user is good", live=True)
+    max_api_keys_per_user: int = setting(100, "API keys of one user; one more is refused", live=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """`[audit]`"""
+
+    calls: bool = setting(True, "whether calls to devices are recorded, not only changes and logins", live=True)
+    payloads: bool = setting(False, "whether the params of calls are recorded; they may be private", live=True)
+    max_age: Duration = setting(90 * 86_400.0, "how long an entry is kept", live=True)
+    max_entries: int = setting(100_000, "entries of one tenant that are kept; the oldest go first", live=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +166,10 @@ class Settings:
     """The whole configuration, one member a section of the file."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     store: StoreSettings = field(default_factory=StoreSettings)

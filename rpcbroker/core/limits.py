@@ -1,0 +1,52 @@
+"""Rate limits: token buckets that fill up continuously, one set of them for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from rpcbroker.core.settings import Rate
+
+MAX_KEYS = 10_000
+"""Keys whose buckets are remembered; the one unused for longest is forgotten first, and begins full again."""
+
+
+class _Buckets(NamedTuple):
+    tokens: tuple[float, ...]
+    filled: float
+
+
+class RateLimit:
+    """How often something may happen for each key: a tenant, a user, an address.
+
+    Of a rate such as `200:1,6000:60` every pair has a bucket of its own, and all must allow: a
+    refusal takes a token from none of them.
+    """
+
+    def __init__(self, rate: Rate, seconds: Callable[[], float]) -> None:
+        self.rate = rate
+        """May be replaced at any time; buckets then begin full again."""
+        self._seconds = seconds
+        self._buckets: dict[Hashable, _Buckets] = {}
+
+    def take(self, key: Hashable) -> float:
+        """One more for `key`: 0.0 if it may, else the seconds until it might."""
+        rate = self.rate
+        if not rate:
+            return 0.0
+        now = self._seconds()
+        buckets = self._buckets.pop(key, None)
+        if buckets is None or len(buckets.tokens) != len(rate):
+            if len(self._buckets) >= MAX_KEYS:
+                del self._buckets[next(iter(self._buckets))]
+            buckets = _Buckets(tuple(float(count) for count, _ in rate), now)
+        passed = now - buckets.filled
+        tokens = tuple(
+            min(float(count), left + passed * count / seconds)
+            for left, (count, seconds) in zip(buckets.tokens, rate, strict=True)
+        )
+        wait = max((1 - left) * seconds / count for left, (count, seconds) in zip(tokens, rate, strict=True))
+        if wait <= 0:
+            tokens = tuple(left - 1 for left in tokens)
+        self._buckets[key] = _Buckets(tokens, now)
+        return max(0.0, wait)

@@ -1,0 +1,1 @@
+"""What the operating system and its operator ask of a daemon: locks, logs, certificates, notifications."""
