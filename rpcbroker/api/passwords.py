@@ -10,6 +10,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core.errors import Unavailable
+from rpcbroker.core.settings import AuthSettings
 
 MIN_LENGTH = 8
 MAX_LENGTH = 1024
@@ -29,15 +30,16 @@ def hash_password(password: str) -> str:
 class Passwords:
     """Verifies passwords, one at a time."""
 
-    def __init__(self, run: Callable[..., Deferred[Any]], max_waiting: int) -> None:
+    def __init__(self, run: Callable[..., Deferred[Any]], settings: AuthSettings) -> None:
         """`run(f, *args)` calls `f` in the one thread that there is for this."""
+        self.settings = settings
+        """May be replaced at any time."""
         self._run = run
-        self._max_waiting = max_waiting
         self._waiting = 0
 
     def verify(self, hashed: str | None, password: str) -> Deferred[bool]:
         """Whether `password` belongs to `hashed`; None never matches and takes as long as any."""
-        if self._waiting >= self._max_waiting:
+        if self._waiting >= self.settings.max_waiting_logins:
             return fail(Unavailable("Too many logins at once", hint="Try again in a second."))
         self._waiting += 1
         verified: Deferred[bool] = self._run(_matches, hashed, password)

@@ -43,9 +43,10 @@ class Tokens:
         new_uuid: Callable[[], UUID],
     ) -> None:
         """`key` is asked for at each use: it is read from its file when the server starts."""
+        self.settings = settings
+        """May be replaced at any time; tokens that are out keep the times that they were given."""
         self._key = key
         self._store = store
-        self._settings = settings
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._remembered: dict[str, tuple[Principal, int]] = {}
@@ -69,7 +70,7 @@ class Tokens:
         }
         access = common | {
             "scopes": [user.authority.value],
-            "exp": now + int(self._settings.token_lifetime),
+            "exp": now + int(self.settings.token_lifetime),
             "firstName": user.first_name,
             "lastName": user.last_name,
             "enabled": user.enabled,
@@ -78,7 +79,7 @@ class Tokens:
         }
         refresh = common | {
             "scopes": [_REFRESH_SCOPE],
-            "exp": now + int(self._settings.refresh_lifetime),
+            "exp": now + int(self.settings.refresh_lifetime),
             "jti": str(self._new_uuid()),
         }
         return TokenPair(self._sign(access), self._sign(refresh))
@@ -105,7 +106,7 @@ class Tokens:
             )
         except (KeyError, IndexError, ValueError, TypeError, AttributeError):
             raise NotAuthenticated("Invalid token", hint="This is no access token.") from None
-        if len(self._remembered) >= self._settings.token_cache:
+        if len(self._remembered) >= self.settings.token_cache:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[token] = principal, int(claims["exp"])
         return principal
@@ -120,7 +121,7 @@ class Tokens:
     def revoke(self, session_id: str) -> Deferred[None]:
         """From now on no token of this session is good; fires when that is stored."""
         now = self._now_ms()
-        until = now + int(self._settings.refresh_lifetime * 1000)
+        until = now + int(self.settings.refresh_lifetime * 1000)
         self._revoked = {key: end for key, end in self._revoked.items() if end > now}
         self._revoked[session_id] = until
         self._remembered = {

@@ -45,10 +45,14 @@ class Broker:
             deadlines=self.deadlines,
             wire_ids=self.wire_ids,
             events=self.events,
-            max_pending=settings.max_pending_per_device,
+            max_pending=lambda: self._settings.max_pending_per_device,
         )
         self._stopping = False
         self._answers: dict[str, Callable[[], bytes]] = {"getCurrentTime": lambda: b"%d" % now_ms()}
+
+    def reconfigure(self, settings: RpcSettings) -> None:
+        """Other limits for the calls that come from now on."""
+        self._settings = settings
 
     # -- callers
 

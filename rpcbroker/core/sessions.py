@@ -36,13 +36,16 @@ from rpcbroker.core.wire_ids import WireIds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What all sessions share. `now_ms` is the wall clock in epoch ms."""
+    """What all sessions share.
+
+    `now_ms` is the wall clock in epoch ms; `max_pending` is asked for at each call, for it may change.
+    """
 
     now_ms: Callable[[], int]
     deadlines: Deadlines
     wire_ids: WireIds
     events: EventBus
-    max_pending: int
+    max_pending: Callable[[], int]
 
 
 class DeviceSession:
@@ -108,7 +111,7 @@ class DeviceSession:
                 reason=Reason.EXPIRED,
                 hint="expirationTime is in the past: compare the caller's clock with the server's.",
             )
-        if len(self._pending) >= self._around.max_pending:
+        if len(self._pending) >= self._around.max_pending():
             return QueueFull(
                 f"{len(self._pending)} calls wait for this device already",
                 reason=Reason.QUEUE_FULL,

@@ -65,8 +65,9 @@ class MqttProtocol(Protocol):
 
     def __init__(self, factory: MqttFactory) -> None:
         self._factory = factory
+        self._max_packet_size = factory.settings.max_packet_size  # promised in CONNACK: a later change is for others
         self._connection = ServerConnection(
-            max_packet_size=factory.settings.max_packet_size,
+            max_packet_size=self._max_packet_size,
             connect_timeout=factory.settings.connect_timeout,
             now=factory.clock.seconds(),
         )
@@ -178,7 +179,8 @@ class MqttProtocol(Protocol):
             session,
             self._connection,
             broker=self._factory.broker,
-            settings=self._factory.settings,
+            max_packet_size=self._max_packet_size,
+            ack_timeout=lambda: self._factory.settings.ack_timeout,
             write=self._write,
             disconnect=self._disconnect,
         )
@@ -193,7 +195,7 @@ class MqttProtocol(Protocol):
             return {}
         properties: dict[Property, Any] = {
             Property.MAXIMUM_QOS: 1,
-            Property.MAXIMUM_PACKET_SIZE: self._factory.settings.max_packet_size,
+            Property.MAXIMUM_PACKET_SIZE: self._max_packet_size,
             Property.SUBSCRIPTION_IDENTIFIER_AVAILABLE: 0,
             Property.SHARED_SUBSCRIPTION_AVAILABLE: 0,
         }
@@ -334,6 +336,7 @@ class MqttFactory(Factory):
         self.broker = broker
         self.store = store
         self.settings = settings
+        """May be replaced at any time."""
         self.clock = clock
         self.new_client_id = new_client_id
         self.handshakes = 0

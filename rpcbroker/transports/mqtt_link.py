@@ -14,7 +14,6 @@ from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import CallFailed, Reason, Undeliverable
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import Uplink
 from rpcbroker.wire.errors import WireError
@@ -46,13 +45,14 @@ class MqttLink:
     """One connection of one device: the Link that its calls go over."""
 
     __slots__ = (
+        "_ack_timeout",
         "_awaited",
         "_broker",
         "_connection",
         "_granted",
+        "_max_packet_size",
         "_refused_filter",
         "_session",
-        "_settings",
         "_starved",
         "_write",
         "disconnect",
@@ -67,15 +67,20 @@ class MqttLink:
         connection: ServerConnection,
         *,
         broker: Broker,
-        settings: MqttSettings,
+        max_packet_size: int,
+        ack_timeout: Callable[[], float],
         write: Callable[[bytes], None],
         disconnect: Callable[[CloseReason], None],
     ) -> None:
-        """`write` sends bytes to the device; `disconnect` ends the connection."""
+        """`max_packet_size` is what the device was promised; `ack_timeout` is asked for at each delivery.
+
+        `write` sends bytes to the device; `disconnect` ends the connection.
+        """
         self._session = session
         self._connection = connection
         self._broker = broker
-        self._settings = settings
+        self._max_packet_size = max_packet_size
+        self._ack_timeout = ack_timeout
         self._write = write
         self.disconnect = disconnect
         self.paused = False
@@ -103,7 +108,7 @@ class MqttLink:
         if packet_id is None:
             self._session.report(call.wire_id, Step.ACKNOWLEDGED)
         else:
-            deadline = self._broker.deadlines.after(self._settings.ack_timeout, self._unacknowledged, call.wire_id)
+            deadline = self._broker.deadlines.after(self._ack_timeout(), self._unacknowledged, call.wire_id)
             self._awaited[packet_id] = call.wire_id, deadline
             self._session.report(call.wire_id, Step.WRITTEN)
         return True
@@ -229,7 +234,7 @@ class MqttLink:
     def _session_limits(self) -> bytes:
         return jsontext.encode(
             {
-                "maxPayloadSize": self._settings.max_packet_size,
+                "maxPayloadSize": self._max_packet_size,
                 "maxInflightMessages": 100,
                 "rateLimits": {"messages": None, "telemetryMessages": None, "telemetryDataPoints": None},
             }

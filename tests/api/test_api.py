@@ -50,7 +50,7 @@ class Rest(World):
         login = Login(
             store=self.store,
             tokens=self.tokens,
-            passwords=Passwords(maybeDeferred, settings.max_waiting_logins),
+            passwords=Passwords(maybeDeferred, settings),
             lockout=Lockout(settings, self.clock.seconds),
         )
         devices = Devices(
