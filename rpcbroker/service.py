@@ -9,20 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from twisted.application.service import Service
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from rpcbroker import __version__
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.devices import Devices, new_access_token
 from rpcbroker.api.health import Health
@@ -35,7 +31,11 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.model import Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
-from rpcbroker.core.settings import Settings
+from rpcbroker.core.settings import Settings, reloaded
+from rpcbroker.host.listeners import ListenError, Listeners
+from rpcbroker.host.lock import InUseError, lock
+from rpcbroker.host.notify import Notify
+from rpcbroker.host.tls import Certificates
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.transports.mqtt import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
@@ -44,8 +44,6 @@ ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
 KEY_BYTES = 64
-BACKLOG = 4096
-"""Connections that may wait to be accepted. With Twisted's 50 a fleet that reconnects loses SYNs, and seconds."""
 GOODBYE = 1.0
 """Seconds that connections have at the end to take what was answered."""
 
@@ -69,18 +67,24 @@ class BrokerService(Service):
         settings: Settings,
         *,
         state_dir: Path,
+        directory: Path,
         environ: Mapping[str, str],
         reactor: Any,
         announce: Callable[[str], None] = lambda text: print(text, file=sys.__stdout__, flush=True),
     ) -> None:
-        """`state_dir` must be absolute; `environ` is asked for the first administrator only."""
+        """`state_dir` must be absolute, and `directory`, at which relative paths of certificates start.
+
+        `environ` is asked for the first administrator, and where systemd wants to be notified.
+        """
         self._settings = settings
         self._state_dir = state_dir
         self._environ = environ
         self._reactor = reactor
         self._announce = announce
-        self._ports: list[IListeningPort] = []
-        self._urls: dict[str, str] = {}
+        self._lock: IO[str] | None = None
+        self._notify = Notify(environ, pid=os.getpid(), clock=reactor)
+        self.certificates = Certificates(reactor, time.time)
+        self._listeners = Listeners(reactor, directory=directory, certificates=self.certificates)
         self._key = b""
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
         self.store = SqlStore(
@@ -104,6 +108,8 @@ class BrokerService(Service):
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )
+        self._passwords = Passwords(lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args), settings.auth)
+        self._lockout = Lockout(settings.auth, reactor.seconds)
         self._health = Health(self.store)
         self._door = self._front_door()
         self.mqtt = MqttFactory(
@@ -115,16 +121,7 @@ class BrokerService(Service):
         )
 
     def _front_door(self) -> FrontDoor:
-        passwords = Passwords(
-            lambda f, *args: deferToThreadPool(self._reactor, self._hashing, f, *args),
-            self._settings.auth.max_waiting_logins,
-        )
-        login = Login(
-            store=self.store,
-            tokens=self._tokens,
-            passwords=passwords,
-            lockout=Lockout(self._settings.auth, self._reactor.seconds),
-        )
+        login = Login(store=self.store, tokens=self._tokens, passwords=self._passwords, lockout=self._lockout)
         devices = Devices(
             store=self.store,
             broker=self.broker,
@@ -146,16 +143,21 @@ class BrokerService(Service):
     # -- start
 
     def privilegedStartService(self) -> None:
-        """Listen, while ports below 1024 may still be had. Raises StartError."""
-        if not self._ports:
-            self._listen("http", self._settings.http.listen, self._door)
-            self._listen("mqtt", self._settings.mqtt.listen, self.mqtt)
+        """Listen, while ports below 1024 and root's keys may still be had. Raises StartError."""
+        if not self._listeners.ports:
+            try:
+                for description in self._settings.http.listen:
+                    self._listeners.open("http", description, self._door)
+                for description in self._settings.mqtt.listen:
+                    self._listeners.open("mqtt", description, self.mqtt)
+            except ListenError as error:
+                raise StartError(str(error)) from None
         super().privilegedStartService()
 
     def startService(self) -> None:
         """Open the store, then take calls. Raises StartError."""
         self.privilegedStartService()
-        self._make_state_dir()
+        self._take_state_dir()
         self._key = self._signing_key()
         try:
             opened = self.store.open(first_records=self._first_records)
@@ -164,37 +166,33 @@ class BrokerService(Service):
         self._tokens.start(opened.revoked)
         self.broker.wire_ids.start(opened.wire_ids_reserved)
         self._hashing.start()
-        _write_file(self._state_dir / "endpoints.json", json.dumps(self._urls, indent=2) + "\n", 0o644)
-        for name, url in self._urls.items():
+        self.certificates.watch(self._settings.server.tls_check)
+        self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
+        urls = self._listeners.urls
+        _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
+        for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
+        self._reactor.callWhenRunning(self._notify.ready, self._status)
         super().startService()
 
-    def _listen(self, name: str, descriptions: tuple[str, ...], factory: Factory) -> None:
-        for description in descriptions:
-            try:
-                endpoint = serverFromString(self._reactor, description)
-            except (ValueError, TypeError) as error:
-                raise StartError(f"[{name}] listen: {description!r} is no endpoint: {error}") from None
-            outcome: list[Any] = []
-            endpoint.listen(factory).addBoth(outcome.append)
-            if not outcome or isinstance(outcome[0], Failure):
-                why = outcome[0].getErrorMessage() if outcome else "it did not open at once"
-                raise StartError(f"[{name}] listen: cannot listen on {description!r}: {why}")
-            port = outcome[0]
-            if "backlog=" not in description and hasattr(port, "socket"):
-                port.socket.listen(BACKLOG)
-            self._ports.append(port)
-            secure = description.startswith("ssl:")
-            self._urls.setdefault(*_url(f"{name}s" if secure else name, port))
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        calls = _count(self.broker.pending_count, "call")
+        if self._health.stopping:
+            return f"draining {calls}"
+        return f"{_count(self.mqtt.connections, 'device')} connected, {calls} waiting"
 
-    def _make_state_dir(self) -> None:
+    def _take_state_dir(self) -> None:
         try:
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self._state_dir / ".writable"
             probe.touch()
             probe.unlink()
+            self._lock = lock(self._state_dir)
         except OSError as error:
             raise StartError(f"state directory {self._state_dir}: {error.strerror}") from None
+        except InUseError as error:
+            raise StartError(str(error)) from None
 
     def _signing_key(self) -> bytes:
         path = self._state_dir / "jwt-signing-key"
@@ -233,6 +231,35 @@ class BrokerService(Service):
         )
         return tenant, user
 
+    # -- reload
+
+    def reload(self, settings: Settings | None) -> None:
+        """Go on with what may change of `settings`, and look at the certificates' files now.
+
+        None: there are no settings that could be used, all stay as they are.
+        """
+        if not self.running or self._health.stopping:
+            return
+        self._notify.reloading(time.monotonic_ns() // 1000)
+        new, changed, missed = reloaded(self._settings, settings or self._settings)
+        self._apply(new)
+        if settings is not None:
+            self._log.info("configuration read again; changed: {changed}", changed=", ".join(changed) or "nothing")
+        if missed:
+            self._log.warn("needs a restart: {missed}", missed=", ".join(missed))
+        self._notify.reloaded()
+
+    def _apply(self, settings: Settings) -> None:
+        """Who works by which section. [server] drain is read when the service stops."""
+        self._settings = settings
+        self.certificates.watch(settings.server.tls_check)
+        self._door.settings = settings.http
+        self.mqtt.settings = settings.mqtt
+        self.broker.reconfigure(settings.rpc)
+        self._tokens.settings = settings.auth
+        self._passwords.settings = settings.auth
+        self._lockout.settings = settings.auth
+
     # -- stop
 
     def stopService(self) -> Deferred[None]:
@@ -241,25 +268,24 @@ class BrokerService(Service):
 
     async def _stop(self) -> None:
         self._health.stopping = True
-        for port in self._ports:
-            await port.stopListening()
+        self._notify.stopping(self._status)
+        await self._listeners.close()
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
         await self.store.close()
         self._hashing.stop()
+        self.certificates.stop()
         self.broker.deadlines.stop()
         (self._state_dir / "endpoints.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+        self._notify.stop()
         super().stopService()
 
 
-def _url(scheme: str, port: IListeningPort) -> tuple[str, str]:
-    """A name for the listener, and where clients on this machine find it."""
-    host = port.getHost()
-    if isinstance(host, UNIXAddress):
-        return scheme, f"{scheme}+unix://{os.fsdecode(host.name)}"
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)  # noqa: S104 - read, not bound
-    return scheme, f"{scheme}://{f'[{address}]' if ':' in address else address}:{host.port}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def _write_file(path: Path, text: str, mode: int) -> None:

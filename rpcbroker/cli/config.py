@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.text import Text
-from twisted.internet.endpoints import serverFromString
 
 from rpcbroker.cli.stop import Stop
 from rpcbroker.config import ConfigError, Configuration, Line, describe, load
+from rpcbroker.host import listeners
 
 
 @click.group
@@ -25,8 +26,12 @@ def config() -> None:
 def check(file: str) -> None:
     """Tell whether FILE is good. The environment is left out."""
     settings = _load(file, {}).settings
-    _check_endpoints("http", settings.http.listen)
-    _check_endpoints("mqtt", settings.mqtt.listen)
+    for section, descriptions in (("http", settings.http.listen), ("mqtt", settings.mqtt.listen)):
+        for description in descriptions:
+            try:
+                listeners.check(section, description, Path.cwd())
+            except listeners.ListenError as error:
+                raise Stop(str(error)) from None
     click.echo(f"{file} is good.")
 
 
@@ -51,15 +56,6 @@ def _load(file: str | None, environ: Mapping[str, str]) -> Configuration:
     for warning in configuration.warnings:
         click.echo(f"Warning: {warning}", err=True)
     return configuration
-
-
-def _check_endpoints(section: str, descriptions: tuple[str, ...]) -> None:
-    """Also reads the certificates that they name. Raises Stop."""
-    for description in descriptions:
-        try:
-            serverFromString(None, description)
-        except Exception as error:  # a plugin for an endpoint may raise what it likes
-            raise Stop(f"[{section}] listen: {description!r} is no endpoint: {error}") from None
 
 
 def _section(lines: list[Line], width: int) -> Text:

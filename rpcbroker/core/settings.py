@@ -6,7 +6,7 @@ Durations are seconds, sizes are bytes, rates are pairs of a count and seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NewType
 
 Duration = NewType("Duration", float)
@@ -173,3 +173,24 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+
+
+def reloaded(running: Settings, read: Settings) -> tuple[Settings, list[str], list[str]]:
+    """What a broker with the settings `running` goes on with when it has `read` others.
+
+    Also what changes with that, and what is not taken because it needs a restart, as `[section] key`.
+    """
+    changed: list[str] = []
+    missed: list[str] = []
+    sections = {}
+    for section in fields(Settings):
+        old, new = getattr(running, section.name), getattr(read, section.name)
+        taken = {}
+        for item in fields(old):
+            if getattr(old, item.name) != getattr(new, item.name):
+                live = item.metadata["live"]
+                (changed if live else missed).append(f"[{section.name}] {item.name}")
+                if live:
+                    taken[item.name] = getattr(new, item.name)
+        sections[section.name] = replace(old, **taken)
+    return Settings(**sections), changed, missed

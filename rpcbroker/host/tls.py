@@ -1,0 +1,239 @@
+"""The certificates of `ssl:` listeners: read from files, and read again when the files change.
+
+A connection keeps the certificate that it began with; new ones get the newest that is good. TLS 1.2
+is the least that is spoken (Twisted's choice of ciphers, no tickets: a new key is new for everybody).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from OpenSSL import SSL, crypto
+from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters, TLSVersion
+from twisted.logger import Logger
+from twisted.python.filepath import FilePath
+from zope.interface import implementer
+
+from rpcbroker.core.deadlines import Clock
+
+EXPIRES_SOON = 14 * 86_400
+"""Seconds before its end from which a certificate is warned of: time enough to get the next one."""
+WARN_EVERY = 86_400
+"""Seconds between two such warnings."""
+
+METHODS = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": TLSVersion.TLSv1_2}
+"""What `sslmethod=` may say, and the highest version of TLS that is then spoken; None is the newest."""
+
+
+class TlsError(Exception):
+    """A key or a certificate cannot be used; the text is one line that names the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Where the parts are, and the highest version of TLS that is spoken, None for the newest."""
+
+    private_key: Path
+    certificate: Path
+    chain: Path | None = None
+    dh_parameters: Path | None = None
+    highest: Any = None
+
+    def __iter__(self) -> Iterator[Path]:
+        yield from filter(None, (self.private_key, self.certificate, self.chain, self.dh_parameters))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What new connections are given. `not_after` is when the certificate ends, in epoch seconds."""
+
+    options: CertificateOptions
+    not_after: float
+
+
+def load(files: TlsFiles) -> Loaded:
+    """Read key and certificates. Raises TlsError.
+
+    The certificate's file may hold the chain too, after the certificate itself.
+    """
+    (certificate, *chain) = _certificates(files.certificate, "certKey")
+    if files.chain is not None:
+        chain += _certificates(files.chain, "extraCertChain")
+    key = _private_key(files.private_key)
+    if _public(key.public_key()) != _public(certificate.public_key()):
+        raise TlsError(
+            f"privateKey {files.private_key} does not belong to the first certificate in {files.certificate}"
+        )
+    try:
+        options = CertificateOptions(
+            privateKey=crypto.PKey.from_cryptography_key(key),
+            certificate=crypto.X509.from_cryptography(certificate),
+            extraCertChain=[crypto.X509.from_cryptography(one) for one in chain],
+            dhParameters=_dh_parameters(files.dh_parameters),
+            lowerMaximumSecurityTo=files.highest,
+        )
+        options.getContext()
+    except (ValueError, TypeError, SSL.Error, crypto.Error) as error:
+        raise TlsError(f"{files.certificate}: OpenSSL does not take it: {_reason(error)}") from None
+    return Loaded(options, certificate.not_valid_after_utc.timestamp())
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificate:
+    """The key and the certificate of one listener, as they are now."""
+
+    _log = Logger()
+
+    def __init__(self, listener: str, files: TlsFiles) -> None:
+        """Reads them. Raises TlsError. `listener` is what an operator calls it."""
+        self.listener = listener
+        self.files = files
+        self._seen = self._look()
+        self._loaded = load(files)
+        self._warned: float | None = None
+
+    @property
+    def not_after(self) -> float:
+        """Epoch seconds at which it ends."""
+        return self._loaded.not_after
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return self._loaded.options.serverConnectionForTLS(protocol)
+
+    def check(self, now: float) -> None:
+        """Take what is new in the files; what cannot be used is logged once, and changes nothing.
+
+        `now` is in epoch seconds.
+        """
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            self._reload()
+        left = self.not_after - now
+        if left < EXPIRES_SOON and (self._warned is None or now - self._warned >= WARN_EVERY):
+            self._warned = now
+            self._log.warn(
+                "{listener}: the certificate {path} {fate}",
+                listener=self.listener,
+                path=str(self.files.certificate),
+                fate=f"ends in {left / 86_400:.1f} days" if left > 0 else "has expired",
+            )
+
+    def _reload(self) -> None:
+        try:
+            self._loaded = load(self.files)
+        except TlsError as error:
+            self._log.error(
+                "{listener}: the certificate in use stays: {error}",
+                listener=self.listener,
+                error=error,
+            )
+        else:
+            self._warned = None
+            self._log.info(
+                "{listener}: new certificate {path}", listener=self.listener, path=str(self.files.certificate)
+            )
+
+    def _look(self) -> list[tuple[int, int, int] | int | None]:
+        """Of each file: whether it is still the same."""
+        return [_identity(path) for path in self.files]
+
+
+class Certificates:
+    """All certificates of one process, and the timer that looks at their files."""
+
+    def __init__(self, clock: Clock, now: Callable[[], float]) -> None:
+        """`now` is the wall clock in epoch seconds."""
+        self._clock = clock
+        self._now = now
+        self._all: list[Certificate] = []
+        self._every = 0.0
+        self._timer: DelayedCall | None = None
+
+    def add(self, listener: str, files: TlsFiles) -> Certificate:
+        """Read them, now and when they change. Raises TlsError."""
+        certificate = Certificate(listener, files)
+        self._all.append(certificate)
+        return certificate
+
+    def expiries(self) -> dict[str, float]:
+        """The path of each certificate -> the epoch second at which what is in use of it ends."""
+        return {str(certificate.files.certificate): certificate.not_after for certificate in self._all}
+
+    def watch(self, every: float) -> None:
+        """Look at the files now, and every so many seconds from now on."""
+        self._every = every
+        self.stop()
+        if self._all:
+            self._check()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        self._timer = self._clock.callLater(self._every, self._check)
+        for certificate in self._all:
+            certificate.check(self._now())
+
+
+def _identity(path: Path) -> tuple[int, int, int] | int | None:
+    """Changes when the file is written or replaced, also behind a symbolic link."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _content(path: Path, part: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise TlsError(f"{part} {path}: {error.strerror}; the broker runs as user {os.geteuid()}") from None
+    except (OSError, ValueError) as error:
+        raise TlsError(f"{part} {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _certificates(path: Path, part: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_content(path, part))
+    except ValueError:
+        raise TlsError(f"{part} {path}: there is no certificate in PEM in it, or a broken one") from None
+
+
+def _private_key(path: Path) -> Any:
+    try:
+        return load_pem_private_key(_content(path, "privateKey"), None)
+    except TypeError:
+        raise TlsError(f"privateKey {path}: it is encrypted; the broker cannot ask for a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise TlsError(f"privateKey {path}: there is no private key in PEM in it, or a broken one") from None
+
+
+def _public(key: Any) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _dh_parameters(path: Path | None) -> DiffieHellmanParameters | None:
+    if path is None:
+        return None
+    _content(path, "dhParameters")
+    return DiffieHellmanParameters.fromFile(FilePath(str(path)))
+
+
+def _reason(error: Exception) -> str:
+    """What OpenSSL says, without its brackets."""
+    reasons = [str(part[-1]) for part in error.args[0]] if error.args and isinstance(error.args[0], list) else []
+    return ", ".join(reasons) or str(error)
