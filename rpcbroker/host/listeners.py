@@ -10,7 +10,6 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -74,8 +73,14 @@ class Listeners:
     def open(self, section: str, description: str, factory: Factory) -> None:
         """Listen; who comes is `factory`'s. Raises ListenError."""
         secure = description.startswith("ssl:")
-        port = (self._listen_ssl if secure else self._listen)(section, description, factory)
-        if "backlog=" not in description and hasattr(port, "socket"):
+        opening = self._listen_ssl if secure else self._listen
+        outcome: list[Any] = []
+        opening(section, description, factory).addBoth(outcome.append)
+        if not outcome or isinstance(outcome[0], Failure):
+            why = outcome[0].getErrorMessage() if outcome else "it did not open at once"
+            raise _cannot_listen(section, description, why)
+        port = outcome[0]
+        if not secure and "backlog=" not in description and hasattr(port, "socket"):
             port.socket.listen(BACKLOG)
         self.ports.append(port)
         scheme = f"{section}s" if secure else section
@@ -85,7 +90,7 @@ class Listeners:
         """Take no more connections; those that are open stay. Fires when all are closed."""
         return gatherResults([maybeDeferred(port.stopListening) for port in self.ports])
 
-    def _listen(self, section: str, description: str, factory: Factory) -> IListeningPort:
+    def _listen(self, section: str, description: str, factory: Factory) -> Deferred[IListeningPort]:
         try:
             if description.startswith("systemd:"):
                 _systemd(description)
@@ -94,29 +99,22 @@ class Listeners:
             raise _cannot_listen(section, description, "systemd handed over no such socket") from None
         except Exception as error:  # a plugin for an endpoint may raise what it likes
             raise _no_endpoint(section, description, error) from None
-        outcome: list[Any] = []
-        endpoint.listen(factory).addBoth(outcome.append)
-        if not outcome or isinstance(outcome[0], Failure):
-            why = outcome[0].getErrorMessage() if outcome else "it did not open at once"
-            raise _cannot_listen(section, description, why)
-        return outcome[0]
+        opened: Deferred[IListeningPort] = endpoint.listen(factory)
+        return opened
 
-    def _listen_ssl(self, section: str, description: str, factory: Factory) -> IListeningPort:
+    def _listen_ssl(self, section: str, description: str, factory: Factory) -> Deferred[IListeningPort]:
         try:
-            arguments, files = _ssl(description, self._directory)
-            certificate = self._certificates.add(f"[{section}] ssl:{arguments['port']}", files)
+            given, files = _ssl(description, self._directory)
+            certificate = self._certificates.add(f"[{section}] ssl:{given['port']}", files)
         except (ValueError, TlsError) as error:
             raise _no_endpoint(section, description, error) from None
-        wrapped = TLSMemoryBIOFactory(certificate, False, factory, self._reactor)
-        try:
-            return self._reactor.listenTCP(
-                int(arguments["port"]),
-                wrapped,
-                backlog=int(arguments.get("backlog", BACKLOG)),
-                interface=arguments.get("interface", ""),
-            )
-        except (CannotListenError, OSError) as error:
-            raise _cannot_listen(section, description, error) from None
+        return maybeDeferred(
+            self._reactor.listenTCP,
+            int(given["port"]),
+            TLSMemoryBIOFactory(certificate, False, factory, self._reactor),
+            backlog=int(given.get("backlog", BACKLOG)),
+            interface=given.get("interface", ""),
+        )
 
 
 def _no_endpoint(section: str, description: str, error: object) -> ListenError:

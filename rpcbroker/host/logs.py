@@ -130,6 +130,9 @@ class File:
     def flush(self) -> None:
         self._file.flush()
 
+    def close(self) -> None:
+        self._file.close()
+
     def rotate(self) -> None:
         """Begin a new one."""
         self._file.rotate()

@@ -15,7 +15,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters, TLSVersion
@@ -75,15 +75,15 @@ def load(files: TlsFiles) -> Loaded:
         )
     try:
         options = CertificateOptions(
-            privateKey=crypto.PKey.from_cryptography_key(key),
-            certificate=crypto.X509.from_cryptography(certificate),
-            extraCertChain=[crypto.X509.from_cryptography(one) for one in chain],
+            privateKey=key,
+            certificate=certificate,
+            extraCertChain=chain,
             dhParameters=_dh_parameters(files.dh_parameters),
             lowerMaximumSecurityTo=files.highest,
         )
         options.getContext()
-    except (ValueError, TypeError, SSL.Error, crypto.Error) as error:
-        raise TlsError(f"{files.certificate}: OpenSSL does not take it: {_reason(error)}") from None
+    except (ValueError, TypeError, SSL.Error) as error:
+        raise TlsError(f"{', '.join(map(str, files))}: OpenSSL does not take them: {_reason(error)}") from None
     return Loaded(options, certificate.not_valid_after_utc.timestamp())
 
 

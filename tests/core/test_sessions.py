@@ -23,6 +23,7 @@ from rpcbroker.core.errors import (
 from rpcbroker.core.events import CallOpened, CallSettled, PresenceChanged, ReplyDropped
 from rpcbroker.core.model import Authority
 from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.settings import RpcSettings
 
 TICK = 1 / 32
 TWO_WAY = CallRequest(method="get", timeout=10)
@@ -195,6 +196,20 @@ def test_a_full_queue_refuses_one_more_and_keeps_the_rest() -> None:
     for call in link.calls:
         world.session().receive(call.wire_id, b"1")
     assert [result_of(one).payload for one in waiting] == [b"1"] * 1_000
+
+
+def test_new_settings_hold_from_the_next_call_on_also_for_devices_that_are_there() -> None:
+    world = World(max_pending_per_device=2, min_timeout=5)
+    first = world.call(CallRequest(method="x", timeout=1))
+    world.broker.reconfigure(RpcSettings(max_pending_per_device=1, min_timeout=0.5))
+    assert isinstance(error_of(world.call(TWO_WAY)), QueueFull)
+    world.broker.reconfigure(RpcSettings(max_pending_per_device=2, min_timeout=0.5))
+    second = world.call(CallRequest(method="x", timeout=1))
+    world.clock.advance(1.1)
+    assert error_of(second)
+    assert not first.called, "it keeps the floor that it came in with"
+    world.clock.advance(4)
+    assert error_of(first)
 
 
 class TestResending:

@@ -359,6 +359,21 @@ class TestAsking:
         assert self.ask('make "coffee"') == {"error": 'no rule answers the method "make \\"coffee\\""'}
 
 
+def test_new_settings_hold_at_once_but_for_the_size_that_a_connection_was_promised() -> None:
+    world = Mqtt(ack_timeout=10, max_packet_size=5_000, max_handshakes=1)
+    client = world.client(5).connect().subscribe()
+    world.factory.settings = MqttSettings(ack_timeout=1, max_packet_size=100, max_handshakes=2)
+    waiting = world.call(CallRequest(method="x", timeout=60, retries=0))
+    world.clock.advance(1.1)
+    assert error_of(waiting).reason is Reason.NO_ACK
+    client.received()
+    assert client.send(p.Publish("v1/devices/me/telemetry", b"[" + b" " * 4_000 + b"]", 1, 2)) == [p.PubAck(2, 0)]
+    assert [one.closed for one in (world.client(), world.client(), world.client())] == [False, False, True]
+    (answer,) = Client(Mqtt(max_packet_size=100).factory, 5).send(p.Connect(5, "c", username=TOKEN))
+    assert isinstance(answer, p.ConnAck)
+    assert answer.properties[Property.MAXIMUM_PACKET_SIZE] == 100
+
+
 class TestDelivery:
     def test_no_puback_in_time_counts_as_an_attempt(self) -> None:
         world = Mqtt(ack_timeout=10)
