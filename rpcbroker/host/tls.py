@@ -82,7 +82,7 @@ def load(files: TlsFiles) -> Loaded:
             lowerMaximumSecurityTo=files.highest,
         )
         options.getContext()
-    except (ValueError, TypeError, SSL.Error) as error:
+    except (ValueError, TypeError, SSL.Error, MemoryError) as error:  # the last with systemd's MemoryDenyWriteExecute=
         raise TlsError(f"{', '.join(map(str, files))}: OpenSSL does not take them: {_reason(error)}") from None
     return Loaded(options, certificate.not_valid_after_utc.timestamp())
 
