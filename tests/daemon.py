@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,28 @@ def environment(**more: str) -> dict[str, str]:
 class Daemon:
     """`twistd -n rpcbroker` on a state directory."""
 
-    def __init__(self, directory: Path, *, command: list[str] | None = None, **more: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        command: list[str] | None = None,
+        arguments: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        **more: str,
+    ) -> None:
+        """`command` runs the plugin, which is given the `arguments`; `more` is its environment."""
         self.directory = directory
         self.state = directory / "state"
         self.log = directory / "log"
-        arguments = command or [TWISTD, "-n", "--pidfile="]
+        command = command or [TWISTD, "-n", "--pidfile="]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*arguments, "rpcbroker", "--state-dir", str(self.state)],
+                [*command, "rpcbroker", "--state-dir", str(self.state), *arguments],
                 cwd=directory,
                 env=environment(**more),
                 stdout=log,
                 stderr=log,
+                pass_fds=pass_fds,
             )
         self.endpoints = self.wait_until_ready()
         self.http = self.endpoints["http"]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 from daemon import EMAIL, TWISTD, Daemon, environment, wait_for
+from plain_device import Device
 
 from rpcbroker.wire.mqtt import packets as p
-from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 
 
 @pytest.fixture
@@ -133,6 +133,15 @@ class TestWhatPreventsTheStart:
         done = run(tmp_path, "--state-dir", "file/state", nodaemon=nodaemon)
         self.check(done, "state directory", nodaemon=nodaemon)
 
+    def test_another_broker_with_the_same_state(self, tmp_path: Path, nodaemon: bool) -> None:
+        first = Daemon(tmp_path)
+        done = run(tmp_path, "--state-dir", str(first.state), nodaemon=nodaemon)
+        self.check(done, f"the process {first.process.pid} uses it" if nodaemon else "state dir", nodaemon=nodaemon)
+        assert first.ask("GET", "/readyz")[0] == 200
+        first.stop()
+        again = Daemon(tmp_path)
+        again.stop()
+
     def test_a_bad_setting(self, tmp_path: Path, nodaemon: bool) -> None:
         done = run(tmp_path, nodaemon=nodaemon, RPCBROKER_RPC_MIN_TIMEOUT="5 parsecs")
         assert done.returncode == 1
@@ -190,31 +199,6 @@ class TestHttp:
             said = slow.recv(65536)
         daemon.stop()
         assert said.startswith(b"HTTP/1.1 408 ")
-
-
-class Device:
-    """A device on a plain socket, version 5."""
-
-    def __init__(self, daemon: Daemon, token: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", daemon.mqtt_port), 10)
-        self._frames = FrameReader(1 << 20)
-        self._ready: list[p.Packet] = []
-        self.send(p.Connect(5, "", username=token))
-        assert isinstance(self.read(), p.ConnAck)
-        self.send(p.Subscribe(1, (p.Subscription("v1/devices/me/rpc/request/+", 1),)))
-        assert isinstance(self.read(), p.SubAck)
-
-    def send(self, packet: p.Packet) -> None:
-        self.socket.sendall(encode(packet, 5))
-
-    def read(self) -> p.Packet | None:
-        while not self._ready:
-            data = self.socket.recv(65536)
-            if not data:
-                return None
-            self._frames.feed(data)
-            self._ready += [decode(first, body, 5) for first, body in self._frames]
-        return self._ready.pop(0)
 
 
 def test_sigterm_lets_running_calls_finish_and_takes_no_more(tmp_path: Path) -> None:
