@@ -23,19 +23,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from rpcbroker.api.calls import Calls
-from rpcbroker.api.devices import Devices, new_access_token
-from rpcbroker.api.health import Health
-from rpcbroker.api.lockout import Lockout
-from rpcbroker.api.login import Login
-from rpcbroker.api.passwords import Passwords, hash_password
-from rpcbroker.api.site import Api, routes
-from rpcbroker.api.tokens import Tokens
+from rpcbroker.api.devices import new_access_token
+from rpcbroker.api.passwords import hash_password
+from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.model import Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings
+from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.transports.mqtt import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
@@ -83,12 +79,12 @@ class BrokerService(Service):
         self._urls: dict[str, str] = {}
         self._key = b""
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
-        self.store = SqlStore(
+        database = ThreadedDatabase(
             settings.store.url or f"sqlite:///{state_dir / 'rpcbroker.sqlite'}",
             call_from_thread=reactor.callFromThread,
-            cache_size=settings.store.cache_size,
             max_queue=settings.store.max_queue,
         )
+        self.store = SqlStore(database, cache_size=settings.store.cache_size)
         self.broker = Broker(
             store=self.store,
             clock=reactor,
@@ -97,50 +93,30 @@ class BrokerService(Service):
             settings=settings.rpc,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
-        self._tokens = Tokens(
-            lambda: self._key,
+        self.rest = RestApi(
+            settings=settings,
             store=self.store,
-            settings=settings.auth,
+            broker=self.broker,
+            key=lambda: self._key,
+            run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
             now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
             new_uuid=uuid4,
+            new_token=new_access_token,
         )
-        self._health = Health(self.store)
-        self._door = self._front_door()
+        self._door = FrontDoor(
+            self.rest.site.resource(),
+            settings=settings.http,
+            deadlines=self.broker.deadlines,
+            render=self.rest.site.render,
+            reactor=reactor,
+        )
         self.mqtt = MqttFactory(
             broker=self.broker,
             store=self.store,
             settings=settings.mqtt,
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
-        )
-
-    def _front_door(self) -> FrontDoor:
-        passwords = Passwords(
-            lambda f, *args: deferToThreadPool(self._reactor, self._hashing, f, *args),
-            self._settings.auth.max_waiting_logins,
-        )
-        login = Login(
-            store=self.store,
-            tokens=self._tokens,
-            passwords=passwords,
-            lockout=Lockout(self._settings.auth, self._reactor.seconds),
-        )
-        devices = Devices(
-            store=self.store,
-            broker=self.broker,
-            now_ms=wall_clock_ms,
-            new_uuid=uuid4,
-            new_token=new_access_token,
-        )
-        calls = Calls(broker=self.broker, new_uuid=uuid4)
-        table = routes(calls=calls, devices=devices, health=self._health, login=login)
-        api = Api(table, verify=self._tokens.verify, now_ms=wall_clock_ms)
-        return FrontDoor(
-            api.resource(),
-            settings=self._settings.http,
-            deadlines=self.broker.deadlines,
-            render=api.render,
-            reactor=self._reactor,
         )
 
     # -- start
@@ -161,7 +137,7 @@ class BrokerService(Service):
             opened = self.store.open(first_records=self._first_records)
         except StoreError as error:
             raise StartError(str(error)) from None
-        self._tokens.start(opened.revoked)
+        self.rest.start(opened)
         self.broker.wire_ids.start(opened.wire_ids_reserved)
         self._hashing.start()
         _write_file(self._state_dir / "endpoints.json", json.dumps(self._urls, indent=2) + "\n", 0o644)
@@ -222,7 +198,7 @@ class BrokerService(Service):
             _write_file(path, password + "\n", 0o600)
             self._announce(f"First start: log in as {email} with the password {password} (kept in {path})")
         now = wall_clock_ms()
-        tenant = Tenant(id=uuid4(), name="Default", created_time=now)
+        tenant = Tenant(id=uuid4(), title="Default", created_time=now)
         user = User(
             id=uuid4(),
             tenant_id=tenant.id,
@@ -240,12 +216,13 @@ class BrokerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._health.stopping = True
+        self.rest.health.stopping = True
         for port in self._ports:
             await port.stopListening()
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
+        await self.rest.flush()
         await self.store.close()
         self._hashing.stop()
         self.broker.deadlines.stop()

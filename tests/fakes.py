@@ -47,7 +47,7 @@ def token(of: Device, text: str | None = None) -> Credentials:
 
 
 def first_records() -> tuple[Tenant, User]:
-    tenant = Tenant(id=TENANT, name="Default", created_time=EPOCH_MS)
+    tenant = Tenant(id=TENANT, title="Default", created_time=EPOCH_MS)
     user = User(
         id=ADMIN.user_id,
         tenant_id=TENANT,
@@ -86,12 +86,12 @@ class FakeLink:
 
 
 class World:
-    """A broker on a Clock and a MemoryStore, with one device."""
+    """A broker on a Clock and a MemoryStore, with one device; on the `store` of another it goes on after a restart."""
 
-    def __init__(self, **rpc: Any) -> None:
+    def __init__(self, *, store: MemoryStore | None = None, **rpc: Any) -> None:
         self.clock = Clock()
-        self.store = MemoryStore()
-        self.store.open(first_records=first_records)
+        self.store = store or MemoryStore()
+        self.opened = self.store.open(first_records=first_records)
         self._uuids = self._count()
         self.broker = Broker(
             store=self.store,
@@ -100,9 +100,10 @@ class World:
             new_uuid=lambda: next(self._uuids),
             settings=RpcSettings(**rpc),
         )
-        self.broker.wire_ids.start(0)
+        self.broker.wire_ids.start(self.opened.wire_ids_reserved)
         self.device = device()
-        self.add(self.device)
+        if store is None:
+            self.add(self.device)
 
     def now_ms(self) -> int:
         return EPOCH_MS + round(self.clock.seconds() * 1000)

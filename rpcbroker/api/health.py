@@ -5,6 +5,7 @@ from __future__ import annotations
 from rpcbroker import __version__
 from rpcbroker.core.errors import Reason, Unavailable
 from rpcbroker.core.ports import Store
+from rpcbroker.schema.health import HealthJSON, VersionJSON
 
 
 class Health:
@@ -14,16 +15,17 @@ class Health:
         self._store = store
         self.stopping = False
 
-    async def healthy(self) -> dict[str, str]:
-        """The reactor answers."""
-        return {"status": "ok"}
+    async def healthy(self) -> HealthJSON:
+        """Whether the server runs: it answers."""
+        return HealthJSON("ok")
 
-    async def ready(self) -> dict[str, str]:
-        """Calls are taken and the store answers. Raises Unavailable."""
+    async def ready(self) -> HealthJSON:
+        """Whether calls are taken and the store answers; if not, 503."""
         if self.stopping:
             raise Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN)
         await self._store.ping()
-        return {"status": "ready"}
+        return HealthJSON("ready")
 
-    async def version(self) -> dict[str, str]:
-        return {"name": "rpcbroker", "version": __version__}
+    async def version(self) -> VersionJSON:
+        """Which version it is."""
+        return VersionJSON("rpcbroker", __version__)

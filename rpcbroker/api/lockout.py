@@ -15,25 +15,29 @@ class Lockout:
     """Counts attempts for each account, before they are verified: many at once gain nothing."""
 
     def __init__(self, settings: AuthSettings, seconds: Callable[[], float]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._seconds = seconds
         self._accounts: dict[str, tuple[int, float]] = {}
 
-    def attempt(self, account: str) -> None:
-        """One more attempt, taken for a failure until `succeeded`. Raises TooManyAttempts."""
+    def attempt(self, account: str) -> bool:
+        """One more attempt, taken for a failure until `succeeded`. Raises TooManyAttempts.
+
+        True if the next one has to wait, should this one fail.
+        """
         now = self._seconds()
         failures, locked_until = self._accounts.pop(account, (0, 0.0))
         if now < locked_until:
             self._accounts[account] = failures, locked_until
             raise TooManyAttempts("Too many failed logins: this account has to wait", retry_after=locked_until - now)
         failures += 1
-        beyond = failures - self._settings.free_failures
+        beyond = failures - self.settings.free_failures
         if beyond >= 0:
-            wait = self._settings.lockout_first * 2 ** min(beyond, 60)
-            locked_until = now + min(wait, self._settings.lockout_max)
+            wait = self.settings.lockout_first * 2 ** min(beyond, 60)
+            locked_until = now + min(wait, self.settings.lockout_max)
         if len(self._accounts) >= MAX_ACCOUNTS:
             self._accounts.pop(next(iter(self._accounts)))
         self._accounts[account] = failures, locked_until
+        return beyond >= 0
 
     def succeeded(self, account: str) -> None:
         """The attempt was none of an intruder's: forget all failures."""

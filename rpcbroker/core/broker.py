@@ -59,6 +59,7 @@ class Broker:
         Cancelling the Deferred of this coroutine cancels the call.
         """
         session = await self.session_for(principal, device_id)
+        access.require_callable(principal, request.method, oneway=request.oneway)
         if self._stopping:
             raise Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN)
         now = self._now_ms()
@@ -85,6 +86,11 @@ class Broker:
             session = await self.session_of(device)
         access.require_visible(principal, session.device, device_id)
         return session
+
+    def name_of(self, principal: Principal, device_id: UUID) -> str | None:
+        """The name of a device that was called lately, if it exists for `principal`."""
+        session = self._sessions.get(device_id)
+        return session.device.name if session and access.may_see(principal, session.device) else None
 
     def _expiration(self, request: CallRequest, now: int) -> int:
         settings = self._settings
