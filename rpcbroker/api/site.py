@@ -21,6 +21,7 @@ from rpcbroker.api.errors import V2_STATUSES, Rendered, render
 from rpcbroker.api.health import Health
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.login import Login
+from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.routes import Answer, Route
 from rpcbroker.api.schema import (
     CredentialsBody,
@@ -45,7 +46,7 @@ EVERYONE = frozenset(Authority)
 JSON = "application/json"
 
 
-def routes(*, calls: Calls, devices: Devices, health: Health, login: Login) -> tuple[Route, ...]:
+def routes(*, calls: Calls, devices: Devices, health: Health, login: Login, metrics: Metrics) -> tuple[Route, ...]:
     """All operations."""
 
     def call_route(path: str, handler: Callable[..., Any], **more: Any) -> Route:
@@ -96,6 +97,7 @@ def routes(*, calls: Calls, devices: Devices, health: Health, login: Login) -> t
         Route(method="GET", path="/healthz", handler=health.healthy, roles=None),
         Route(method="GET", path="/readyz", handler=health.ready, roles=None),
         Route(method="GET", path="/version", handler=health.version, roles=None),
+        Route(method="GET", path="/metrics", handler=metrics.scrape, roles=None),
     )
 
 

@@ -24,6 +24,9 @@ class MemoryStore:
         self.presences: dict[UUID, LastPresence] = {}
         self.revoked: dict[str, int] = {}
         self.wire_ids = 0
+        self.queued = 0
+        self.commits = 0
+        self.failures = 0
 
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         first = not self.tenants
@@ -129,6 +132,9 @@ class MemoryStore:
         return succeed(None)
 
     def ping(self) -> Deferred[None]:
+        return succeed(None)
+
+    def ping_writer(self) -> Deferred[None]:
         return succeed(None)
 
     def _named(self, tenant_id: UUID, name: str) -> Device | None:

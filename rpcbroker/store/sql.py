@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -54,6 +55,8 @@ class SqlStore:
         self._engine: Engine | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._counting = threading.Lock()
+        self.failures = 0
 
     # -- opening and closing
 
@@ -95,6 +98,11 @@ class SqlStore:
     def commits(self) -> int:
         """Transactions written so far."""
         return self._writer.commits if self._writer else 0
+
+    @property
+    def queued(self) -> int:
+        """Writes that wait for their turn."""
+        return self._writer.queued if self._writer else 0
 
     # -- users and sessions
 
@@ -221,6 +229,9 @@ class SqlStore:
 
         return self._read(work)
 
+    def ping_writer(self) -> Deferred[None]:
+        return self._write(lambda _: None)
+
     # -- threads
 
     def _write(self, work: Work, *, changes_device: UUID | None = None) -> Deferred[Any]:
@@ -282,6 +293,8 @@ class SqlStore:
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, BrokerError):
             return error
+        with self._counting:  # readers and the writer come here on their own threads
+            self.failures += 1
         self._log.error("the store failed: {error}", error=_first_line(error))
         return Unavailable("The store cannot do this now", hint="The server's log says more.")
 

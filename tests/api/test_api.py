@@ -10,7 +10,7 @@ from uuid import UUID
 import jwt
 import pytest
 import pytest_twisted
-from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, World, device
+from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, World, device, metrics_of
 from treq.testing import StubTreq
 from twisted.internet.defer import maybeDeferred
 
@@ -60,9 +60,11 @@ class Rest(World):
             new_uuid=self.new_uuid,
             new_token=lambda: "T" * 20,
         )
-        self.health = Health(self.store)
+        self.health = Health({"store": self.store.ping}, self.clock)
+        self.metrics_access = "open"
+        metrics = metrics_of(self, access=lambda: self.metrics_access)
         calls = Calls(broker=self.broker, new_uuid=self.new_uuid)
-        table = routes(calls=calls, devices=devices, health=self.health, login=login)
+        table = routes(calls=calls, devices=devices, health=self.health, login=login, metrics=metrics)
         self.table = table
         self.api = Api(table, verify=self.tokens.verify, now_ms=self.now_ms)
         self.treq = StubTreq(self.api.resource())
@@ -80,6 +82,8 @@ class Rest(World):
         self.treq.flush()
         response = await waiting
         content = await self.treq.content(response)
+        if response.headers.getRawHeaders("content-type", ["application/json"]) != ["application/json"]:
+            return response.code, content, response.headers
         return response.code, json.loads(content) if content else None, response.headers
 
     def rpc(self, path: str = "/api/rpc/twoway", device_id: Any = None) -> str:
@@ -439,6 +443,17 @@ class TestHttp:
         assert (await rest.ask("GET", "/readyz", token=None))[1]["reason"] == "SHUTTING_DOWN"
 
     @pytest_twisted.ensureDeferred
+    async def test_metrics_are_text_for_whom_the_setting_lets_in_now(self, rest: Rest) -> None:
+        status, text, headers = await rest.ask("GET", "/metrics", token=None)
+        assert (status, headers.getRawHeaders("content-type")) == (200, ["text/plain; version=0.0.4; charset=utf-8"])
+        assert text.startswith(b"# HELP rpcbroker_calls_total ")
+        rest.metrics_access = "sysadmin"
+        assert (await rest.ask("GET", "/metrics", token=None))[:1] == (401,)
+        rest.metrics_access = "off"
+        off, unknown = [await rest.ask("GET", path, token=None) for path in ("/metrics", "/nothing")]
+        assert (off[0], off[1]) == (unknown[0], unknown[1]) == (404, off[1])
+
+    @pytest_twisted.ensureDeferred
     async def test_unknown_paths_and_methods(self, rest: Rest) -> None:
         assert (await rest.ask("GET", "/api/nothing"))[1]["errorCode"] == 32
         status, answer, headers = await rest.ask("PUT", "/api/auth/login")
@@ -447,8 +462,8 @@ class TestHttp:
 
     @pytest_twisted.ensureDeferred
     async def test_a_fault_of_ours_shows_no_traceback(self, rest: Rest, no_dropped_failures: list[str]) -> None:
-        rest.store.ping = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-        status, answer, _ = await rest.ask("GET", "/readyz", token=None)
+        rest.store.user = lambda _: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        status, answer, _ = await rest.ask("GET", "/api/auth/user")
         assert (status, answer["message"]) == (500, "Internal error")
         assert len(no_dropped_failures) == 1
         no_dropped_failures.clear()
