@@ -20,6 +20,8 @@ from rpcbroker.core.histogram import Histogram
 
 CALL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 WAITING = (CallState.QUEUED, CallState.SENT, CallState.DELIVERED, CallState.TIMEOUT)
+PROTOCOLS = ("MQTT",)
+"""Shown also when no device uses them: an alert can compare with 0, not with nothing."""
 REFUSED = "refused"
 """The result of a call that never waited, and so has no state."""
 
@@ -156,8 +158,8 @@ def add_histogram(family: HistogramMetricFamily, labels: tuple[str, ...], histog
 
 def _devices(name: str, says: str, by_protocol: Counter[str]) -> Metric:
     family = GaugeMetricFamily(name, says, labels=("transport",))
-    for protocol, count in by_protocol.items():
-        family.add_metric((_transport(protocol),), count)
+    for protocol in dict.fromkeys((*PROTOCOLS, *by_protocol)):
+        family.add_metric((_transport(protocol),), by_protocol[protocol])
     return family
 
 

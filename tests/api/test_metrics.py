@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker import __version__
 from rpcbroker.api.metrics import Metrics, require_allowed
 from rpcbroker.core.calls import CallRequest, Step
-from rpcbroker.core.errors import CallFailed, NotAuthenticated, NotFound, PermissionDenied
+from rpcbroker.core.errors import CallFailed, NotAuthenticated, NotFound, PermissionDenied, Reason
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority
 
@@ -160,10 +160,10 @@ def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
     assert numbers(metrics, "rpcbroker_calls_waiting") == states
     waiting = [world.call(TWO_WAY)]
     assert numbers(metrics, "rpcbroker_calls_waiting") == states | {("queued",): 1}
-    assert numbers(metrics, "rpcbroker_devices_connected") == {}
+    assert numbers(metrics, "rpcbroker_devices_connected") == {("mqtt",): 0}
     link = world.link(subscribed=False, protocol="MQTT")
     assert numbers(metrics, "rpcbroker_devices_connected") == {("mqtt",): 1}
-    assert numbers(metrics, "rpcbroker_devices_callable") == {}
+    assert numbers(metrics, "rpcbroker_devices_callable") == {("mqtt",): 0}
     link.step = Step.WRITTEN
     world.session().subscribe(link)
     assert numbers(metrics, "rpcbroker_devices_callable") == {("mqtt",): 1}
@@ -174,8 +174,8 @@ def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
     assert numbers(metrics, "rpcbroker_calls_waiting") == states | {("timeout",): 1, ("delivered",): 2}
     assert number(metrics, "rpcbroker_calls_pending") == 3
     world.session().detach(link, "gone")
-    assert numbers(metrics, "rpcbroker_devices_connected") == {}
-    world.session().end("over", reason=None)  # type: ignore[arg-type]
+    assert numbers(metrics, "rpcbroker_devices_connected") == {("mqtt",): 0}
+    world.session().end("over", Reason.DEVICE_DELETED)
     assert number(metrics, "rpcbroker_calls_pending") == 0
     for call in waiting:
         error_of(call)
