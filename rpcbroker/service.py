@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,9 +25,12 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from rpcbroker.api.devices import new_access_token
+from rpcbroker.api.health import Check, Health, listening
+from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
@@ -75,7 +79,7 @@ class BrokerService(Service):
         self._environ = environ
         self._reactor = reactor
         self._announce = announce
-        self._ports: list[IListeningPort] = []
+        self._ports: dict[str, list[IListeningPort]] = {"http": [], "mqtt": []}
         self._urls: dict[str, str] = {}
         self._key = b""
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
@@ -93,10 +97,29 @@ class BrokerService(Service):
             settings=settings.rpc,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
+        self.mqtt = MqttFactory(
+            broker=self.broker,
+            store=self.store,
+            settings=settings.mqtt,
+            clock=reactor,
+            new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
+        )
+        self._lag = LoopLag(reactor, time.monotonic)
+        metrics = Metrics(
+            broker=self.broker,
+            store=self.store,
+            mqtt=self.mqtt,
+            http_connections=lambda: self._door.open_connections,
+            lag=self._lag,
+            started=time.time(),
+            access=lambda: self._settings.http.metrics,
+        )
         self.rest = RestApi(
             settings=settings,
             store=self.store,
             broker=self.broker,
+            health=Health(self._checks(), reactor),
+            metrics=metrics,
             key=lambda: self._key,
             run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
             now_ms=wall_clock_ms,
@@ -111,19 +134,24 @@ class BrokerService(Service):
             render=self.rest.site.render,
             reactor=reactor,
         )
-        self.mqtt = MqttFactory(
-            broker=self.broker,
-            store=self.store,
-            settings=settings.mqtt,
-            clock=reactor,
-            new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
-        )
+
+    def _checks(self) -> dict[str, Check]:
+        """What has to be ready before calls are sent here, by the names that operators read."""
+        checks: dict[str, Check] = {
+            "store": self.store.ping,
+            "store writer": self.store.ping_writer,
+            "wire ids": lambda: None if self.broker.wire_ids.assure() else "none are reserved yet",
+        }
+        for name, wanted in (("http", self._settings.http.listen), ("mqtt", self._settings.mqtt.listen)):
+            if wanted:
+                checks[name] = listening(self._ports[name])
+        return checks
 
     # -- start
 
     def privilegedStartService(self) -> None:
         """Listen, while ports below 1024 may still be had. Raises StartError."""
-        if not self._ports:
+        if not any(self._ports.values()):
             self._listen("http", self._settings.http.listen, self._door)
             self._listen("mqtt", self._settings.mqtt.listen, self.mqtt)
         super().privilegedStartService()
@@ -140,6 +168,7 @@ class BrokerService(Service):
         self.rest.start(opened)
         self.broker.wire_ids.start(opened.wire_ids_reserved)
         self._hashing.start()
+        self._lag.start()
         _write_file(self._state_dir / "endpoints.json", json.dumps(self._urls, indent=2) + "\n", 0o644)
         for name, url in self._urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
@@ -159,7 +188,7 @@ class BrokerService(Service):
             port = outcome[0]
             if "backlog=" not in description and hasattr(port, "socket"):
                 port.socket.listen(BACKLOG)
-            self._ports.append(port)
+            self._ports[name].append(port)
             secure = description.startswith("ssl:")
             self._urls.setdefault(*_url(f"{name}s" if secure else name, port))
 
@@ -217,7 +246,7 @@ class BrokerService(Service):
 
     async def _stop(self) -> None:
         self.rest.health.stopping = True
-        for port in self._ports:
+        for port in chain(*self._ports.values()):
             await port.stopListening()
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
@@ -225,6 +254,7 @@ class BrokerService(Service):
         await self.rest.flush()
         await self.store.close()
         self._hashing.stop()
+        self._lag.stop()
         self.broker.deadlines.stop()
         (self._state_dir / "endpoints.json").unlink(missing_ok=True)
         super().stopService()

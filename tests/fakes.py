@@ -10,8 +10,10 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rpcbroker.api.metrics import Metrics
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
+from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Credentials, CredentialsType, Device, Principal, Tenant, User
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
@@ -85,6 +87,16 @@ class FakeLink:
         return "has not subscribed"
 
 
+@dataclass
+class FakeMqtt:
+    """What the MQTT listener counts."""
+
+    connections: int = 0
+    handshakes: int = 0
+    refusals: int = 0
+    violations: int = 0
+
+
 class World:
     """A broker on a Clock and a MemoryStore, with one device; on the `store` of another it goes on after a restart."""
 
@@ -135,6 +147,20 @@ class World:
         while True:
             number += 1
             yield UUID(int=number)
+
+
+def metrics_of(world: World, **more: Any) -> Metrics:
+    """The metrics of this broker."""
+    given: dict[str, Any] = {
+        "broker": world.broker,
+        "store": world.store,
+        "mqtt": FakeMqtt(),
+        "http_connections": lambda: 0,
+        "lag": LoopLag(world.clock, world.clock.seconds),
+        "started": EPOCH_MS / 1000,
+        "access": lambda: "open",
+    }
+    return Metrics(**given | more)
 
 
 def result_of(deferred: Deferred[Any]) -> Any:

@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from fakes import TENANT, World, first_records, result_of
+from fakes import TENANT, World, first_records, metrics_of, result_of
 from treq.testing import StubTreq
 from twisted.internet.defer import maybeDeferred
 
+from rpcbroker.api.health import Health
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.model import Authority, Customer, User
@@ -32,12 +33,16 @@ class Rest(World):
             self.user = replace(self.user, password_hash=HASH, version=self.user.version + 1)
             result_of(self.store.people.update_user(self.user))
         self.secrets = iter(range(1, 10**6))
+        self.metrics_access = "open"
+        self.health = Health({"store": self.store.ping}, self.clock)
         self.rest = RestApi(
             settings=Settings(
                 auth=AuthSettings(**auth), http=HttpSettings(**http or {}), audit=AuditSettings(**audit or {})
             ),
             store=self.store,
             broker=self.broker,
+            health=self.health,
+            metrics=metrics_of(self, access=lambda: self.metrics_access),
             key=lambda: KEY,
             run_hash=maybeDeferred,
             now_ms=self.now_ms,
@@ -48,7 +53,6 @@ class Rest(World):
         )
         self.rest.start(self.opened)
         self.tokens = self.rest.tokens
-        self.health = self.rest.health
         self.table = self.rest.table
         self.treq = StubTreq(self.rest.site.resource())
         self.token = self.tokens.issue(self.user).token

@@ -20,6 +20,7 @@ from rpcbroker.api.health import Health
 from rpcbroker.api.keys import Keys
 from rpcbroker.api.lockout import Lockout
 from rpcbroker.api.login import Login
+from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
 from rpcbroker.api.site import Api
@@ -43,6 +44,8 @@ class RestApi:
         settings: Settings,
         store: Store,
         broker: Broker,
+        health: Health,
+        metrics: Metrics,
         key: Callable[[], bytes],
         run_hash: Callable[..., Deferred[Any]],
         now_ms: Callable[[], int],
@@ -58,7 +61,7 @@ class RestApi:
         self.tokens = Tokens(key, people=people, settings=auth, **made)
         self.keys = Keys(people=people, deadlines=deadlines, now_ms=now_ms, new_secret=new_secret)
         self.trail = AuditTrail(store.audit, settings=settings.audit, deadlines=deadlines, **made)
-        self.health = Health(store)
+        self.health = health
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
@@ -85,7 +88,8 @@ class RestApi:
                 ),
                 api_keys=self._api_keys,
                 audit=Audit(store.audit),
-                health=self.health,
+                health=health,
+                metrics=metrics,
                 pages=pages,
             )
         )

@@ -74,8 +74,8 @@ class Route:
     it came, whatever its Content-Type, and `body` only describes it.
     `answers` is the type of the result, or a tuple of types, None for an empty one; the handler returns
     a value of that type, or an Answer. `action` and `entity` (a type) are what the audit log says; the handler is
-    then given a Note as `note`. `needs_url` gives it the server's own URL as `url`. The answer of a
-    `stream` does not end.
+    then given a Note as `note`. `needs_url` gives it the server's own URL as `url`, `needs_who` a function
+    `who` that tells who asks, or None for nobody. The answer of a `stream` does not end.
     """
 
     operation: str
@@ -96,4 +96,5 @@ class Route:
     action: Action | None = None
     entity: str = ""
     needs_url: bool = False
+    needs_who: bool = False
     stream: bool = False

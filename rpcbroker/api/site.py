@@ -30,6 +30,7 @@ from rpcbroker.core.errors import (
     NotFound,
     UnsupportedMediaType,
 )
+from rpcbroker.core.model import Principal
 from rpcbroker.core.settings import HttpSettings
 
 _JSON_TYPE = re.compile(
@@ -120,7 +121,13 @@ class Api:
             members["body"] = request.content.read() if route.raw_body else _body(request, route.body)
         if route.needs_url:
             members["url"] = self._url(request)
+        if route.needs_who:
+            members["who"] = lambda: self._asking(request)
         return await route.handler(*given, **members)
+
+    def _asking(self, request: Request) -> Principal | None:
+        header = _authorization(request)
+        return self._who.principal(header) if header else None
 
     def _url(self, request: Request) -> str:
         """How the caller reaches this server, for links."""

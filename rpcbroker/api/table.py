@@ -15,6 +15,7 @@ from rpcbroker.api.errors import V2_STATUSES
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.login import Login
+from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, SYS_ADMINS, TEXT, USERS, Action, Route
 from rpcbroker.api.tenants import Tenants
@@ -91,6 +92,7 @@ class Handlers:
     api_keys: ApiKeys
     audit: Audit
     health: Health
+    metrics: Metrics
     pages: Pages
 
 
@@ -105,7 +107,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_api_keys(to.api_keys),
         *_tenants(to.tenants, to.users),
         *_audit(to.audit),
-        *_server(to.health, to.pages),
+        *_server(to.health, to.metrics, to.pages),
     )
 
 
@@ -560,7 +562,7 @@ def _audit(audit: Audit) -> tuple[Route, ...]:
     )
 
 
-def _server(health: Health, pages: Pages) -> tuple[Route, ...]:
+def _server(health: Health, metrics: Metrics, pages: Pages) -> tuple[Route, ...]:
     def get(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
         return Route(operation=operation, method="GET", path=path, handler=handler, roles=None, tag="Server", **more)
 
@@ -568,6 +570,15 @@ def _server(health: Health, pages: Pages) -> tuple[Route, ...]:
         get("healthz", "/healthz", health.healthy, answers=HealthJSON),
         get("readyz", "/readyz", health.ready, answers=HealthJSON),
         get("version", "/version", health.version, answers=VersionJSON),
+        get(
+            "metrics",
+            "/metrics",
+            metrics.scrape,
+            answers=str,
+            content_type="text/plain",
+            needs_who=True,
+            errors=(e.NotFound, e.NotAuthenticated, e.PermissionDenied),
+        ),
         get("openapi", "/openapi.json", pages.openapi, answers=dict[str, Any]),
         get("docs", "/docs", pages.docs, answers=str, content_type=HTML),
         get(

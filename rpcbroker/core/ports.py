@@ -221,3 +221,18 @@ class Store(Protocol):
 
     def ping(self) -> Deferred[None]:
         """One read round trip; for readiness."""
+
+    def ping_writer(self) -> Deferred[None]:
+        """A write of nothing, behind all that are queued; for readiness."""
+
+    @property
+    def queued(self) -> int:
+        """Writes that wait for their turn."""
+
+    @property
+    def commits(self) -> int:
+        """Transactions written so far."""
+
+    @property
+    def failures(self) -> int:
+        """Reads and writes that failed so far, other than by a rule of the store such as a name taken."""

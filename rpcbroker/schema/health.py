@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 
-class HealthJSON(msgspec.Struct):
-    """Whether the server is well."""
+class HealthJSON(msgspec.Struct, omit_defaults=True):
+    """Whether the server is well, and each of its parts."""
 
     status: str
+    parts: dict[str, str] = {}
 
 
 class VersionJSON(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,8 +31,16 @@ class Database(Protocol):
     """What runs functions of a connection. A failure is a BrokerError."""
 
     @property
+    def queued(self) -> int:
+        """Writes that wait for their turn."""
+
+    @property
     def commits(self) -> int:
         """Transactions written so far."""
+
+    @property
+    def failures(self) -> int:
+        """Reads and writes that failed so far, other than by a rule of the store such as a name taken."""
 
     def open(self, load: ReadWork[T]) -> T:
         """Connect, migrate, and do `load` in one transaction. Blocks. Raises StoreError."""
@@ -57,6 +66,8 @@ class ThreadedDatabase:
         self._engine: Engine | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._counting = threading.Lock()
+        self.failures = 0
 
     def open(self, load: ReadWork[T]) -> T:
         """See Database."""
@@ -91,6 +102,11 @@ class ThreadedDatabase:
         closed: Deferred[None] = self._in_thread(readers, finish)
         readers.shutdown(wait=False)
         return closed
+
+    @property
+    def queued(self) -> int:
+        """See Database."""
+        return self._writer.queued if self._writer else 0
 
     @property
     def commits(self) -> int:
@@ -136,6 +152,8 @@ class ThreadedDatabase:
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, BrokerError):
             return error
+        with self._counting:  # readers and the writer come here on their own threads
+            self.failures += 1
         self._log.error("the store failed: {error}", error=_first_line(error))
         return Unavailable("The store cannot do this now", hint="The server's log says more.")
 

@@ -18,7 +18,9 @@ T = TypeVar("T")
 class MemoryDatabase:
     """SQLite in memory, on one connection."""
 
+    queued = 0
     commits = 0
+    failures = 0
 
     def __init__(self) -> None:
         self._engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
@@ -46,4 +48,5 @@ class MemoryStore(SqlStore):
     """`core.ports.Store` in memory. It may be opened again, as after a restart."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryDatabase(), cache_size=0)
+        self.database = MemoryDatabase()
+        super().__init__(self.database, cache_size=0)

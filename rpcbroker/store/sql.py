@@ -68,15 +68,25 @@ class SqlStore:
         return self._database.close()
 
     @property
+    def queued(self) -> int:
+        return self._database.queued
+
+    @property
     def commits(self) -> int:
-        """Transactions written so far."""
         return self._database.commits
+
+    @property
+    def failures(self) -> int:
+        return self._database.failures
 
     def ping(self) -> Deferred[None]:
         def work(connection: Connection) -> None:
             connection.execute(sa.text("SELECT 1"))
 
         return self._database.read(work)
+
+    def ping_writer(self) -> Deferred[None]:
+        return self._database.write(lambda _: None)
 
     def reserve_wire_ids(self, upto: int) -> Deferred[None]:
         def work(connection: Connection) -> None:

@@ -16,6 +16,7 @@ from rpcbroker.api import errors as api_errors
 from rpcbroker.api.calls import parse_call
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.core import errors
+from rpcbroker.core.model import Authority
 
 
 @pytest.fixture
@@ -351,6 +352,22 @@ class TestHttp:
         assert (await rest.ask("GET", "/readyz", token=None))[1]["reason"] == "SHUTTING_DOWN"
 
     @pytest_twisted.ensureDeferred
+    async def test_metrics_are_text_for_whom_the_setting_lets_in_now(self, rest: Rest) -> None:
+        status, text, headers = await rest.ask("GET", "/metrics", token=None)
+        assert (status, headers.getRawHeaders("content-type")) == (200, ["text/plain; version=0.0.4; charset=utf-8"])
+        assert text.startswith("# HELP rpcbroker_calls_total ")
+        root = rest.add_user("root@example.org", Authority.SYS_ADMIN, tenant=UUID(NULL_UUID))
+        rest.metrics_access = "sysadmin"
+        assert (await rest.ask("GET", "/metrics", token=None))[0] == 401
+        assert (await rest.ask("GET", "/metrics", token="junk"))[0] == 401
+        assert (await rest.ask("GET", "/metrics"))[0] == 403
+        assert (await rest.ask("GET", "/metrics", token=root))[0] == 200
+        rest.metrics_access = "off"
+        off, unknown = [await rest.ask("GET", path, token="junk") for path in ("/metrics", "/nothing")]
+        assert off[0] == 404
+        assert off[:2] == unknown[:2]
+
+    @pytest_twisted.ensureDeferred
     async def test_unknown_paths_and_methods(self, rest: Rest) -> None:
         assert (await rest.ask("GET", "/api/nothing"))[1]["errorCode"] == 32
         status, answer, headers = await rest.ask("PUT", "/api/auth/login")
@@ -359,8 +376,8 @@ class TestHttp:
 
     @pytest_twisted.ensureDeferred
     async def test_a_fault_of_ours_shows_no_traceback(self, rest: Rest, no_dropped_failures: list[str]) -> None:
-        rest.store.ping = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-        status, answer, _ = await rest.ask("GET", "/readyz", token=None)
+        rest.store.people.user = lambda _: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        status, answer, _ = await rest.ask("GET", "/api/auth/user")
         assert (status, answer["message"]) == (500, "Internal error")
         assert len(no_dropped_failures) == 1
         no_dropped_failures.clear()

@@ -22,6 +22,7 @@ from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, device, first_record
 from sqlalchemy import create_engine, text
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, Unavailable, VersionConflict
 from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
@@ -101,6 +102,13 @@ async def test_the_first_records_are_there(store: Any) -> None:
     assert await store.people.user(user.id) == user
     assert await store.people.user_by_email("nobody@example.org") is None
     assert await store.people.user(UUID(int=99)) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_answers_probes(store: Any) -> None:
+    await store.ping()
+    await store.ping_writer()
+    assert (store.queued, store.failures) == (0, 0)
 
 
 @pytest_twisted.ensureDeferred
@@ -241,6 +249,33 @@ async def test_a_full_queue_refuses(tmp_path: Path) -> None:
     store.open(first_records=first_records)
     with pytest.raises(Unavailable):
         await store.reserve_wire_ids(1)
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_counts(tmp_path: Path) -> None:
+    store = sql_store(url_of(tmp_path))
+    assert (store.queued, store.commits, store.failures) == (0, 0, 0)
+    store.open(first_records=first_records)
+    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    first = store.reserve_wire_ids(1)
+    while store.queued:  # until the writer has taken it, and waits for the lock
+        await deferLater(reactor, 0.01)
+    behind = store.ping_writer()
+    assert (store.queued, store.commits, behind.called) == (1, 0, False)
+    other.execute("ROLLBACK")
+    await gatherResults([first, behind])
+    assert (store.queued, store.commits) == (0, 2)
+    other.executescript("DROP TABLE presence; DROP TABLE counter")
+    other.close()
+    with pytest.raises(Unavailable):
+        await store.presence(UUID(int=1))
+    with pytest.raises(Unavailable):
+        await store.reserve_wire_ids(2)
+    with pytest.raises(NotFound):
+        await store.update_device(replace(device(9), version=2))
+    assert store.failures == 2, "that a device is not there is no failure"
     await store.close()
 
 
