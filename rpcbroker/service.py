@@ -19,15 +19,13 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from rpcbroker import __version__
-from rpcbroker.api.calls import Calls
-from rpcbroker.api.devices import Devices, new_access_token
-from rpcbroker.api.health import Health
-from rpcbroker.api.lockout import Lockout
-from rpcbroker.api.login import Login
-from rpcbroker.api.passwords import Passwords, hash_password
-from rpcbroker.api.site import Api, routes
-from rpcbroker.api.tokens import Tokens
+from rpcbroker.api.devices import new_access_token
+from rpcbroker.api.health import Check, Health, listening
+from rpcbroker.api.metrics import Metrics
+from rpcbroker.api.passwords import hash_password
+from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
@@ -36,6 +34,7 @@ from rpcbroker.host.listeners import ListenError, Listeners
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
 from rpcbroker.host.tls import Certificates
+from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.transports.mqtt import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
@@ -87,12 +86,12 @@ class BrokerService(Service):
         self._listeners = Listeners(reactor, directory=directory, certificates=self.certificates)
         self._key = b""
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
-        self.store = SqlStore(
+        database = ThreadedDatabase(
             settings.store.url or f"sqlite:///{state_dir / 'rpcbroker.sqlite'}",
             call_from_thread=reactor.callFromThread,
-            cache_size=settings.store.cache_size,
             max_queue=settings.store.max_queue,
         )
+        self.store = SqlStore(database, cache_size=settings.store.cache_size)
         self.broker = Broker(
             store=self.store,
             clock=reactor,
@@ -101,17 +100,6 @@ class BrokerService(Service):
             settings=settings.rpc,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
-        self._tokens = Tokens(
-            lambda: self._key,
-            store=self.store,
-            settings=settings.auth,
-            now_ms=wall_clock_ms,
-            new_uuid=uuid4,
-        )
-        self._passwords = Passwords(lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args), settings.auth)
-        self._lockout = Lockout(settings.auth, reactor.seconds)
-        self._health = Health(self.store)
-        self._door = self._front_door()
         self.mqtt = MqttFactory(
             broker=self.broker,
             store=self.store,
@@ -119,32 +107,54 @@ class BrokerService(Service):
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
         )
-
-    def _front_door(self) -> FrontDoor:
-        login = Login(store=self.store, tokens=self._tokens, passwords=self._passwords, lockout=self._lockout)
-        devices = Devices(
+        self._lag = LoopLag(reactor, time.monotonic)
+        metrics = Metrics(
+            broker=self.broker,
+            store=self.store,
+            mqtt=self.mqtt,
+            http_connections=lambda: self._door.open_connections,
+            lag=self._lag,
+            started=time.time(),
+            access=lambda: self._settings.http.metrics,
+        )
+        self.rest = RestApi(
+            settings=settings,
             store=self.store,
             broker=self.broker,
+            health=Health(self._checks(), reactor),
+            metrics=metrics,
+            key=lambda: self._key,
+            run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
             now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
             new_uuid=uuid4,
             new_token=new_access_token,
         )
-        calls = Calls(broker=self.broker, new_uuid=uuid4)
-        table = routes(calls=calls, devices=devices, health=self._health, login=login)
-        api = Api(table, verify=self._tokens.verify, now_ms=wall_clock_ms)
-        return FrontDoor(
-            api.resource(),
-            settings=self._settings.http,
+        self._door = FrontDoor(
+            self.rest.site.resource(),
+            settings=settings.http,
             deadlines=self.broker.deadlines,
-            render=api.render,
-            reactor=self._reactor,
+            render=self.rest.site.render,
+            reactor=reactor,
         )
+
+    def _checks(self) -> dict[str, Check]:
+        """What has to be ready before calls are sent here, by the names that operators read."""
+        checks: dict[str, Check] = {
+            "store": self.store.ping,
+            "store writer": self.store.ping_writer,
+            "wire ids": lambda: None if self.broker.wire_ids.assure() else "none are reserved yet",
+        }
+        for name, wanted in (("http", self._settings.http.listen), ("mqtt", self._settings.mqtt.listen)):
+            if wanted:
+                checks[name] = listening(self._listeners.ports[name])
+        return checks
 
     # -- start
 
     def privilegedStartService(self) -> None:
         """Listen, while ports below 1024 and root's keys may still be had. Raises StartError."""
-        if not self._listeners.ports:
+        if not any(self._listeners.ports.values()):
             try:
                 for description in self._settings.http.listen:
                     self._listeners.open("http", description, self._door)
@@ -163,10 +173,11 @@ class BrokerService(Service):
             opened = self.store.open(first_records=self._first_records)
         except StoreError as error:
             raise StartError(str(error)) from None
-        self._tokens.start(opened.revoked)
+        self.rest.start(opened)
         self.broker.wire_ids.start(opened.wire_ids_reserved)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
+        self._lag.start()
         self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
         urls = self._listeners.urls
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
@@ -178,7 +189,7 @@ class BrokerService(Service):
     def _status(self) -> str:
         """One line for `systemctl status`."""
         calls = _count(self.broker.pending_count, "call")
-        if self._health.stopping:
+        if self.rest.health.stopping:
             return f"draining {calls}"
         return f"{_count(self.mqtt.connections, 'device')} connected, {calls} waiting"
 
@@ -220,7 +231,7 @@ class BrokerService(Service):
             _write_file(path, password + "\n", 0o600)
             self._announce(f"First start: log in as {email} with the password {password} (kept in {path})")
         now = wall_clock_ms()
-        tenant = Tenant(id=uuid4(), name="Default", created_time=now)
+        tenant = Tenant(id=uuid4(), title="Default", created_time=now)
         user = User(
             id=uuid4(),
             tenant_id=tenant.id,
@@ -238,7 +249,7 @@ class BrokerService(Service):
 
         None: there are no settings that could be used, all stay as they are.
         """
-        if not self.running or self._health.stopping:
+        if not self.running or self.rest.health.stopping:
             return
         self._notify.reloading(time.monotonic_ns() // 1000)
         new, changed, missed = reloaded(self._settings, settings or self._settings)
@@ -256,9 +267,7 @@ class BrokerService(Service):
         self._door.settings = settings.http
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
-        self._tokens.settings = settings.auth
-        self._passwords.settings = settings.auth
-        self._lockout.settings = settings.auth
+        self.rest.reconfigure(settings)
 
     # -- stop
 
@@ -267,15 +276,17 @@ class BrokerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._health.stopping = True
+        self.rest.health.stopping = True
         self._notify.stopping(self._status)
         await self._listeners.close()
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
+        await self.rest.flush()
         await self.store.close()
         self._hashing.stop()
         self.certificates.stop()
+        self._lag.stop()
         self.broker.deadlines.stop()
         (self._state_dir / "endpoints.json").unlink(missing_ok=True)
         if self._lock is not None:

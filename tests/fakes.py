@@ -10,8 +10,10 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rpcbroker.api.metrics import Metrics
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
+from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Credentials, CredentialsType, Device, Principal, Tenant, User
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
@@ -47,7 +49,7 @@ def token(of: Device, text: str | None = None) -> Credentials:
 
 
 def first_records() -> tuple[Tenant, User]:
-    tenant = Tenant(id=TENANT, name="Default", created_time=EPOCH_MS)
+    tenant = Tenant(id=TENANT, title="Default", created_time=EPOCH_MS)
     user = User(
         id=ADMIN.user_id,
         tenant_id=TENANT,
@@ -85,13 +87,23 @@ class FakeLink:
         return "has not subscribed"
 
 
-class World:
-    """A broker on a Clock and a MemoryStore, with one device."""
+@dataclass
+class FakeMqtt:
+    """What the MQTT listener counts."""
 
-    def __init__(self, **rpc: Any) -> None:
+    connections: int = 0
+    handshakes: int = 0
+    refusals: int = 0
+    violations: int = 0
+
+
+class World:
+    """A broker on a Clock and a MemoryStore, with one device; on the `store` of another it goes on after a restart."""
+
+    def __init__(self, *, store: MemoryStore | None = None, **rpc: Any) -> None:
         self.clock = Clock()
-        self.store = MemoryStore()
-        self.store.open(first_records=first_records)
+        self.store = store or MemoryStore()
+        self.opened = self.store.open(first_records=first_records)
         self._uuids = self._count()
         self.broker = Broker(
             store=self.store,
@@ -100,9 +112,10 @@ class World:
             new_uuid=lambda: next(self._uuids),
             settings=RpcSettings(**rpc),
         )
-        self.broker.wire_ids.start(0)
+        self.broker.wire_ids.start(self.opened.wire_ids_reserved)
         self.device = device()
-        self.add(self.device)
+        if store is None:
+            self.add(self.device)
 
     def now_ms(self) -> int:
         return EPOCH_MS + round(self.clock.seconds() * 1000)
@@ -134,6 +147,20 @@ class World:
         while True:
             number += 1
             yield UUID(int=number)
+
+
+def metrics_of(world: World, **more: Any) -> Metrics:
+    """The metrics of this broker."""
+    given: dict[str, Any] = {
+        "broker": world.broker,
+        "store": world.store,
+        "mqtt": FakeMqtt(),
+        "http_connections": lambda: 0,
+        "lag": LoopLag(world.clock, world.clock.seconds),
+        "started": EPOCH_MS / 1000,
+        "access": lambda: "open",
+    }
+    return Metrics(**given | more)
 
 
 def result_of(deferred: Deferred[Any]) -> Any:

@@ -8,12 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from rpcbroker.api.ids import parse_uuid
-from rpcbroker.api.routes import Answer
+from rpcbroker.api.routes import Answer, Note
 from rpcbroker.core import jsontext
+from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import BrokerError, InvalidRequest
 from rpcbroker.core.model import Principal
+from rpcbroker.schema.common import MAX_TEXT
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _FAR = 2**62
@@ -22,27 +24,33 @@ _FAR = 2**62
 class Calls:
     """The handlers of `/api/rpc` and `/api/plugins/rpc`."""
 
-    def __init__(self, *, broker: Broker, new_uuid: Callable[[], UUID]) -> None:
+    def __init__(self, *, broker: Broker, audit: AuditTrail, new_uuid: Callable[[], UUID]) -> None:
         self._broker = broker
+        self._audit = audit
         self._new_uuid = new_uuid
 
-    async def oneway(self, principal: Principal, *, device_id: UUID, body: bytes) -> Answer:
+    async def oneway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note) -> Answer:
         """Give a command to a device; answered, without a body, when it was handed over."""
-        return await self._call(principal, device_id, body, oneway=True)
+        return await self._call(principal, device_id, body, note, oneway=True)
 
-    async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes) -> Answer:
-        """Ask a device; answered with its JSON."""
-        return await self._call(principal, device_id, body, oneway=False)
+    async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note) -> Answer:
+        """Ask a device; answered with its JSON, whatever that is."""
+        return await self._call(principal, device_id, body, note, oneway=False)
 
-    async def _call(self, principal: Principal, device_id: UUID, body: bytes, *, oneway: bool) -> Answer:
+    async def _call(self, principal: Principal, device_id: UUID, body: bytes, note: Note, *, oneway: bool) -> Answer:
         rpc_id = self._new_uuid()
         try:
             request = parse_call(body, oneway=oneway, rpc_id=rpc_id)
             rpc_id = request.request_id or rpc_id
+            note.data = {"rpcId": str(rpc_id), "oneWay": oneway, "method": request.method[:MAX_TEXT]}
+            if self._audit.settings.payloads:
+                note.data["params"] = jsontext.decode(request.params)
             reply = await self._broker.call(principal, device_id, request)
         except BrokerError as error:
             error.rpc_id = rpc_id
             raise
+        finally:
+            note.name = self._broker.name_of(principal, device_id)
         return Answer(reply.payload, {"X-RPC-Id": str(reply.rpc_id)})
 
 

@@ -1,4 +1,4 @@
-"""Devices over REST, as much as calling them needs."""
+"""Devices over REST: made, found, changed, deleted; and how they prove who they are."""
 
 from __future__ import annotations
 
@@ -8,33 +8,41 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
-from rpcbroker.api.schema import (
+from rpcbroker.api import checks
+from rpcbroker.api.routes import Note
+from rpcbroker.core import access
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.credentials import check_access_token, check_mqtt_basic, mqtt_basic_id, x509_id
+from rpcbroker.core.errors import InvalidRequest, NotFound
+from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo, Page, PageLink, Principal
+from rpcbroker.core.ports import Store
+from rpcbroker.schema.common import EntityId, PageJSON, PageQuery, page_json
+from rpcbroker.schema.devices import (
     CredentialsBody,
     CredentialsJSON,
     DeviceBody,
+    DeviceIdsQuery,
+    DeviceInfoJSON,
+    DeviceInfoListQuery,
     DeviceJSON,
     DeviceListQuery,
     DeviceNameQuery,
-    PageJSON,
+    DeviceWithCredentialsBody,
+    EntitySubtypeJSON,
+    GivenCredentials,
     PresenceJSON,
     SaveDeviceQuery,
+    TenantDevicesQuery,
     credentials_json,
+    device_info_json,
     device_json,
-    page_json,
     presence_json,
+    profile_id,
 )
-from rpcbroker.core import access
-from rpcbroker.core.broker import Broker
-from rpcbroker.core.credentials import check_access_token, check_mqtt_basic, mqtt_basic_id
-from rpcbroker.core.errors import InvalidRequest, NotFound
-from rpcbroker.core.model import Authority, Credentials, CredentialsType, Device, PageLink, Principal
-from rpcbroker.core.ports import Store
 
-MAX_PAGE_SIZE = 1_000
-MAX_NAME = 255
 TOKEN_LENGTH = 20
+SORTS = {"createdTime": "created_time", "name": "name", "type": "type", "label": "label"}
 
-_SORT_PROPERTIES = {"createdTime": "created_time", "name": "name", "type": "type", "label": "label"}
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -44,7 +52,7 @@ def new_access_token() -> str:
 
 
 class Devices:
-    """The handlers under `/api/device` and `/api/tenant/device`."""
+    """The handlers under `/api/device`, and the lists of devices."""
 
     def __init__(
         self,
@@ -61,97 +69,42 @@ class Devices:
         self._new_uuid = new_uuid
         self._new_token = new_token
 
-    async def save(self, principal: Principal, *, query: SaveDeviceQuery, body: DeviceBody) -> DeviceJSON:
-        """Create a device, or change the one whose id is given."""
-        name = _checked_text("name", body.name)
-        type_ = _checked_text("type", body.type or "default")
-        if body.id is not None:
-            return await self._update(principal, body.id.id, body, name=name, type_=type_)
-        token = check_access_token(query.access_token) if query.access_token else self._new_token()
-        now = self._now_ms()
-        device = Device(
-            id=self._new_uuid(),
-            tenant_id=principal.tenant_id,
-            name=name,
-            type=type_,
-            label=body.label,
-            created_time=now,
-            additional_info=body.additional_info,
-        )
-        credentials = Credentials(
-            id=self._new_uuid(),
-            device_id=device.id,
-            type=CredentialsType.ACCESS_TOKEN,
-            credentials_id=token,
-            created_time=now,
-        )
-        await self._store.create_device(device, credentials)
-        return device_json(device)
+    # -- one device
 
-    async def _update(
-        self, principal: Principal, device_id: UUID, body: DeviceBody, *, name: str, type_: str
+    async def save(self, principal: Principal, *, query: SaveDeviceQuery, body: DeviceBody, note: Note) -> DeviceJSON:
+        """Create a device, or change the one whose id is given."""
+        given = GivenCredentials(credentials_id=query.access_token)
+        return await self._save(principal, body, given if body.id is None else None, note)
+
+    async def save_with_credentials(
+        self, principal: Principal, *, body: DeviceWithCredentialsBody, note: Note
     ) -> DeviceJSON:
-        device = await self._visible(principal, device_id)
-        changed = replace(
-            device,
-            name=name,
-            type=type_,
-            label=body.label,
-            additional_info=body.additional_info,
-            version=(body.version or device.version) + 1,
-        )
-        await self._store.update_device(changed)
-        self._broker.device_changed(changed)
-        return device_json(changed)
+        """Create a device, or change one, and say how it proves who it is."""
+        return await self._save(principal, body.device, body.credentials, note)
 
     async def get(self, principal: Principal, *, device_id: UUID) -> DeviceJSON:
-        return device_json(await self._visible(principal, device_id))
+        """One device."""
+        return device_json(await self.visible(principal, device_id))
 
-    async def delete(self, principal: Principal, *, device_id: UUID) -> None:
-        """With its credentials; its connection is closed and its calls end."""
-        device = await self._visible(principal, device_id)
+    async def info(self, principal: Principal, *, device_id: UUID) -> DeviceInfoJSON:
+        """One device, with its customer's title and whether it is connected."""
+        await self.visible(principal, device_id)
+        wanted = access.visible_devices(principal, ids=(device_id,))
+        page = await self._store.devices(wanted, PageLink(page_size=1)) if wanted else Page(items=(), total=0)
+        if not page.items:
+            raise NotFound(f"Device with id [{device_id}] is not found")
+        return device_info_json(page.items[0])
+
+    async def delete(self, principal: Principal, *, device_id: UUID, note: Note) -> None:
+        """Delete a device with its credentials; its connection is closed and its calls end."""
+        device = await self.visible(principal, device_id)
+        note.name = device.name
         await self._store.delete_device(device.id)
         self._broker.device_deleted(device.id)
 
     async def by_name(self, principal: Principal, *, query: DeviceNameQuery) -> DeviceJSON:
-        device = await self._store.device_by_name(principal.tenant_id, query.device_name)
-        if device is None or not access.may_see(principal, device):
-            raise NotFound(f"Device with name [{query.device_name}] is not found")
-        return device_json(device)
-
-    async def list(self, principal: Principal, *, query: DeviceListQuery) -> PageJSON | DeviceJSON:
-        """One page; or, with `deviceName`, the one device of that name."""
-        if query.device_name is not None:
-            return await self.by_name(principal, query=DeviceNameQuery(query.device_name))
-        link = _page_link(query)
-        page = await self._store.devices(principal.tenant_id, principal.customer_id, link)
-        items = [device_json(device) for device in page.items]
-        return page_json(page, items, page_size=link.page_size, number=link.page)
-
-    async def credentials(self, principal: Principal, *, device_id: UUID) -> CredentialsJSON:
-        device = await self._visible(principal, device_id)
-        credentials = await self._store.credentials(device.id)
-        if credentials is None:
-            raise NotFound(f"Device with id [{device_id}] is not found")
-        return credentials_json(credentials)
-
-    async def save_credentials(self, principal: Principal, *, body: CredentialsBody) -> CredentialsJSON:
-        """Replace a device's credentials; a connection made with the old ones is closed."""
-        device = await self._visible(principal, body.device_id.id)
-        old = await self._store.credentials(device.id)
-        if old is None:
-            raise NotFound(f"Device with id [{device.id}] is not found")
-        credentials_id, value = self._checked_credentials(body)
-        new = replace(
-            old,
-            type=body.credentials_type,
-            credentials_id=credentials_id,
-            credentials_value=value,
-            version=(body.version or old.version) + 1,
-        )
-        await self._store.update_credentials(new)
-        self._broker.credentials_changed(device.id)
-        return credentials_json(new)
+        """The device of this name."""
+        return device_json(await self.named(principal, query.device_name))
 
     async def presence(self, principal: Principal, *, device_id: UUID) -> PresenceJSON:
         """Connected, callable, last seen: three facts, each with its time and its cause."""
@@ -163,54 +116,200 @@ class Devices:
             dropped_replies=session.dropped_replies,
         )
 
-    def _checked_credentials(self, body: CredentialsBody) -> tuple[str, str | None]:
-        if body.credentials_type is CredentialsType.ACCESS_TOKEN:
-            return check_access_token(body.credentials_id or self._new_token()), None
-        if body.credentials_type is CredentialsType.MQTT_BASIC:
-            basic = check_mqtt_basic(body.credentials_value)
-            return mqtt_basic_id(basic.client_id, basic.user_name), body.credentials_value
-        raise InvalidRequest(f"credentialsType {body.credentials_type.value} is not supported")
+    # -- lists
 
-    async def _visible(self, principal: Principal, device_id: UUID) -> Device:
+    async def page(self, principal: Principal, *, query: TenantDevicesQuery) -> PageJSON[DeviceJSON] | DeviceJSON:
+        """One page of the devices; or, with `deviceName`, the one device of that name."""
+        if query.device_name is not None:
+            return await self.by_name(principal, query=DeviceNameQuery(query.device_name))
+        if query.page_size is None:
+            raise InvalidRequest("Required query parameter 'pageSize' is missing")
+        page = await self._find(principal, query, types=_types(query.type))
+        return page_json(page, [device_json(info.device) for info in page.items], query)
+
+    async def infos(self, principal: Principal, *, query: DeviceInfoListQuery) -> PageJSON[DeviceInfoJSON]:
+        """One page of the devices, each with its customer's title and whether it is connected."""
+        return await self._infos(principal, query)
+
+    async def of_customer(
+        self, principal: Principal, *, customer_id: UUID, query: DeviceListQuery
+    ) -> PageJSON[DeviceJSON]:
+        """One page of the devices that are assigned to a customer."""
+        await self._check_customer(principal, customer_id)
+        page = await self._find(principal, query, customer_id=customer_id, types=_types(query.type))
+        return page_json(page, [device_json(info.device) for info in page.items], query)
+
+    async def infos_of_customer(
+        self, principal: Principal, *, customer_id: UUID, query: DeviceInfoListQuery
+    ) -> PageJSON[DeviceInfoJSON]:
+        """One page of the devices that are assigned to a customer, each with what people want to see beside it."""
+        await self._check_customer(principal, customer_id)
+        return await self._infos(principal, query, customer_id=customer_id)
+
+    async def by_ids(self, principal: Principal, *, query: DeviceIdsQuery) -> list[DeviceJSON]:
+        """Those of these devices that there are."""
+        ids = checks.ids("deviceIds", query.device_ids)
+        wanted = access.visible_devices(principal, ids=tuple(ids))
+        if wanted is None:
+            return []
+        page = await self._store.devices(wanted, PageLink(page_size=len(ids)))
+        found = {info.device.id: info.device for info in page.items}
+        return [device_json(found[each]) for each in ids if each in found]
+
+    async def types(self, principal: Principal) -> list[EntitySubtypeJSON]:
+        """The types that there are devices of."""
+        wanted = access.visible_devices(principal)
+        found = await self._store.device_types(wanted) if wanted else ()
+        tenant = EntityId("TENANT", principal.tenant_id)
+        return [EntitySubtypeJSON(tenant, "DEVICE", type_) for type_ in found]
+
+    # -- credentials
+
+    async def credentials(self, principal: Principal, *, device_id: UUID, note: Note) -> CredentialsJSON:
+        """How a device proves who it is."""
+        device = await self.visible(principal, device_id)
+        note.name = device.name
+        return credentials_json(await self._credentials(device.id))
+
+    async def save_credentials(self, principal: Principal, *, body: CredentialsBody, note: Note) -> CredentialsJSON:
+        """Replace a device's credentials; a connection made with the old ones is closed."""
+        device = await self.visible(principal, body.device_id.id)
+        note.entity_id, note.name = device.id, device.name
+        old = await self._credentials(device.id)
+        new = self.replaced(old, body, version=body.version)
+        if (new.type, new.credentials_id, new.credentials_value) != (
+            old.type,
+            old.credentials_id,
+            old.credentials_value,
+        ):
+            await self._store.update_credentials(new)
+            self._broker.credentials_changed(device.id)
+            return credentials_json(new)
+        return credentials_json(old)
+
+    # -- for other handlers too
+
+    async def visible(self, principal: Principal, device_id: UUID) -> Device:
+        """Raises NotFound, for unknown and foreign devices alike."""
         device = await self._store.device(device_id)
         if device is None or not access.may_see(principal, device):
             raise NotFound(f"Device with id [{device_id}] is not found")
         return device
 
+    async def named(self, principal: Principal, name: str) -> Device:
+        """Raises NotFound, for unknown and foreign devices alike."""
+        device = await self._store.device_by_name(principal.tenant_id, checks.plain("deviceName", name) or "")
+        if device is None or not access.may_see(principal, device):
+            raise NotFound(f"Device with name [{name}] is not found")
+        return device
 
-ADMINS = frozenset({Authority.TENANT_ADMIN})
-USERS = frozenset({Authority.TENANT_ADMIN, Authority.CUSTOMER_USER})
-
-
-def _checked_text(field: str, text: str) -> str:
-    text = text.strip()
-    if not text:
-        raise InvalidRequest(f"Device {field} should be specified!")
-    if len(text) > MAX_NAME or "\x00" in text:
-        raise InvalidRequest(f"Device {field} must have at most {MAX_NAME} characters, none of them U+0000")
-    return text
-
-
-def _page_link(query: DeviceListQuery) -> PageLink:
-    if query.page_size is None:
-        raise InvalidRequest("Required query parameter 'pageSize' is missing")
-    if not 1 <= query.page_size <= MAX_PAGE_SIZE:
-        raise InvalidRequest(f"pageSize must be 1 to {MAX_PAGE_SIZE}")
-    if not 0 <= query.page < 2**31:
-        raise InvalidRequest("page must be 0 or more")
-    order = query.sort_order.upper()
-    if order not in {"ASC", "DESC"}:
-        raise InvalidRequest(
-            f"Unsupported sort order '{query.sort_order[:20]}'! Only 'ASC' or 'DESC' types are allowed."
+    async def create(self, device: Device, given: GivenCredentials) -> Credentials:
+        """Keep a new device. Raises InvalidRequest, AlreadyExists."""
+        credentials_id, value = self._checked(given)
+        credentials = Credentials(
+            id=self._new_uuid(),
+            device_id=device.id,
+            type=given.credentials_type,
+            credentials_id=credentials_id,
+            credentials_value=value,
+            created_time=self._now_ms(),
         )
-    sort = _SORT_PROPERTIES.get(query.sort_property or "createdTime")
-    if sort is None:
-        raise InvalidRequest(f"sortProperty must be one of {', '.join(_SORT_PROPERTIES)}")
-    return PageLink(
-        page_size=query.page_size,
-        page=query.page,
-        text_search=query.text_search or None,
-        type=query.type or None,
-        sort_property=sort,
-        descending=order == "DESC",
-    )
+        await self._store.create_device(device, credentials)
+        return credentials
+
+    def replaced(self, old: Credentials, given: GivenCredentials, *, version: int | None = None) -> Credentials:
+        """`old` with what is given. Raises InvalidRequest."""
+        credentials_id, value = self._checked(given)
+        return replace(
+            old,
+            type=given.credentials_type,
+            credentials_id=credentials_id,
+            credentials_value=value,
+            version=(old.version if version is None else version) + 1,
+        )
+
+    # -- inside
+
+    async def _save(
+        self, principal: Principal, body: DeviceBody, given: GivenCredentials | None, note: Note
+    ) -> DeviceJSON:
+        name = checks.text("Device name", body.name)
+        type_ = checks.text("Device type", body.type or "default")
+        label = checks.plain("label", body.label)
+        if body.id is None:
+            device = Device(
+                id=self._new_uuid(),
+                tenant_id=principal.tenant_id,
+                name=name,
+                type=type_,
+                label=label,
+                created_time=self._now_ms(),
+                additional_info=body.additional_info,
+            )
+            note.entity_id, note.name = device.id, device.name
+            await self.create(device, given or GivenCredentials())
+            return device_json(device)
+        stored = await self.visible(principal, body.id.id)
+        note.entity_id, note.name = stored.id, stored.name
+        version = stored.version if body.version is None else body.version
+        changed = replace(
+            stored, name=name, type=type_, label=label, additional_info=body.additional_info, version=version + 1
+        )
+        credentials = None if given is None else self.replaced(await self._credentials(stored.id), given)
+        await self._store.update_device(changed, credentials)
+        self._broker.device_changed(changed)
+        if credentials is not None:
+            self._broker.credentials_changed(stored.id)
+        return device_json(changed)
+
+    def _checked(self, given: GivenCredentials) -> tuple[str, str | None]:
+        """`credentials_id` and `credentials_value`. Raises InvalidRequest."""
+        if given.credentials_type is CredentialsType.MQTT_BASIC:
+            basic = check_mqtt_basic(given.credentials_value)
+            return mqtt_basic_id(basic.client_id, basic.user_name), given.credentials_value
+        if given.credentials_type is CredentialsType.X509_CERTIFICATE:
+            return x509_id(given.credentials_value), given.credentials_value
+        return check_access_token(given.credentials_id or self._new_token()), None
+
+    async def _credentials(self, device_id: UUID) -> Credentials:
+        credentials = await self._store.credentials(device_id)
+        if credentials is None:
+            raise NotFound(f"Device with id [{device_id}] is not found")
+        return credentials
+
+    async def _check_customer(self, principal: Principal, customer_id: UUID) -> None:
+        customer = await self._store.people.customer(customer_id)
+        mine = principal.customer_id in {None, customer_id}
+        if customer is None or customer.tenant_id != principal.tenant_id or not mine:
+            raise NotFound(f"Customer with id [{customer_id}] is not found")
+
+    async def _infos(
+        self, principal: Principal, query: DeviceInfoListQuery, *, customer_id: UUID | None = None
+    ) -> PageJSON[DeviceInfoJSON]:
+        types = _types(query.type)
+        if query.device_profile_id is not None:
+            everything = access.visible_devices(principal, types=types)
+            there = await self._store.device_types(everything) if everything else ()
+            types = tuple(each for each in there if profile_id(principal.tenant_id, each) == query.device_profile_id)
+            if not types:
+                return page_json(Page(items=(), total=0), [], query)
+        page = await self._find(principal, query, customer_id=customer_id, types=types, connected=query.active)
+        return page_json(page, [device_info_json(info) for info in page.items], query)
+
+    async def _find(
+        self,
+        principal: Principal,
+        query: PageQuery,
+        *,
+        types: tuple[str, ...],
+        customer_id: UUID | None = None,
+        connected: bool | None = None,
+    ) -> Page[DeviceInfo]:
+        link = checks.page_link(query, SORTS)
+        wanted = access.visible_devices(principal, customer_id=customer_id, types=types, connected=connected)
+        return await self._store.devices(wanted, link) if wanted else Page(items=(), total=0)
+
+
+def _types(type_: str | None) -> tuple[str, ...]:
+    checks.plain("type", type_)
+    return (type_,) if type_ else ()

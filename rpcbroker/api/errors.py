@@ -27,6 +27,8 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.NotAuthenticated: Row(401, AUTHENTICATION),
     e.TokenExpired: Row(401, TOKEN_EXPIRED),
     e.TooManyAttempts: Row(429, TOO_MANY_REQUESTS),
+    e.TooManyRequests: Row(429, TOO_MANY_REQUESTS),
+    e.UnsupportedMediaType: Row(415, BAD_REQUEST),
     e.PermissionDenied: Row(403, PERMISSION_DENIED),
     e.NotFound: Row(404, ITEM_NOT_FOUND),
     e.VersionConflict: Row(409, CONFLICT),
@@ -53,6 +55,7 @@ class Rendered(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
+    content_type: str = "application/json"
 
 
 def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.BrokerError], int] | None = None) -> Rendered:
@@ -72,10 +75,10 @@ def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.Broker
     headers = {"Content-Type": "application/json"}
     if error.rpc_id is not None:
         headers["X-RPC-Id"] = str(error.rpc_id)
-    if isinstance(error, e.TooManyAttempts):
+    if isinstance(error, (e.TooManyAttempts, e.TooManyRequests)):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, e.MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = "Bearer, ApiKey"
     return Rendered(status, headers, jsontext.encode(members))

@@ -16,12 +16,14 @@ class Lockout:
 
     def __init__(self, settings: AuthSettings, seconds: Callable[[], float]) -> None:
         self.settings = settings
-        """May be replaced at any time."""
         self._seconds = seconds
         self._accounts: dict[str, tuple[int, float]] = {}
 
-    def attempt(self, account: str) -> None:
-        """One more attempt, taken for a failure until `succeeded`. Raises TooManyAttempts."""
+    def attempt(self, account: str) -> bool:
+        """One more attempt, taken for a failure until `succeeded`. Raises TooManyAttempts.
+
+        True if the next one has to wait, should this one fail.
+        """
         now = self._seconds()
         failures, locked_until = self._accounts.pop(account, (0, 0.0))
         if now < locked_until:
@@ -35,6 +37,7 @@ class Lockout:
         if len(self._accounts) >= MAX_ACCOUNTS:
             self._accounts.pop(next(iter(self._accounts)))
         self._accounts[account] = failures, locked_until
+        return beyond >= 0
 
     def succeeded(self, account: str) -> None:
         """The attempt was none of an intruder's: forget all failures."""

@@ -9,7 +9,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from twisted.internet.defer import Deferred, fail
 
-from rpcbroker.core.errors import Unavailable
+from rpcbroker.core.errors import InvalidRequest, Unavailable
 from rpcbroker.core.settings import AuthSettings
 
 MIN_LENGTH = 8
@@ -28,27 +28,34 @@ def hash_password(password: str) -> str:
 
 
 class Passwords:
-    """Verifies passwords, one at a time."""
+    """Verifies passwords, and hashes new ones, one at a time."""
 
     def __init__(self, run: Callable[..., Deferred[Any]], settings: AuthSettings) -> None:
         """`run(f, *args)` calls `f` in the one thread that there is for this."""
         self.settings = settings
-        """May be replaced at any time."""
         self._run = run
         self._waiting = 0
 
     def verify(self, hashed: str | None, password: str) -> Deferred[bool]:
         """Whether `password` belongs to `hashed`; None never matches and takes as long as any."""
+        return self._queued(_matches, hashed, password)
+
+    def hash(self, password: str) -> Deferred[str]:
+        """The hash to keep. Fails with InvalidRequest if the password is too short or too long."""
+        if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+            return fail(InvalidRequest(f"A password must have {MIN_LENGTH} to {MAX_LENGTH} characters"))
+        return self._queued(hash_password, password)
+
+    def _queued(self, f: Callable[..., Any], *args: Any) -> Deferred[Any]:
         if self._waiting >= self.settings.max_waiting_logins:
             return fail(Unavailable("Too many logins at once", hint="Try again in a second."))
         self._waiting += 1
-        verified: Deferred[bool] = self._run(_matches, hashed, password)
 
         def done(result: Any) -> Any:
             self._waiting -= 1
             return result
 
-        return verified.addBoth(done)
+        return self._run(f, *args).addBoth(done)
 
 
 def _matches(hashed: str | None, password: str) -> bool:

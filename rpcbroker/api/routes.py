@@ -1,38 +1,100 @@
-"""What a route is: a method, a path, who may use it, what goes in, and the handler that knows no HTTP."""
+"""What a route is: one row says everything of an operation, for the server, its documents and its tests."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from rpcbroker.core.errors import BrokerError
-from rpcbroker.core.model import Authority
+from rpcbroker.core.model import Authority, KeyAccess, Principal
+
+EVERYONE = frozenset(Authority)
+USERS = frozenset({Authority.TENANT_ADMIN, Authority.CUSTOMER_USER})
+ADMINS = frozenset({Authority.TENANT_ADMIN})
+SYS_ADMINS = frozenset({Authority.SYS_ADMIN})
+BOTH_ADMINS = ADMINS | SYS_ADMINS
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+
+
+class Action(StrEnum):
+    """What the audit log calls what was done; the words are those of the wire."""
+
+    ADDED = "ADDED"
+    UPDATED = "UPDATED"
+    DELETED = "DELETED"
+    CREDENTIALS_READ = "CREDENTIALS_READ"
+    CREDENTIALS_UPDATED = "CREDENTIALS_UPDATED"
+    ASSIGNED_TO_CUSTOMER = "ASSIGNED_TO_CUSTOMER"
+    UNASSIGNED_FROM_CUSTOMER = "UNASSIGNED_FROM_CUSTOMER"
+    ACTIVATED = "ACTIVATED"
+    SUSPENDED = "SUSPENDED"
+    LOGIN = "LOGIN"
+    LOGOUT = "LOGOUT"
+    LOCKOUT = "LOCKOUT"
+    RPC_CALL = "RPC_CALL"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A result that is JSON text already, or that has headers or a status of its own."""
+    """A result that is not simply JSON to be made: a text, or one with headers or a status of its own."""
 
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
+    content_type: str = JSON
+
+
+@dataclass(slots=True)
+class Note:
+    """What the audit log shall say of a request; the handler fills in what it learns."""
+
+    action: Action
+    entity_type: str
+    entity_id: UUID | None = None
+    name: str | None = None
+    data: dict[str, Any] | None = None
+    principal: Principal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One operation of the API.
 
-    `path` has its ids as `<name_id>`: UUIDs, handed to the handler by that name. `roles` is who may
-    use it, None is anybody, without logging in. `body` and `query` are msgspec types (a body of
-    `bytes` is handed over as it came), given to the handler as keywords; None is not looked at.
-    The handler returns None (200, empty), an Answer, or anything that msgspec can encode.
+    `operation` is its id in the document, and the name that the wire's own document gives it.
+    `path` has parameters as `<name>`; those whose names end in `_id` are UUIDs. They are handed to
+    the handler by their names. `roles` is who may use it, None is anybody, without logging in.
+    `access` is what an API key must be for; None is that no key may. `body` and `query` are msgspec
+    types, given to the handler as keywords; None is not looked at. A `raw_body` is handed over as
+    it came, whatever its Content-Type, and `body` only describes it.
+    `answers` is the type of the result, or a tuple of types, None for an empty one; the handler returns
+    a value of that type, or an Answer. `action` and `entity` (a type) are what the audit log says; the handler is
+    then given a Note as `note`. `needs_url` gives it the server's own URL as `url`, `needs_who` a function
+    `who` that tells who asks, or None for nobody. The answer of a `stream` does not end.
     """
 
+    operation: str
     method: str
     path: str
     handler: Callable[..., Awaitable[Any]]
     roles: frozenset[Authority] | None
+    tag: str
+    access: KeyAccess | None = KeyAccess.MANAGE
     body: Any = None
+    raw_body: bool = False
     query: Any = None
+    answers: Any = None
+    content_type: str = JSON
+    created: bool = False
     statuses: Mapping[type[BrokerError], int] = field(default_factory=dict)
+    errors: tuple[type[BrokerError], ...] = ()
+    action: Action | None = None
+    entity: str = ""
+    needs_url: bool = False
+    needs_who: bool = False
+    stream: bool = False

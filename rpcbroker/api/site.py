@@ -1,7 +1,8 @@
-"""The REST API on Klein: one table of routes, one way in, one way out."""
+"""Routes made into a web resource, on Klein: one way in, one way out."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -14,103 +15,54 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from werkzeug.routing import UnicodeConverter
 
-from rpcbroker.api.calls import Calls
-from rpcbroker.api.devices import ADMINS, USERS, Devices
-from rpcbroker.api.errors import V2_STATUSES, Rendered, render
-from rpcbroker.api.health import Health
+from rpcbroker.api.audit import Auditor
+from rpcbroker.api.errors import Rendered, render
 from rpcbroker.api.ids import parse_uuid
-from rpcbroker.api.login import Login
-from rpcbroker.api.routes import Answer, Route
-from rpcbroker.api.schema import (
-    CredentialsBody,
-    DeviceBody,
-    DeviceListQuery,
-    DeviceNameQuery,
-    RefreshBody,
-    SaveDeviceQuery,
-)
+from rpcbroker.api.routes import Answer, Note, Route
+from rpcbroker.api.who import Who, require
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import (
     BrokerError,
     InvalidRequest,
     MethodNotAllowed,
-    NotAuthenticated,
     NotFound,
-    PermissionDenied,
+    UnsupportedMediaType,
 )
-from rpcbroker.core.model import Authority, Principal
+from rpcbroker.core.model import Principal
+from rpcbroker.core.settings import HttpSettings
 
-EVERYONE = frozenset(Authority)
-JSON = "application/json"
-
-
-def routes(*, calls: Calls, devices: Devices, health: Health, login: Login) -> tuple[Route, ...]:
-    """All operations."""
-
-    def call_route(path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        return Route(method="POST", path=path, handler=handler, roles=EVERYONE, body=bytes, **more)
-
-    return (
-        call_route("/api/plugins/rpc/oneway/<device_id>", calls.oneway),
-        call_route("/api/plugins/rpc/twoway/<device_id>", calls.twoway),
-        call_route("/api/rpc/oneway/<device_id>", calls.oneway, statuses=V2_STATUSES),
-        call_route("/api/rpc/twoway/<device_id>", calls.twoway, statuses=V2_STATUSES),
-        Route(method="POST", path="/api/auth/login", handler=login.login, roles=None, body=bytes),
-        Route(method="POST", path="/api/auth/token", handler=login.refresh, roles=None, body=RefreshBody),
-        Route(method="POST", path="/api/auth/logout", handler=login.logout, roles=EVERYONE),
-        Route(method="GET", path="/api/auth/user", handler=login.user, roles=EVERYONE),
-        Route(
-            method="POST",
-            path="/api/device",
-            handler=devices.save,
-            roles=ADMINS,
-            body=DeviceBody,
-            query=SaveDeviceQuery,
-        ),
-        Route(method="GET", path="/api/device/<device_id>", handler=devices.get, roles=USERS),
-        Route(method="DELETE", path="/api/device/<device_id>", handler=devices.delete, roles=ADMINS),
-        Route(
-            method="GET",
-            path="/api/tenant/device",
-            handler=devices.by_name,
-            roles=ADMINS,
-            query=DeviceNameQuery,
-        ),
-        Route(
-            method="GET",
-            path="/api/tenant/devices",
-            handler=devices.list,
-            roles=ADMINS,
-            query=DeviceListQuery,
-        ),
-        Route(method="GET", path="/api/device/<device_id>/credentials", handler=devices.credentials, roles=USERS),
-        Route(
-            method="POST",
-            path="/api/device/credentials",
-            handler=devices.save_credentials,
-            roles=ADMINS,
-            body=CredentialsBody,
-        ),
-        Route(method="GET", path="/api/device/<device_id>/presence", handler=devices.presence, roles=USERS),
-        Route(method="GET", path="/healthz", handler=health.healthy, roles=None),
-        Route(method="GET", path="/readyz", handler=health.ready, roles=None),
-        Route(method="GET", path="/version", handler=health.version, roles=None),
-    )
+_JSON_TYPE = re.compile(
+    r"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset=\"?(?:utf-8|us-ascii)\"?\s*)?;?", re.IGNORECASE
+)
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
+_PARAMETER = re.compile(r"<(\w+)>")
 
 
 class Api:
-    """Routes made into a web resource."""
+    """The whole API of a server."""
 
     _log = Logger()
 
     def __init__(
-        self, table: Iterable[Route], *, verify: Callable[[str], Principal], now_ms: Callable[[], int]
+        self,
+        table: Iterable[Route],
+        *,
+        who: Who,
+        auditor: Auditor,
+        settings: HttpSettings,
+        now_ms: Callable[[], int],
+        seconds: Callable[[], float],
     ) -> None:
-        """`verify(token)` tells who speaks, or raises NotAuthenticated."""
-        self._verify = verify
+        self.settings = settings
+        self._who = who
+        self._auditor = auditor
         self._now_ms = now_ms
+        self._seconds = seconds
         self._app = Klein()
+        table = tuple(table)
+        self._app.url_map.converters["default"] = _parameter_converter(table)
         for route in table:
             self._mount(route)
         self._app.handle_errors(HTTPException)(self._no_route)
@@ -124,37 +76,67 @@ class Api:
         return render(error, now_ms=self._now_ms())
 
     def _mount(self, route: Route) -> None:
-        def endpoint(request: Request, **ids: str) -> Deferred[bytes]:
-            return Deferred.fromCoroutine(self._serve(route, request, ids))
+        def endpoint(request: Request, **parameters: str) -> Deferred[bytes]:
+            return Deferred.fromCoroutine(self._serve(route, request, parameters))
 
-        name = f"{route.method} {route.path}"
-        self._app.route(route.path, methods=[route.method], endpoint=name)(endpoint)
+        self._app.route(route.path, methods=[route.method], endpoint=route.operation)(endpoint)
 
-    async def _serve(self, route: Route, request: Request, ids: dict[str, str]) -> bytes:
+    async def _serve(self, route: Route, request: Request, parameters: dict[str, str]) -> bytes:
+        started = self._seconds()
+        note = None if route.action is None else Note(route.action, route.entity)
         try:
-            answer: Answer | Rendered = _answer(await self._handle(route, request, ids))
+            answer: Answer | Rendered = _answer(await self._handle(route, request, parameters, note))
+            error = None
         except CancelledError:
             raise
-        except BrokerError as error:
-            answer = render(error, now_ms=self._now_ms(), statuses=route.statuses)
+        except BrokerError as failed:
+            error = failed
         except Exception:
             self._log.failure("{method} {path} failed", method=route.method, path=route.path)
-            answer = self.render(BrokerError("Internal error", hint="The server's log says more."))
+            error = BrokerError("Internal error", hint="The server's log says more.")
+        if error is not None:
+            answer = render(error, now_ms=self._now_ms(), statuses=route.statuses)
+        if note is not None:
+            self._auditor.record(note, error, self._seconds() - started)
         return _write(request, answer)
 
-    async def _handle(self, route: Route, request: Request, ids: dict[str, str]) -> Any:
+    async def _handle(self, route: Route, request: Request, parameters: dict[str, str], note: Note | None) -> Any:
         given: list[Any] = []
         if route.roles is not None:
-            principal = self._verify(_token(request))
-            if principal.authority not in route.roles:
-                raise PermissionDenied("You don't have permission to perform this operation!")
+            principal = self._who.principal(_authorization(request))
+            self._who.count(principal)
+            require(principal, route.roles, route.access)
             given.append(principal)
-        members: dict[str, Any] = {name: parse_uuid(text) for name, text in ids.items()}
+        members: dict[str, Any] = {
+            name: parse_uuid(text) if name.endswith("_id") else text for name, text in parameters.items()
+        }
+        if note is not None:
+            if given:
+                note.principal = given[0]
+            note.entity_id = members.get(f"{route.entity.lower()}_id")
+            members["note"] = note
         if route.query is not None:
             members["query"] = _query(request, route.query)
         if route.body is not None:
-            members["body"] = _body(request.content.read(), route.body)
+            members["body"] = request.content.read() if route.raw_body else _body(request, route.body)
+        if route.needs_url:
+            members["url"] = self._url(request)
+        if route.needs_who:
+            members["who"] = lambda: self._asking(request)
         return await route.handler(*given, **members)
+
+    def _asking(self, request: Request) -> Principal | None:
+        header = _authorization(request)
+        return self._who.principal(header) if header else None
+
+    def _url(self, request: Request) -> str:
+        """How the caller reaches this server, for links."""
+        if self.settings.public_url:
+            return self.settings.public_url.rstrip("/")
+        host = request.getHeader("host") or ""
+        if not _HOST.fullmatch(host):
+            raise InvalidRequest("The Host header cannot be used for a link", hint="Set http.public_url.")
+        return f"http{'s' if request.isSecure() else ''}://{host}"
 
     def _no_route(self, request: Request, failure: Failure) -> Deferred[bytes]:
         error: BrokerError = NotFound("There is nothing at this path")
@@ -166,14 +148,23 @@ class Api:
         return succeed(_write(request, self.render(error)))
 
 
-def _token(request: Request) -> str:
-    header = request.getHeader("x-authorization") or request.getHeader("authorization") or ""
-    scheme, _, token = header.strip().partition(" ")
-    if not scheme:
-        raise NotAuthenticated("Authentication failed", hint="Send X-Authorization: Bearer <token>.")
-    if scheme.lower() != "bearer" or not token:
-        raise NotAuthenticated("Authentication failed", hint="The scheme must be Bearer, then a token.")
-    return token.strip()
+def _parameter_converter(table: Iterable[Route]) -> type[UnicodeConverter]:
+    """A parameter is none of the words that stand in the paths: `/api/device/types` is no device."""
+    words = {word for route in table for word in route.path.split("/") if word and not _PARAMETER.fullmatch(word)}
+    alternatives = "|".join(sorted(map(re.escape, words)))
+
+    class Parameter(UnicodeConverter):
+        regex = rf"(?!(?:{alternatives})(?:/|$))[^/]+"
+
+        def __init__(self, url_map: Any) -> None:
+            super().__init__(url_map)
+            self.regex = type(self).regex
+
+    return Parameter
+
+
+def _authorization(request: Request) -> str:
+    return request.getHeader("x-authorization") or request.getHeader("authorization") or ""
 
 
 def _query(request: Request, type_: Any) -> Any:
@@ -187,11 +178,14 @@ def _query(request: Request, type_: Any) -> Any:
         raise InvalidRequest(f"Bad query parameter: {error}") from None
 
 
-def _body(data: bytes, type_: Any) -> Any:
-    if type_ is bytes:
-        return data
+def _body(request: Request, type_: Any) -> Any:
+    content_type = request.getHeader("content-type")
+    if content_type and not _JSON_TYPE.fullmatch(content_type.strip()):
+        raise UnsupportedMediaType(
+            "The body must be JSON", hint="Say Content-Type: application/json; curl does with -H or --json."
+        )
     try:
-        return jsontext.decode_as(type_, data)
+        return jsontext.decode_as(type_, request.content.read())
     except jsontext.BadJSON as error:
         raise InvalidRequest(f"Invalid request body: {error}") from None
 
@@ -206,7 +200,7 @@ def _write(request: Request, answer: Answer | Rendered) -> bytes:
     request.setResponseCode(answer.status)
     headers = request.responseHeaders
     if answer.body:
-        headers.setRawHeaders("Content-Type", [JSON])
+        headers.setRawHeaders("Content-Type", [answer.content_type])
     else:
         headers.removeHeader("Content-Type")
     headers.setRawHeaders("Content-Length", [str(len(answer.body))])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 import jwt
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from rpcbroker.api.schema import NULL_UUID, TokenPair
 from rpcbroker.core.errors import NotAuthenticated, TokenExpired
-from rpcbroker.core.model import Authority, Principal, User
-from rpcbroker.core.ports import Store
+from rpcbroker.core.model import NULL_UUID, Authority, Principal, User
+from rpcbroker.core.ports import People
 from rpcbroker.core.settings import AuthSettings
+from rpcbroker.schema.people import TokenPair
 
 ISSUER = "thingsboard.io"
 """What the clients' libraries expect to see; it is not checked."""
@@ -21,7 +21,7 @@ ISSUER = "thingsboard.io"
 _ALGORITHM = "HS512"
 _REFRESH_SCOPE = "REFRESH_TOKEN"
 _OPTIONS: Any = {
-    "require": ["exp", "sub", "userId", "sessionId", "scopes"],
+    "require": ["exp", "sub", "userId", "sessionId", "scopes", "issuedMs"],
     "verify_exp": False,  # by our own clock, below
     "verify_iat": False,
     "verify_nbf": False,
@@ -37,35 +37,38 @@ class Tokens:
         self,
         key: Callable[[], bytes],
         *,
-        store: Store,
+        people: People,
         settings: AuthSettings,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
     ) -> None:
         """`key` is asked for at each use: it is read from its file when the server starts."""
-        self.settings = settings
-        """May be replaced at any time; tokens that are out keep the times that they were given."""
         self._key = key
-        self._store = store
+        self.settings = settings
+        self._people = people
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._remembered: dict[str, tuple[Principal, int]] = {}
         self._revoked: dict[str, int] = {}
+        self._revoked_users: dict[UUID, int] = {}
 
-    def start(self, revoked: dict[str, int]) -> None:
-        """Session id -> epoch ms, as the store has kept them."""
+    def start(self, revoked: Mapping[str, int], revoked_users: Mapping[UUID, int]) -> None:
+        """What the store has kept: session id -> until when, user -> up to when issued; epoch ms."""
         self._revoked = dict(revoked)
+        self._revoked_users = dict(revoked_users)
 
     def issue(self, user: User) -> TokenPair:
         """A new session: an access token, and a refresh token that can be made into the next pair."""
         session_id = str(self._new_uuid())
-        now = self._now_ms() // 1000
+        now_ms = max(self._now_ms(), self._revoked_users.get(user.id, 0) + 1)
+        now = now_ms // 1000
         common: dict[str, Any] = {
             "sub": user.email,
             "userId": str(user.id),
             "sessionId": session_id,
             "iss": ISSUER,
             "iat": now,
+            "issuedMs": now_ms,
             "isPublic": False,
         }
         access = common | {
@@ -127,7 +130,17 @@ class Tokens:
         self._remembered = {
             token: entry for token, entry in self._remembered.items() if entry[0].session_id != session_id
         }
-        return self._store.revoke_session(session_id, until)
+        return self._people.revoke_session(session_id, until)
+
+    def revoke_users(self, user_ids: Iterable[UUID]) -> Deferred[None]:
+        """No token that these users have now is good any more; fires when that is stored."""
+        now = self._now_ms()
+        times = dict.fromkeys(user_ids, now)
+        if not times:
+            return succeed(None)
+        self._revoked_users |= times
+        self._remembered = {token: entry for token, entry in self._remembered.items() if entry[0].user_id not in times}
+        return self._people.revoke_users(times)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, self._key(), algorithm=_ALGORITHM)
@@ -141,4 +154,13 @@ class Tokens:
             raise TokenExpired("Token has expired")
         if claims["sessionId"] in self._revoked:
             raise NotAuthenticated("Token was revoked", hint="Its session has logged out: log in again.")
+        try:
+            issued, revoked = int(claims["issuedMs"]), self._revoked_users.get(UUID(claims["userId"]), 0)
+        except (ValueError, TypeError, AttributeError):
+            raise NotAuthenticated("Invalid token") from None
+        if issued <= revoked:
+            raise NotAuthenticated(
+                "Token was revoked",
+                hint="The user was changed, disabled or deleted, or has a new password: log in again.",
+            )
         return claims

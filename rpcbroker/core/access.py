@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from typing import TypeVar
 from uuid import UUID
 
 from rpcbroker.core.errors import NotFound, PermissionDenied
-from rpcbroker.core.model import Authority, Device, Principal
+from rpcbroker.core.model import Authority, Device, DeviceFilter, KeyAccess, KeyScope, Principal
 
 DEVICE_NOT_FOUND = "Device with requested id wasn't found!"
+NOT_ALLOWED = "You don't have permission to perform this operation!"
+
+T = TypeVar("T")
+_RANK = {access: rank for rank, access in enumerate(KeyAccess)}
 
 
 def may_see(principal: Principal, device: Device) -> bool:
     """Whether the device exists, as far as this principal can tell."""
     if device.tenant_id != principal.tenant_id:
         return False
-    if principal.authority is Authority.TENANT_ADMIN:
-        return True
-    return (
-        principal.authority is Authority.CUSTOMER_USER
-        and principal.customer_id is not None
-        and device.customer_id == principal.customer_id
+    if principal.authority is not Authority.TENANT_ADMIN and (
+        principal.authority is not Authority.CUSTOMER_USER
+        or principal.customer_id is None
+        or device.customer_id != principal.customer_id
+    ):
+        return False
+    scope = principal.scope
+    return scope is None or (
+        (not scope.device_ids or device.id in scope.device_ids)
+        and (not scope.device_types or device.type in scope.device_types)
+        and (scope.customer_id is None or device.customer_id == scope.customer_id)
+    )
+
+
+def visible_devices(
+    principal: Principal,
+    *,
+    customer_id: UUID | None = None,
+    types: tuple[str, ...] = (),
+    ids: tuple[UUID, ...] = (),
+    connected: bool | None = None,
+) -> DeviceFilter | None:
+    """`may_see` and what is asked for, as a filter of lists; None if there cannot be any such device."""
+    if principal.authority is Authority.SYS_ADMIN:
+        return None
+    if principal.authority is Authority.CUSTOMER_USER and principal.customer_id is None:
+        return None
+    scope = principal.scope or KeyScope()
+    customers = [principal.customer_id, customer_id, scope.customer_id]
+    customer_ids = {each for each in customers if each is not None}
+    wanted_types = _both(types, scope.device_types)
+    wanted_ids = _both(ids, scope.device_ids)
+    if len(customer_ids) > 1 or wanted_types is None or wanted_ids is None:
+        return None
+    return DeviceFilter(
+        tenant_id=principal.tenant_id,
+        customer_ids=tuple(customer_ids),
+        types=wanted_types,
+        ids=wanted_ids,
+        connected=connected,
     )
 
 
@@ -34,3 +74,36 @@ def require_not_sys_admin(principal: Principal) -> None:
     """System administrators run the broker; they do not use its devices."""
     if principal.authority is Authority.SYS_ADMIN:
         raise PermissionDenied("System administrator is not allowed to perform this operation!")
+
+
+def require_key_access(principal: Principal, needed: KeyAccess) -> None:
+    """What an API key is for. Raises PermissionDenied, which names the rule."""
+    scope = principal.scope
+    if scope is not None and _RANK[scope.access] < _RANK[needed]:
+        raise PermissionDenied(
+            NOT_ALLOWED, hint=f"The API key has access {scope.access.value}; this needs {needed.value}."
+        )
+
+
+def require_callable(principal: Principal, method: str, *, oneway: bool) -> None:
+    """Which calls an API key may make. Raises PermissionDenied, which names the rule."""
+    scope = principal.scope
+    if scope is None:
+        return
+    require_key_access(principal, KeyAccess.CALL)
+    if scope.methods and not any(fnmatchcase(method, pattern) for pattern in scope.methods):
+        raise PermissionDenied(
+            "The API key may not call this method", hint=f"Its rule 'methods' allows {', '.join(scope.methods)}."
+        )
+    if not (scope.oneway if oneway else scope.twoway):
+        direction, other = ("oneway", "two-way") if oneway else ("twoway", "one-way")
+        raise PermissionDenied(
+            "The API key may not make calls of this kind", hint=f"Its rule '{direction}' is false: only {other} calls."
+        )
+
+
+def _both(asked: tuple[T, ...], allowed: tuple[T, ...]) -> tuple[T, ...] | None:
+    """What both allow, where empty allows all; None if nothing is left."""
+    if not asked or not allowed:
+        return asked or allowed
+    return tuple(each for each in asked if each in allowed) or None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.calls import Call, CallRequest, Reply
+from rpcbroker.core.census import Census
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.errors import CallFailed, Reason, Unavailable
-from rpcbroker.core.events import CallSettled, EventBus
+from rpcbroker.core.events import CallSettled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, Principal
 from rpcbroker.core.ports import CloseReason, Store
 from rpcbroker.core.presence import Presence
@@ -42,6 +43,7 @@ class Broker:
         self._sessions: dict[UUID, DeviceSession] = {}
         self._around = Surroundings(
             now_ms=now_ms,
+            seconds=clock.seconds,
             deadlines=self.deadlines,
             wire_ids=self.wire_ids,
             events=self.events,
@@ -63,6 +65,7 @@ class Broker:
         Cancelling the Deferred of this coroutine cancels the call.
         """
         session = await self.session_for(principal, device_id)
+        access.require_callable(principal, request.method, oneway=request.oneway)
         if self._stopping:
             raise Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN)
         now = self._now_ms()
@@ -90,6 +93,11 @@ class Broker:
         access.require_visible(principal, session.device, device_id)
         return session
 
+    def name_of(self, principal: Principal, device_id: UUID) -> str | None:
+        """The name of a device that was called lately, if it exists for `principal`."""
+        session = self._sessions.get(device_id)
+        return session.device.name if session and access.may_see(principal, session.device) else None
+
     def _expiration(self, request: CallRequest, now: int) -> int:
         settings = self._settings
         latest = now + int(settings.max_timeout * 1000)
@@ -112,14 +120,17 @@ class Broker:
             session = self._sessions.setdefault(device.id, DeviceSession(device, presence, self._around))
         return session
 
-    def ask(self, method: str) -> bytes:
+    def ask(self, method: str, *, transport: str, own: Mapping[str, Callable[[], bytes]]) -> bytes:
         """Answer a device's question (client-side RPC) with JSON text.
 
+        `transport` is the protocol that it came over, `own` are the answers that only the transport knows.
         Raises CallFailed with the reason NO_HANDLER, and the method's name, when nobody answers it.
         """
-        answer = self._answers.get(method)
+        answer = self._answers.get(method) or own.get(method)
+        reason = Reason.NO_HANDLER if answer is None else None
+        self.events.emit(QuestionAnswered, method, transport, reason)
         if answer is None:
-            raise CallFailed(f"no rule answers the method {jsontext.encode(method).decode()}", reason=Reason.NO_HANDLER)
+            raise CallFailed(f"no rule answers the method {jsontext.encode(method).decode()}", reason=reason)
         return answer()
 
     # -- changes
@@ -177,6 +188,13 @@ class Broker:
         if not running:
             finish()
         return drained
+
+    def census(self) -> Census:
+        """Devices and waiting calls, counted now: one step for each device that was ever needed."""
+        census = Census()
+        for session in self._sessions.values():
+            session.count(census)
+        return census
 
     @property
     def pending_count(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -44,6 +45,20 @@ def check_mqtt_basic(text: str | None) -> MqttBasic:
     if basic.password and not basic.user_name:
         raise InvalidRequest("MQTT_BASIC credentials with a password need a userName")
     return basic
+
+
+def x509_id(pem: str | None) -> str:
+    """The unique `credentials_id` of a certificate: SHA3-256 of the base64 of its DER form. Raises InvalidRequest."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    body = re.sub(r"-----(BEGIN|END) CERTIFICATE-----|\s", "", pem or "")
+    try:
+        text = f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
+        der = x509.load_pem_x509_certificate(text.encode()).public_bytes(Encoding.DER)
+    except ValueError:
+        raise InvalidRequest("credentialsValue of X509_CERTIFICATE must be one certificate in PEM") from None
+    return hashlib.sha3_256(base64.b64encode(der)).hexdigest()
 
 
 def mqtt_basic_id(client_id: str | None, user_name: str | None) -> str:

@@ -71,6 +71,18 @@ class TooManyAttempts(BrokerError):
         self.retry_after = retry_after
 
 
+class TooManyRequests(BrokerError):
+    """A rate limit is used up. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnsupportedMediaType(BrokerError):
+    """The body is of a kind that is not read here."""
+
+
 class PermissionDenied(BrokerError):
     """It is known who asks, and that role may not do this."""
 

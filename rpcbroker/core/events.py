@@ -36,14 +36,29 @@ class CallAdvanced:
 
 
 @dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was not accepted: its device had too many, it had expired, or nothing could take it at once."""
+
+    sequence: int
+    call: Call
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class CallSettled:
-    """Nobody waits for the call any more; `payload` is the reply's JSON text, if there was one."""
+    """Nobody waits for the call any more.
+
+    `payload` is the reply's JSON text, if there was one; `transport` the protocol of the link that
+    took the call, None if none did; `seconds` is how long the call has waited.
+    """
 
     sequence: int
     call: Call
     state: CallState
     reason: Reason | None
     payload: bytes
+    transport: str | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,16 @@ class ReplyDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionAnswered:
+    """A device asked the server (client-side RPC) over `transport`; `reason` says why it got an error, if it did."""
+
+    sequence: int
+    method: str
+    transport: str
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceChanged:
     """A device connected, disconnected, or began or ceased to be callable."""
 
@@ -64,7 +89,9 @@ class PresenceChanged:
     presence: Presence
 
 
-EventT = TypeVar("EventT", CallOpened, CallAdvanced, CallSettled, ReplyDropped, PresenceChanged)
+EventT = TypeVar(
+    "EventT", CallOpened, CallRefused, CallAdvanced, CallSettled, ReplyDropped, QuestionAnswered, PresenceChanged
+)
 
 
 class EventBus:

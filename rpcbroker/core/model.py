@@ -5,12 +5,16 @@ Times named `*_time` are epoch milliseconds, as on the wire.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 T = TypeVar("T")
+
+NULL_UUID = UUID("13814000-1dd2-11b2-8080-808080808080")
+"""The tenant of a system administrator, and on the wire the customer of what has none."""
 
 
 class Authority(StrEnum):
@@ -31,16 +35,39 @@ class CredentialsType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """An organisation; nothing of it is ever visible to another one."""
+    """An organisation; nothing of it is ever visible to another one.
+
+    `contact` has the members of the wire's contact that are given: country, city, email ...
+    """
 
     id: UUID
-    name: str
+    title: str
     created_time: int
+    contact: Mapping[str, str] = field(default_factory=dict)
+    additional_info: Any = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """Somebody whom a tenant lets use some of its devices; customers do not see each other's."""
+
+    id: UUID
+    tenant_id: UUID
+    title: str
+    created_time: int
+    contact: Mapping[str, str] = field(default_factory=dict)
+    additional_info: Any = None
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person or program that logs in. `password_hash` is None until the user is activated."""
+    """A person or program that logs in. `tenant_id` is NULL_UUID for system administrators.
+
+    `password_hash` is None until the user is activated: until then `activation_nonce` is what the
+    link is made of, and `activation_until` (epoch ms) when it ceases to be good.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -48,6 +75,8 @@ class User:
     email: str
     authority: Authority
     password_hash: str | None
+    activation_nonce: str | None = None
+    activation_until: int | None = None
     first_name: str | None = None
     last_name: str | None = None
     phone: str | None = None
@@ -55,6 +84,54 @@ class User:
     created_time: int
     additional_info: Any = None
     version: int = 1
+
+
+class KeyAccess(StrEnum):
+    """What an API key is for. Each includes the one before."""
+
+    READ = "READ"
+    """Look at devices, at their presence and at calls; not at secrets."""
+    CALL = "CALL"
+    """Call devices."""
+    MANAGE = "MANAGE"
+    """All that its user may do, but handle users, passwords and API keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyScope:
+    """What an API key may do; each restriction that is given must hold, an empty one is none.
+
+    `methods` are shell patterns such as `get*`. `device_ids`, `device_types` and `customer_id` say
+    which devices there are for this key.
+    """
+
+    access: KeyAccess = KeyAccess.MANAGE
+    methods: tuple[str, ...] = ()
+    oneway: bool = True
+    twoway: bool = True
+    device_ids: tuple[UUID, ...] = ()
+    device_types: tuple[str, ...] = ()
+    customer_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key that speaks for a user without a login. What is stored of the key itself is a digest.
+
+    `hint` is the key's beginning, for people to tell it by. `expiration_time` 0 is never.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    description: str
+    digest: str
+    hint: str
+    scope: KeyScope
+    enabled: bool = True
+    expiration_time: int = 0
+    created_time: int
+    last_used_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,21 +181,68 @@ class LastPresence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageLink:
-    """Which part of a list is asked for; `page` counts from 0.
+class AuditEntry:
+    """Who did what to what, and how it ended. `failure` is empty for a success.
 
-    `sort_property` is one of `SORT_PROPERTIES`.
+    `data` is any JSON; of a call its method and direction, and its params only if the settings say so.
     """
+
+    id: UUID
+    created_time: int
+    tenant_id: UUID
+    customer_id: UUID | None
+    entity_type: str
+    entity_id: UUID
+    entity_name: str | None
+    user_id: UUID
+    user_name: str
+    action: str
+    data: Any
+    failure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which entries are asked for; None is any. Times are epoch ms, both ends included."""
+
+    tenant_id: UUID
+    customer_id: UUID | None = None
+    user_id: UUID | None = None
+    entity: tuple[str, UUID] | None = None
+    actions: tuple[str, ...] = ()
+    start_time: int | None = None
+    end_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageLink:
+    """Which part of a list is asked for; `page` counts from 0. `sort_property` is a member of the record."""
 
     page_size: int
     page: int = 0
     text_search: str | None = None
-    type: str | None = None
     sort_property: str = "created_time"
     descending: bool = False
 
 
-SORT_PROPERTIES = frozenset({"created_time", "name", "type", "label"})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFilter:
+    """Which devices are asked for; None, or an empty tuple, is any. Each one that is given must hold."""
+
+    tenant_id: UUID
+    customer_ids: tuple[UUID, ...] = ()
+    types: tuple[str, ...] = ()
+    ids: tuple[UUID, ...] = ()
+    connected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceInfo:
+    """A device as lists show it: `connected` is as the store has it, a second late at most."""
+
+    device: Device
+    customer_title: str | None
+    connected: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +255,10 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks. Everything that a right depends on, and nothing else."""
+    """Who asks. Everything that a right depends on, and nothing else.
+
+    `session_id` is that of the login; a key has its scope and its description instead.
+    """
 
     user_id: UUID
     tenant_id: UUID
@@ -139,3 +266,5 @@ class Principal:
     authority: Authority
     email: str
     session_id: str
+    scope: KeyScope | None = None
+    key_name: str | None = None

@@ -6,6 +6,7 @@ told by a False, never by an exception. Cancelling the Deferred takes the call o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
@@ -19,11 +20,13 @@ from rpcbroker.core.ports import Link
 class PendingCall:
     """A call that waits, its state, and what will end the wait."""
 
-    __slots__ = ("call", "connect_deadline", "deadline", "given_to", "state", "unacknowledged", "waiting")
+    __slots__ = ("call", "connect_deadline", "deadline", "given_to", "since", "state", "unacknowledged", "waiting")
 
     def __init__(self, call: Call, waiting: Deferred[Reply]) -> None:
         self.call = call
         self.waiting = waiting
+        self.since = 0.0
+        """Seconds on the clock of whoever opened it."""
         self.state = CallState.QUEUED
         self.unacknowledged = 0
         self.given_to: Link | None = None
@@ -58,6 +61,11 @@ class PendingCalls:
     def __iter__(self) -> Iterator[PendingCall]:
         """Over a copy: what is done with one may end another."""
         return iter(tuple(self._calls.values()))
+
+    def count(self, by_state: Counter[CallState]) -> None:
+        """Add how many wait in which state."""
+        for pending in self._calls.values():
+            by_state[pending.state] += 1
 
     def get(self, wire_id: int) -> PendingCall | None:
         return self._calls.get(wire_id)

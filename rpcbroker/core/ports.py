@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -11,7 +11,22 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.calls import Call
-from rpcbroker.core.model import Credentials, Device, LastPresence, Page, PageLink, Tenant, User
+from rpcbroker.core.model import (
+    ApiKey,
+    AuditEntry,
+    AuditFilter,
+    Authority,
+    Credentials,
+    Customer,
+    Device,
+    DeviceFilter,
+    DeviceInfo,
+    LastPresence,
+    Page,
+    PageLink,
+    Tenant,
+    User,
+)
 
 
 class CloseReason(StrEnum):
@@ -52,15 +67,99 @@ class OpenedStore:
 
     `wire_ids_reserved`: no device was ever given a wire id above this number.
     `revoked`: session id of a login -> epoch ms until which its tokens must be refused.
+    `revoked_users`: user -> epoch ms up to which issued tokens must be refused.
     """
 
     first_start: bool
     wire_ids_reserved: int
     revoked: dict[str, int]
+    revoked_users: dict[UUID, int]
+    api_keys: tuple[tuple[ApiKey, User], ...]
 
 
 class StoreError(Exception):
     """The store cannot be opened; the text is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """What a deletion took along: users that are deleted, devices that are deleted or without a customer now."""
+
+    devices: tuple[UUID, ...]
+    users: tuple[UUID, ...]
+
+
+class People(Protocol):
+    """Tenants, customers, users and API keys.
+
+    Creating and updating fail with AlreadyExists for a title or an email that is taken; updating
+    fails with VersionConflict unless the stored version is one less, with NotFound when it is gone.
+    """
+
+    def tenant(self, tenant_id: UUID) -> Deferred[Tenant | None]: ...
+
+    def tenants(self, link: PageLink) -> Deferred[Page[Tenant]]: ...
+
+    def create_tenant(self, tenant: Tenant) -> Deferred[None]: ...
+
+    def update_tenant(self, tenant: Tenant) -> Deferred[None]: ...
+
+    def delete_tenant(self, tenant_id: UUID) -> Deferred[Gone | None]:
+        """With all that is its: devices, customers, users, keys, audit. None when there was none."""
+
+    def customer(self, customer_id: UUID) -> Deferred[Customer | None]: ...
+
+    def customer_by_title(self, tenant_id: UUID, title: str) -> Deferred[Customer | None]: ...
+
+    def customers(self, tenant_id: UUID, link: PageLink) -> Deferred[Page[Customer]]: ...
+
+    def create_customer(self, customer: Customer) -> Deferred[None]: ...
+
+    def update_customer(self, customer: Customer) -> Deferred[None]: ...
+
+    def delete_customer(self, customer_id: UUID) -> Deferred[Gone | None]:
+        """With its users; its devices belong to no customer then. None when there was none."""
+
+    def user(self, user_id: UUID) -> Deferred[User | None]: ...
+
+    def user_by_email(self, email: str) -> Deferred[User | None]:
+        """Emails are compared without regard to case."""
+
+    def users(
+        self, tenant_id: UUID, link: PageLink, *, customer_id: UUID | None = None, authority: Authority | None = None
+    ) -> Deferred[Page[User]]: ...
+
+    def create_user(self, user: User) -> Deferred[None]: ...
+
+    def update_user(self, user: User) -> Deferred[None]: ...
+
+    def delete_user(self, user_id: UUID) -> Deferred[bool]:
+        """With the user's keys. False when there was none."""
+
+    def revoke_session(self, session_id: str, until: int) -> Deferred[None]: ...
+
+    def revoke_users(self, times: Mapping[UUID, int]) -> Deferred[None]: ...
+
+    def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]: ...
+
+    def create_api_key(self, key: ApiKey) -> Deferred[None]: ...
+
+    def update_api_key(self, key: ApiKey) -> Deferred[None]:
+        """All but when it was last used."""
+
+    def delete_api_key(self, key_id: UUID) -> Deferred[None]: ...
+
+    def used_api_keys(self, times: Mapping[UUID, int]) -> Deferred[None]:
+        """Key -> epoch ms of its last use; those that are gone are passed over."""
+
+
+class AuditLog(Protocol):
+    """Who did what."""
+
+    def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
+        """Add the entries, then forget those older than `since`, and what a tenant has beyond `max_entries`."""
+
+    def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]: ...
 
 
 class Store(Protocol):
@@ -69,10 +168,16 @@ class Store(Protocol):
     Reads of what does not exist fire with None. All other failures are BrokerErrors.
     """
 
+    @property
+    def people(self) -> People: ...
+
+    @property
+    def audit(self) -> AuditLog: ...
+
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """Connect, migrate, load. Blocking: called once, before the reactor runs.
 
-        An empty store is given what `first_records` returns; it is called for an empty store only.
+        A store without any user is given what `first_records` returns; it is called for such a store only.
         Raises StoreError.
         """
 
@@ -81,26 +186,22 @@ class Store(Protocol):
 
     def reserve_wire_ids(self, upto: int) -> Deferred[None]: ...
 
-    def revoke_session(self, session_id: str, until: int) -> Deferred[None]: ...
-
-    def user(self, user_id: UUID) -> Deferred[User | None]: ...
-
-    def user_by_email(self, email: str) -> Deferred[User | None]:
-        """Emails are compared without regard to case."""
-
     def device(self, device_id: UUID) -> Deferred[Device | None]: ...
 
     def device_by_name(self, tenant_id: UUID, name: str) -> Deferred[Device | None]: ...
 
-    def devices(self, tenant_id: UUID, customer_id: UUID | None, link: PageLink) -> Deferred[Page[Device]]:
-        """Devices of a tenant, and only those of one customer unless `customer_id` is None."""
+    def devices(self, wanted: DeviceFilter, link: PageLink) -> Deferred[Page[DeviceInfo]]: ...
+
+    def device_types(self, wanted: DeviceFilter) -> Deferred[tuple[str, ...]]:
+        """In the order of the alphabet."""
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
         """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere."""
 
-    def update_device(self, device: Device) -> Deferred[None]:
+    def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         """`device.version` is the new one; fails with VersionConflict unless the stored one is one less,
-        with AlreadyExists for a name taken, with NotFound when it is gone."""
+        with AlreadyExists for a name taken, with NotFound when it is gone. Credentials, if given, are
+        replaced in the same transaction, by the same rules."""
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
         """With its credentials and presence. False when there was none."""
@@ -120,3 +221,18 @@ class Store(Protocol):
 
     def ping(self) -> Deferred[None]:
         """One read round trip; for readiness."""
+
+    def ping_writer(self) -> Deferred[None]:
+        """A write of nothing, behind all that are queued; for readiness."""
+
+    @property
+    def queued(self) -> int:
+        """Writes that wait for their turn."""
+
+    @property
+    def commits(self) -> int:
+        """Transactions written so far."""
+
+    @property
+    def failures(self) -> int:
+        """Reads and writes that failed so far, other than by a rule of the store such as a name taken."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from rpcbroker.core.calls import UNACKNOWLEDGED_STATES, Call, CallState, Reply, Step
+from rpcbroker.core.census import Census
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import (
     BadReply,
@@ -22,6 +23,7 @@ from rpcbroker.core.errors import (
 from rpcbroker.core.events import (
     CallAdvanced,
     CallOpened,
+    CallRefused,
     CallSettled,
     EventBus,
     PresenceChanged,
@@ -38,10 +40,12 @@ from rpcbroker.core.wire_ids import WireIds
 class Surroundings:
     """What all sessions share.
 
-    `now_ms` is the wall clock in epoch ms; `max_pending` is asked for at each call, for it may change.
+    `now_ms` is the wall clock in epoch ms, `seconds` the clock of the deadlines; `max_pending` is asked
+    for at each call, for it may change.
     """
 
     now_ms: Callable[[], int]
+    seconds: Callable[[], float]
     deadlines: Deadlines
     wire_ids: WireIds
     events: EventBus
@@ -92,8 +96,10 @@ class DeviceSession:
         refusal = self._refusal(left, connect_timeout)
         if refusal is not None:
             refusal.rpc_id = call.rpc_id
+            around.events.emit(CallRefused, call, refusal.reason)
             return fail(refusal)
         pending = self._pending.open(call)
+        pending.since = around.seconds()
         waiting = pending.waiting
         pending.deadline = around.deadlines.after(left, self._expire, call.wire_id)
         around.events.emit(CallOpened, call)
@@ -221,6 +227,15 @@ class DeviceSession:
 
     # -- the broker's side
 
+    def count(self, census: Census) -> None:
+        """Add this device, and the calls that wait for it."""
+        for link in self._links:
+            census.connected[link.protocol] += 1
+        for link in self._callable:
+            census.callable[link.protocol] += 1
+        if self._pending:
+            self._pending.count(census.waiting)
+
     def close(self, reason: CloseReason) -> None:
         """End all links; calls go on waiting."""
         links = self._links
@@ -256,7 +271,10 @@ class DeviceSession:
         self._around.events.emit(PresenceChanged, self.device, self.presence)
 
     def _settled(self, pending: PendingCall, reason: Reason | None, payload: bytes) -> None:
-        self._around.events.emit(CallSettled, pending.call, pending.state, reason, payload)
+        around, link = self._around, pending.given_to
+        transport = None if link is None else link.protocol
+        seconds = around.seconds() - pending.since
+        around.events.emit(CallSettled, pending.call, pending.state, reason, payload, transport, seconds)
 
     def _expire(self, wire_id: int) -> None:
         pending = self._pending.get(wire_id)

@@ -72,12 +72,15 @@ class HttpSettings:
         live=True,
     )
     tenant_rate: Rate = setting(
-        (), "requests of one tenant's administrators and their API keys, in the same form", live=True
+        (), "requests of one tenant's users, those of its customers too, in the same form", live=True
     )
-    customer_rate: Rate = setting(
-        (), "requests of one customer's users and their API keys, in the same form", live=True
+    customer_rate: Rate = setting((), "requests of one customer's users, in the same form", live=True)
+    user_rate: Rate = setting((), "requests of one user, API keys included, in the same form", live=True)
+    public_url: str = setting(
+        "",
+        "how people reach this server, such as https://rpc.example.org; links use the Host header if empty",
+        live=True,
     )
-    user_rate: Rate = setting((), "requests of one user, whatever the role, in the same form", live=True)
     metrics: Literal["open", "sysadmin", "off"] = setting(
         "open", "who may read /metrics: open (anybody), sysadmin (system administrators) or off (nobody)", live=True
     )

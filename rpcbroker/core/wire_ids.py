@@ -28,7 +28,8 @@ class WireIds:
         """`reserve(upto)` fires when the store has written the number down."""
         self._reserve = reserve
         self._promised = 0
-        self._asking = False
+        self._asking = True  # until it is known what was promised before, nothing may be
+        self._behind = True
         self.first = 1
         """Where a device's count begins in this process."""
 
@@ -38,6 +39,7 @@ class WireIds:
             reserved = 0  # 2**31 ids used up: begin again, no call of then can still be alive
         self.first = reserved + 1
         self._promised = reserved
+        self._asking = False
         self._raise_promise()
 
     def after(self, wire_id: int) -> int:
@@ -48,8 +50,15 @@ class WireIds:
         if following > self._promised - BLOCK // 2:
             self._raise_promise()
             if following > self._promised:
+                self._behind = True
                 raise Unavailable("The store is not keeping up with new calls", hint="Try again in a second.")
         return following
+
+    def assure(self) -> bool:
+        """Whether ids can be had. If not the store is asked again: without calls nobody else would."""
+        if self._behind:
+            self._raise_promise()
+        return not self._behind
 
     def _raise_promise(self) -> None:
         if self._asking:
@@ -59,6 +68,7 @@ class WireIds:
 
         def kept(_: None) -> None:
             self._asking = False
+            self._behind = False
             self._promised = upto
 
         def failed(failure: Failure) -> None:

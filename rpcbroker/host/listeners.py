@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +61,14 @@ def check(section: str, description: str, directory: Path) -> float | None:
 class Listeners:
     """All open listeners of one process.
 
-    `urls`: the name of each, such as `http` or `mqtts`, and where clients on this machine find it.
+    `ports` by the section of each; `urls`: a name, such as `http` or `mqtts`, and where clients on this
+    machine find the first one of that kind.
     """
 
     def __init__(self, reactor: Any, *, directory: Path, certificates: Certificates) -> None:
         """Relative paths start at `directory`: twistd may have changed the current one."""
         self.urls: dict[str, str] = {}
-        self.ports: list[IListeningPort] = []
+        self.ports: defaultdict[str, list[IListeningPort]] = defaultdict(list)
         self._reactor = reactor
         self._directory = directory
         self._certificates = certificates
@@ -82,13 +85,13 @@ class Listeners:
         port = outcome[0]
         if not secure and "backlog=" not in description and hasattr(port, "socket"):
             port.socket.listen(BACKLOG)
-        self.ports.append(port)
+        self.ports[section].append(port)
         scheme = f"{section}s" if secure else section
         self.urls.setdefault(scheme, _url(scheme, port))
 
     def close(self) -> Deferred[Any]:
         """Take no more connections; those that are open stay. Fires when all are closed."""
-        return gatherResults([maybeDeferred(port.stopListening) for port in self.ports])
+        return gatherResults([maybeDeferred(port.stopListening) for port in chain(*self.ports.values())])
 
     def _listen(self, section: str, description: str, factory: Factory) -> Deferred[IListeningPort]:
         try:

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from rpcbroker.core.model import Authority, Credentials, CredentialsType, Device, User
+from rpcbroker.core.model import (
+    ApiKey,
+    AuditEntry,
+    Authority,
+    Credentials,
+    CredentialsType,
+    Customer,
+    Device,
+    DeviceInfo,
+    KeyScope,
+    LastPresence,
+    Tenant,
+    User,
+)
 
 T = TypeVar("T")
 
 
-def values(record: Device | Credentials) -> dict[str, Any]:
-    return asdict(record)
+def values(record: Any) -> dict[str, Any]:
+    """A record's members, as they are."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}
+
+
+def user_values(user: User) -> dict[str, Any]:
+    return values(user) | {"email_key": user.email.lower()}
+
+
+def api_key_values(key: ApiKey) -> dict[str, Any]:
+    return values(key) | {"scope": msgspec.to_builtins(key.scope)}
 
 
 def one(connection: Connection, query: sa.Select[Any], make: Callable[[Any], T]) -> T | None:
@@ -25,6 +48,12 @@ def one(connection: Connection, query: sa.Select[Any], make: Callable[[Any], T])
 
 def device_of(row: Any) -> Device:
     return Device(**row._mapping)
+
+
+def device_info_of(row: Any) -> DeviceInfo:
+    members = dict(row._mapping)
+    title, connected = members.pop("customer_title"), members.pop("connected")
+    return DeviceInfo(device=Device(**members), customer_title=title, connected=bool(connected))
 
 
 def credentials_of(row: Any) -> Credentials:
@@ -42,7 +71,30 @@ def credentials_and_device(row: Any) -> tuple[Credentials, Device]:
     return Credentials(**mine | {"type": CredentialsType(mine["type"])}), Device(**device)
 
 
+def presence_of(row: Any) -> LastPresence:
+    return LastPresence(**row._mapping)
+
+
+def tenant_of(row: Any) -> Tenant:
+    return Tenant(**row._mapping)
+
+
+def customer_of(row: Any) -> Customer:
+    return Customer(**row._mapping)
+
+
 def user_of(row: Any) -> User:
     members = dict(row._mapping)
     del members["email_key"]
     return User(**members | {"authority": Authority(members["authority"])})
+
+
+def api_key_of(row: Any) -> ApiKey:
+    members = dict(row._mapping)
+    return ApiKey(**members | {"scope": msgspec.convert(members["scope"], KeyScope)})
+
+
+def audit_entry_of(row: Any) -> AuditEntry:
+    members = dict(row._mapping)
+    del members["sequence"]
+    return AuditEntry(**members)

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration; a database that says otherwise is migrated, or refused if it is newer."""
 
 metadata = MetaData(
@@ -34,8 +34,25 @@ tenant = Table(
     "tenant",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("name", Text, nullable=False, key="title"),
     Column("created_time", BigInteger, nullable=False),
+    Column("contact", JSON, nullable=False, server_default="{}"),
+    Column("additional_info", JSON),
+    Column("version", Integer, nullable=False, server_default="1"),
+)
+"""One row, NULL_UUID, is no organisation: it is what system administrators belong to."""
+
+customer = Table(
+    "customer",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("contact", JSON, nullable=False),
+    Column("additional_info", JSON),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("tenant_id", "title"),
 )
 
 user = Table(
@@ -48,6 +65,8 @@ user = Table(
     Column("email_key", Text, nullable=False, unique=True),
     Column("authority", String(32), nullable=False),
     Column("password_hash", Text),
+    Column("activation_nonce", Text),
+    Column("activation_until", BigInteger),
     Column("first_name", Text),
     Column("last_name", Text),
     Column("phone", Text),
@@ -55,6 +74,24 @@ user = Table(
     Column("created_time", BigInteger, nullable=False),
     Column("additional_info", JSON),
     Column("version", Integer, nullable=False),
+    Index("ix_user_account_tenant_id", "tenant_id"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id"), nullable=False),
+    Column("user_id", Uuid, ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("hint", Text, nullable=False),
+    Column("scope", JSON, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("expiration_time", BigInteger, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("last_used_time", BigInteger),
+    Index("ix_api_key_user_id", "user_id"),
 )
 
 device = Table(
@@ -105,9 +142,38 @@ revoked_session = Table(
     Column("until", BigInteger, nullable=False),
 )
 
+revoked_user = Table(
+    "revoked_user",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+)
+"""Tokens of this user that were issued up to `time` are not good any more."""
+
 counter = Table(
     "counter",
     metadata,
     Column("name", String(32), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("customer_id", Uuid),
+    Column("entity_type", String(32), nullable=False),
+    Column("entity_id", Uuid, nullable=False),
+    Column("entity_name", Text),
+    Column("user_id", Uuid, nullable=False),
+    Column("user_name", Text, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("data", JSON),
+    Column("failure", Text, nullable=False),
+    Index("ix_audit_tenant_id", "tenant_id", "sequence"),
+    Index("ix_audit_created_time", "created_time"),
+)
+"""In the order of `sequence`. No foreign keys: what is gone was there."""

@@ -48,6 +48,11 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def queued(self) -> int:
+        """Writes that wait for their turn."""
+        return len(self._queue)
+
     def write(self, work: Work) -> Deferred[Any]:
         """Queue `work`; fires with what it returned, after the commit."""
         if len(self._queue) >= self._max_queue:

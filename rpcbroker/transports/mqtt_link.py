@@ -210,13 +210,11 @@ class MqttLink:
 
     def _ask(self, number: int, payload: bytes) -> int:
         question = jsontext.decode_as(Question, payload)
-        if question.method == "getSessionLimits":
-            answer = self._session_limits()
-        else:
-            try:
-                answer = self._broker.ask(question.method)
-            except CallFailed as error:
-                answer = jsontext.encode({"error": error.message})
+        own = {"getSessionLimits": self._session_limits}
+        try:
+            answer = self._broker.ask(question.method, transport=self.protocol, own=own)
+        except CallFailed as error:
+            answer = jsontext.encode({"error": error.message})
         self._answer(f"{dialect.RPC_RESPONSE}{number}", answer)
         return ReasonCode.SUCCESS
 

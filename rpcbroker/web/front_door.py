@@ -182,6 +182,10 @@ class FrontDoor(Site):
         self._channels.add(channel)
         return len(self._channels) <= self._max_connections
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._channels)
+
     def released(self, channel: Channel) -> None:
         """A connection is gone."""
         self._channels.discard(channel)

@@ -3,87 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import jwt
 import pytest
 import pytest_twisted
-from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, World, device
-from treq.testing import StubTreq
-from twisted.internet.defer import maybeDeferred
+from fakes import ADMIN, EPOCH_MS, OTHER_TENANT, device
+from rest import BASE, KEY, NULL_UUID, PASSWORD, Rest
 
 from rpcbroker.api import errors as api_errors
-from rpcbroker.api.calls import Calls, parse_call
-from rpcbroker.api.devices import Devices
-from rpcbroker.api.health import Health
+from rpcbroker.api.calls import parse_call
 from rpcbroker.api.ids import parse_uuid
-from rpcbroker.api.lockout import Lockout
-from rpcbroker.api.login import Login
-from rpcbroker.api.passwords import Passwords, hash_password
-from rpcbroker.api.site import Api, routes
-from rpcbroker.api.tokens import Tokens
 from rpcbroker.core import errors
 from rpcbroker.core.model import Authority
-from rpcbroker.core.settings import AuthSettings
-
-PASSWORD = "correct horse"
-HASH = hash_password(PASSWORD)
-KEY = b"k" * 64
-BASE = "http://broker.test"
-NULL_UUID = "13814000-1dd2-11b2-8080-808080808080"
-
-
-class Rest(World):
-    """The API around a World, and a caller."""
-
-    def __init__(self, **auth: Any) -> None:
-        super().__init__()
-        (user,) = self.store.users.values()
-        self.user = replace(user, password_hash=HASH)
-        self.store.users[user.id] = self.user
-        settings = AuthSettings(**auth)
-        self.tokens = Tokens(
-            lambda: KEY, store=self.store, settings=settings, now_ms=self.now_ms, new_uuid=self.new_uuid
-        )
-        login = Login(
-            store=self.store,
-            tokens=self.tokens,
-            passwords=Passwords(maybeDeferred, settings),
-            lockout=Lockout(settings, self.clock.seconds),
-        )
-        devices = Devices(
-            store=self.store,
-            broker=self.broker,
-            now_ms=self.now_ms,
-            new_uuid=self.new_uuid,
-            new_token=lambda: "T" * 20,
-        )
-        self.health = Health(self.store)
-        calls = Calls(broker=self.broker, new_uuid=self.new_uuid)
-        table = routes(calls=calls, devices=devices, health=self.health, login=login)
-        self.table = table
-        self.api = Api(table, verify=self.tokens.verify, now_ms=self.now_ms)
-        self.treq = StubTreq(self.api.resource())
-        self.token = self.tokens.issue(self.user).token
-
-    async def ask(
-        self, method: str, path: str, body: Any = None, *, token: str | None = "", headers: Any = None
-    ) -> tuple[int, Any, Any]:
-        """Status, decoded body (None if empty), headers."""
-        sent = dict(headers or {})
-        if token is not None:
-            sent["X-Authorization"] = f"Bearer {token or self.token}"
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        waiting = self.treq.request(method, BASE + path, data=data, headers=sent)
-        self.treq.flush()
-        response = await waiting
-        content = await self.treq.content(response)
-        return response.code, json.loads(content) if content else None, response.headers
-
-    def rpc(self, path: str = "/api/rpc/twoway", device_id: Any = None) -> str:
-        return f"{path}/{device_id or self.device.id}"
 
 
 @pytest.fixture
@@ -256,11 +189,11 @@ class TestAuthentication:
         assert (await rest.ask("POST", "/api/auth/logout", token=pair.token))[0] == 200
         status, answer, headers = await rest.ask("GET", "/api/auth/user", token=pair.token)
         assert (status, answer["errorCode"]) == (401, 10)
-        assert headers.getRawHeaders("www-authenticate") == ["Bearer"]
+        assert headers.getRawHeaders("www-authenticate") == ["Bearer, ApiKey"]
         body = {"refreshToken": pair.refresh_token}
         assert (await rest.ask("POST", "/api/auth/token", body, token=None))[0] == 401
         assert (await rest.ask("GET", "/api/auth/user"))[0] == 200
-        assert rest.store.revoked
+        assert Rest(store=rest.store).opened.revoked
 
     @pytest_twisted.ensureDeferred
     async def test_expired_is_11_and_all_else_is_10(self, rest: Rest) -> None:
@@ -408,26 +341,6 @@ class TestDevices:
         assert presence["callable"] == {"value": False, "time": None, "cause": None}
         assert presence["lastSeen"] == {"time": None, "cause": None}
 
-    @pytest_twisted.ensureDeferred
-    async def test_every_route_that_names_a_device_hides_foreign_ones(self, rest: Rest) -> None:
-        rest.add(device(600, tenant=OTHER_TENANT))
-        customer = replace(rest.user, authority=Authority.CUSTOMER_USER, customer_id=CUSTOMER)
-        token = rest.tokens.issue(customer).token
-        for route in rest.table:
-            if "<device_id>" not in route.path:
-                continue
-            for caller, mine in ((rest.token, 600), (token, 100), (token, 600)):
-                body = {"method": "x"} if route.method == "POST" else None
-                foreign = await rest.ask(
-                    route.method, route.path.replace("<device_id>", str(UUID(int=mine))), body, token=caller
-                )
-                unknown = await rest.ask(
-                    route.method, route.path.replace("<device_id>", str(UUID(int=999))), body, token=caller
-                )
-                assert foreign[0] == unknown[0]
-                assert foreign[0] in (404, 403)
-                assert {**foreign[1], "message": ""} == {**unknown[1], "message": ""}
-
 
 class TestHttp:
     @pytest_twisted.ensureDeferred
@@ -439,6 +352,22 @@ class TestHttp:
         assert (await rest.ask("GET", "/readyz", token=None))[1]["reason"] == "SHUTTING_DOWN"
 
     @pytest_twisted.ensureDeferred
+    async def test_metrics_are_text_for_whom_the_setting_lets_in_now(self, rest: Rest) -> None:
+        status, text, headers = await rest.ask("GET", "/metrics", token=None)
+        assert (status, headers.getRawHeaders("content-type")) == (200, ["text/plain; version=0.0.4; charset=utf-8"])
+        assert text.startswith("# HELP rpcbroker_calls_total ")
+        root = rest.add_user("root@example.org", Authority.SYS_ADMIN, tenant=UUID(NULL_UUID))
+        rest.metrics_access = "sysadmin"
+        assert (await rest.ask("GET", "/metrics", token=None))[0] == 401
+        assert (await rest.ask("GET", "/metrics", token="junk"))[0] == 401
+        assert (await rest.ask("GET", "/metrics"))[0] == 403
+        assert (await rest.ask("GET", "/metrics", token=root))[0] == 200
+        rest.metrics_access = "off"
+        off, unknown = [await rest.ask("GET", path, token="junk") for path in ("/metrics", "/nothing")]
+        assert off[0] == 404
+        assert off[:2] == unknown[:2]
+
+    @pytest_twisted.ensureDeferred
     async def test_unknown_paths_and_methods(self, rest: Rest) -> None:
         assert (await rest.ask("GET", "/api/nothing"))[1]["errorCode"] == 32
         status, answer, headers = await rest.ask("PUT", "/api/auth/login")
@@ -447,8 +376,8 @@ class TestHttp:
 
     @pytest_twisted.ensureDeferred
     async def test_a_fault_of_ours_shows_no_traceback(self, rest: Rest, no_dropped_failures: list[str]) -> None:
-        rest.store.ping = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-        status, answer, _ = await rest.ask("GET", "/readyz", token=None)
+        rest.store.people.user = lambda _: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        status, answer, _ = await rest.ask("GET", "/api/auth/user")
         assert (status, answer["message"]) == (500, "Internal error")
         assert len(no_dropped_failures) == 1
         no_dropped_failures.clear()

@@ -289,8 +289,7 @@ class TestConnections:
         link = world.link()
         world.session().detach(link, "gone")
         result_of(world.store.save_presence([world.session().presence.record(world.device.id)]))
-        again = World()
-        again.store.presences = world.store.presences
+        again = World(store=world.store)
         error = error_of(again.call(replace(TWO_WAY, connect_timeout=0)))
         assert error.reason is Reason.DISCONNECTED
 
@@ -376,8 +375,7 @@ def test_wire_ids_go_on_above_the_store_s_promise() -> None:
     for _ in range(3):
         result_of(world.call(ONE_WAY))
     assert [call.wire_id for call in link.calls] == [1, 2, 3]
-    again = World()
-    again.broker.wire_ids.start(world.store.wire_ids)
+    again = World(store=world.store)
     link = again.link()
     result_of(again.call(ONE_WAY))
-    assert link.calls[0].wire_id == world.store.wire_ids + 1 > 3
+    assert link.calls[0].wire_id == again.opened.wire_ids_reserved + 1 > 3

@@ -53,7 +53,7 @@ def test_https_and_mqtts_beside_the_plain_ones(tmp_path: Path, certificate: tupl
     try:
         assert set(daemon.endpoints) == {"http", "https", "mqtt", "mqtts"}
         with urllib.request.urlopen(daemon.endpoints["https"] + "/readyz", context=trusting) as response:
-            assert json.loads(response.read()) == {"status": "ready"}
+            assert json.loads(response.read())["status"] == "ready"
         port = int(daemon.endpoints["mqtts"].rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), 10) as plain, trusting.wrap_socket(plain) as wrapped:
             wrapped.sendall(encode(p.Connect(4, "c", username="WRONG"), 4))

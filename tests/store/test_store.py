@@ -22,18 +22,20 @@ from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, device, first_record
 from sqlalchemy import create_engine, text
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, Unavailable, VersionConflict
-from rpcbroker.core.model import LastPresence, PageLink
+from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store import schema, tables
+from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.memory import MemoryStore
 from rpcbroker.store.sql import SqlStore, matching_query
 
 
-def sql_store(url: str, **more: Any) -> SqlStore:
-    options = {"call_from_thread": reactor.callFromThread, "cache_size": 100, "max_queue": 10_000} | more
-    return SqlStore(url, **options)
+def sql_store(url: str, *, max_queue: int = 10_000) -> SqlStore:
+    database = ThreadedDatabase(url, call_from_thread=reactor.callFromThread, max_queue=max_queue)
+    return SqlStore(database, cache_size=100)
 
 
 def url_of(path: Path) -> str:
@@ -95,11 +97,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 @pytest_twisted.ensureDeferred
 async def test_the_first_records_are_there(store: Any) -> None:
-    user = await store.user_by_email("ADMIN@EXAMPLE.ORG")
+    user = await store.people.user_by_email("ADMIN@EXAMPLE.ORG")
     assert user == first_records()[1]
-    assert await store.user(user.id) == user
-    assert await store.user_by_email("nobody@example.org") is None
-    assert await store.user(UUID(int=99)) is None
+    assert await store.people.user(user.id) == user
+    assert await store.people.user_by_email("nobody@example.org") is None
+    assert await store.people.user(UUID(int=99)) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_answers_probes(store: Any) -> None:
+    await store.ping()
+    await store.ping_writer()
+    assert (store.queued, store.failures) == (0, 0)
 
 
 @pytest_twisted.ensureDeferred
@@ -183,20 +192,21 @@ async def test_lists(store: Any) -> None:
         )
         await store.create_device(made, token(made))
 
-    async def names(customer: UUID | None = None, **link: Any) -> tuple[list[str], int]:
-        page = await store.devices(TENANT, customer, PageLink(**{"page_size": 10} | link))
-        return [item.name for item in page.items], page.total
+    async def names(*customers: UUID, types: tuple[str, ...] = (), **link: Any) -> tuple[list[str], int]:
+        wanted = DeviceFilter(tenant_id=TENANT, customer_ids=customers, types=types)
+        page = await store.devices(wanted, PageLink(**{"page_size": 10} | link))
+        return [item.device.name for item in page.items], page.total
 
     assert await names() == (["D_4%", "D_3%", "D_2%", "D_1%", "D_0%"], 5)
     assert await names(page_size=2, page=1, sort_property="name") == (["D_2%", "D_3%"], 5)
     assert await names(page_size=2, page=9) == ([], 5)
     assert await names(sort_property="name", descending=True, page_size=1) == (["D_4%"], 5)
-    assert (await names(type="pump"))[1] == 2
+    assert (await names(types=("pump",)))[1] == 2
     assert (await names(text_search="d_1"))[1] == 1
     assert (await names(text_search="%"))[1] == 5
     assert (await names(text_search="_%_"))[1] == 0, "wildcards are letters"
     assert (await names(CUSTOMER))[1] == 2
-    page = await store.devices(OTHER_TENANT, None, PageLink(page_size=10))
+    page = await store.devices(DeviceFilter(tenant_id=OTHER_TENANT), PageLink(page_size=10))
     assert page.total == 0
 
 
@@ -207,7 +217,7 @@ async def test_lists(store: Any) -> None:
 async def test_what_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path))
     assert store.open(first_records=first_records).first_start
-    await gatherResults([store.reserve_wire_ids(8192), store.revoke_session("s", 5)])
+    await gatherResults([store.reserve_wire_ids(8192), store.people.revoke_session("s", 5)])
     await store.close()
     again = sql_store(url_of(tmp_path))
     opened = again.open(first_records=lambda: pytest.fail("not empty"))
@@ -239,6 +249,33 @@ async def test_a_full_queue_refuses(tmp_path: Path) -> None:
     store.open(first_records=first_records)
     with pytest.raises(Unavailable):
         await store.reserve_wire_ids(1)
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_counts(tmp_path: Path) -> None:
+    store = sql_store(url_of(tmp_path))
+    assert (store.queued, store.commits, store.failures) == (0, 0, 0)
+    store.open(first_records=first_records)
+    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    first = store.reserve_wire_ids(1)
+    while store.queued:  # until the writer has taken it, and waits for the lock
+        await deferLater(reactor, 0.01)
+    behind = store.ping_writer()
+    assert (store.queued, store.commits, behind.called) == (1, 0, False)
+    other.execute("ROLLBACK")
+    await gatherResults([first, behind])
+    assert (store.queued, store.commits) == (0, 2)
+    other.executescript("DROP TABLE presence; DROP TABLE counter")
+    other.close()
+    with pytest.raises(Unavailable):
+        await store.presence(UUID(int=1))
+    with pytest.raises(Unavailable):
+        await store.reserve_wire_ids(2)
+    with pytest.raises(NotFound):
+        await store.update_device(replace(device(9), version=2))
+    assert store.failures == 2, "that a device is not there is no failure"
     await store.close()
 
 
@@ -332,7 +369,7 @@ class TestSchema:
         assert len(migrated) == 1
         (copy,) = tmp_path.glob("store.sqlite.before-*")
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-        assert sqlite3.connect(copy).execute("SELECT count(*) FROM tenant").fetchone() == (1,)
+        assert sqlite3.connect(copy).execute("SELECT count(*) FROM user_account").fetchone() == (1,)
 
     async def _opened(self, tmp_path: Path, then: str) -> None:
         store = sql_store(url_of(tmp_path))

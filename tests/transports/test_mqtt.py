@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,14 +165,14 @@ class TestConnect:
     def test_mqtt_basic(self, stored: dict[str, str], login: tuple[str, str | None, bytes | None], good: bool) -> None:
         world = Mqtt()
         basic = token(world.device)
-        world.store.secrets[world.device.id] = type(basic)(
-            id=basic.id,
-            device_id=basic.device_id,
+        basic = replace(
+            basic,
             type=CredentialsType.MQTT_BASIC,
             credentials_id=mqtt_basic_id(stored.get("clientId"), stored.get("userName")),
             credentials_value=json.dumps(stored),
-            created_time=0,
+            version=2,
         )
+        result_of(world.store.update_credentials(basic))
         client = world.client()
         client_id, username, password = login
         (answer,) = client.send(p.Connect(4, client_id, True, 0, username, password))

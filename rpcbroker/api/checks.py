@@ -1,0 +1,71 @@
+"""Checks that several handlers make, with errors that say what is wrong in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from rpcbroker.api.ids import parse_uuid
+from rpcbroker.core.errors import InvalidRequest
+from rpcbroker.core.model import PageLink
+from rpcbroker.schema.common import MAX_PAGE_SIZE, MAX_TEXT, TEXT_PATTERN, PageQuery
+from rpcbroker.schema.people import EMAIL_PATTERN, MAX_EMAIL
+
+_TEXT = re.compile(TEXT_PATTERN, re.DOTALL)
+_EMAIL = re.compile(EMAIL_PATTERN)
+MAX_IDS = 1_000
+
+
+def text(label: str, value: str) -> str:
+    """A name or a title, without blanks around it. Raises InvalidRequest."""
+    if len(value) > MAX_TEXT or "\x00" in value:
+        raise InvalidRequest(f"{label} must have at most {MAX_TEXT} characters, none of them U+0000")
+    if not _TEXT.fullmatch(value):
+        raise InvalidRequest(f"{label} should be specified!")
+    return value.strip()
+
+
+def plain(label: str, value: str | None) -> str | None:
+    """A text that a database can keep. Raises InvalidRequest."""
+    if value is not None and "\x00" in value:
+        raise InvalidRequest(f"{label} must not contain U+0000")
+    return value
+
+
+def email(value: str) -> str:
+    """Raises InvalidRequest."""
+    if len(value) > MAX_EMAIL or not _EMAIL.fullmatch(value):
+        raise InvalidRequest("Invalid email address format: it must look like name@example.org")
+    return value
+
+
+def page_link(query: PageQuery, sorts: Mapping[str, str]) -> PageLink:
+    """`sorts`: the wire's name -> the member of the record; the first one is the default. Raises InvalidRequest."""
+    if not 1 <= query.page_size <= MAX_PAGE_SIZE:
+        raise InvalidRequest(f"pageSize must be 1 to {MAX_PAGE_SIZE}")
+    if not 0 <= query.page < 2**31:
+        raise InvalidRequest("page must be 0 or more, and below 2147483648")
+    order = query.sort_order.upper()
+    if order not in {"ASC", "DESC"}:
+        raise InvalidRequest(
+            f"Unsupported sort order '{query.sort_order[:20]}'! Only 'ASC' or 'DESC' types are allowed."
+        )
+    sort = sorts.get(query.sort_property) if query.sort_property else next(iter(sorts.values()))
+    if sort is None:
+        raise InvalidRequest(f"sortProperty must be one of {', '.join(sorts)}")
+    return PageLink(
+        page_size=query.page_size,
+        page=query.page,
+        text_search=plain("textSearch", query.text_search) or None,
+        sort_property=sort,
+        descending=order == "DESC",
+    )
+
+
+def ids(label: str, value: str) -> Sequence[UUID]:
+    """UUIDs with commas between them, each once. Raises InvalidRequest."""
+    texts = [each.strip() for each in value.split(",") if each.strip()]
+    if not 1 <= len(texts) <= MAX_IDS:
+        raise InvalidRequest(f"{label} must be 1 to {MAX_IDS} UUIDs with commas between them")
+    return tuple(dict.fromkeys(parse_uuid(each) for each in texts))

@@ -1,0 +1,120 @@
+"""Devices by name, for scripts that say what a fleet shall be like and may run any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET
+
+from rpcbroker.api import checks
+from rpcbroker.api.devices import Devices
+from rpcbroker.api.routes import Action, Answer, Note
+from rpcbroker.core import access, jsontext
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
+from rpcbroker.core.model import Credentials, Device, Principal
+from rpcbroker.core.ports import Store
+from rpcbroker.schema.devices import DeviceNameQuery, GivenCredentials, PutDeviceBody, device_json
+
+TRIES = 5
+"""How often a change is tried again when somebody else changed or made the device in between."""
+
+
+class Fleet:
+    """The handler of `PUT /api/tenant/device`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        broker: Broker,
+        devices: Devices,
+        now_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._devices = devices
+        self._now_ms = now_ms
+        self._new_uuid = new_uuid
+
+    async def put(self, principal: Principal, *, query: DeviceNameQuery, body: PutDeviceBody, note: Note) -> Answer:
+        """Make the device of this name what the body says; 201 if it is new, 200 if it was there.
+
+        The same request again changes nothing: not the version, and no connection is closed.
+        """
+        name = checks.text("deviceName", query.device_name)
+        for left in reversed(range(TRIES)):
+            try:
+                created, device = await self._put(principal, name, body, note)
+            except (AlreadyExists, VersionConflict):
+                if not left or not await self._raced(principal, name):
+                    raise
+            else:
+                return Answer(jsontext.encode(device_json(device)), status=201 if created else 200)
+        raise AssertionError("unreachable")
+
+    async def _put(self, principal: Principal, name: str, body: PutDeviceBody, note: Note) -> tuple[bool, Device]:
+        stored = await self._store.device_by_name(principal.tenant_id, name)
+        if stored is None:
+            device = Device(
+                id=self._new_uuid(),
+                tenant_id=principal.tenant_id,
+                name=name,
+                created_time=self._now_ms(),
+                **await self._members(principal, body),
+            )
+            note.action, note.entity_id, note.name = Action.ADDED, device.id, name
+            await self._devices.create(device, body.credentials or GivenCredentials())
+            return True, device
+        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, name
+        changed = replace(stored, **await self._members(principal, body))
+        credentials = await self._new_credentials(stored.id, body.credentials)
+        if changed == stored and credentials is None:
+            return False, stored
+        changed = replace(changed, version=stored.version + 1)
+        await self._store.update_device(changed, credentials)
+        self._broker.device_changed(changed)
+        if credentials is not None:
+            self._broker.credentials_changed(stored.id)
+        return False, changed
+
+    async def _members(self, principal: Principal, body: PutDeviceBody) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        if body.type is not None:
+            members["type"] = checks.text("Device type", body.type)
+        if body.label is not None:
+            members["label"] = checks.plain("label", body.label) or None
+        if body.additional_info is not UNSET:
+            members["additional_info"] = body.additional_info
+        if body.customer_title is not None:
+            members["customer_id"] = await self._customer(principal, body.customer_title)
+        return members
+
+    async def _customer(self, principal: Principal, title: str) -> UUID | None:
+        if not title:
+            return None
+        customer = await self._store.people.customer_by_title(
+            principal.tenant_id, checks.plain("customerTitle", title) or ""
+        )
+        if customer is None:
+            raise NotFound(f"Customer with title [{title}] is not found")
+        return customer.id
+
+    async def _new_credentials(self, device_id: UUID, given: GivenCredentials | None) -> Credentials | None:
+        """What replaces the device's credentials; None if they are what is asked for."""
+        old = await self._store.credentials(device_id)
+        if given is None or old is None:
+            return None
+        if given.credentials_type is old.type and given.credentials_id is None and given.credentials_value is None:
+            return None
+        new = self._devices.replaced(old, given)
+        return None if replace(new, version=old.version) == old else new
+
+    async def _raced(self, principal: Principal, name: str) -> bool:
+        """Whether trying again can help: the name is taken now, and not the credentials."""
+        device = await self._store.device_by_name(principal.tenant_id, name)
+        return device is not None and access.may_see(principal, device)

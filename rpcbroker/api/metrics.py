@@ -1,0 +1,162 @@
+"""/metrics: what the broker does, in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client import GCCollector, ProcessCollector
+from prometheus_client.core import CollectorRegistry, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from rpcbroker import __version__
+from rpcbroker.api.collectors import CallCounts, Present, Reading, Readings, add_histogram
+from rpcbroker.api.routes import Answer
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.errors import NotAuthenticated, NotFound, PermissionDenied
+from rpcbroker.core.lag import LoopLag
+from rpcbroker.core.model import Authority, Principal
+from rpcbroker.core.ports import Store
+
+
+class MqttCounts(Protocol):
+    """What the MQTT listener counts."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def handshakes(self) -> int: ...
+
+    @property
+    def refusals(self) -> int: ...
+
+    @property
+    def violations(self) -> int: ...
+
+
+class Metrics:
+    """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        store: Store,
+        mqtt: MqttCounts,
+        http_connections: Callable[[], int],
+        lag: LoopLag,
+        started: float,
+        access: Callable[[], str],
+        certificates: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        """`started` is when the broker was, in epoch seconds; `access` gives the setting `[http] metrics`.
+
+        `certificates` gives a listener's name -> the end of its certificate's validity, in epoch seconds.
+        """
+        self._access = access
+        self.registry = CollectorRegistry()
+        self.registry.register(CallCounts(broker.events))
+        self.registry.register(Present(broker))
+        self.registry.register(_Process(lag))
+        readings = (
+            *_of_connections(mqtt, http_connections),
+            *_of_store(store),
+            Reading(
+                "rpcbroker_certificate_not_after_seconds",
+                "When a TLS listener's certificate ends, in seconds since 1970: renew it before.",
+                certificates,
+                label="listener",
+            ),
+            Reading("rpcbroker_start_time_seconds", "When the broker started, in seconds since 1970.", lambda: started),
+        )
+        self.registry.register(Readings(readings))
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    async def scrape(self, *, who: Callable[[], Principal | None]) -> Answer:
+        """What the broker does, in the text format of Prometheus."""
+        require_allowed(self._access(), who)
+        return Answer(generate_latest(self.registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def require_allowed(access: str, who: Callable[[], Principal | None]) -> None:
+    """Whether `who()` may read metrics under the setting `[http] metrics`; None has not logged in.
+
+    Raises NotFound when nobody may, NotAuthenticated, PermissionDenied.
+    """
+    if access == "open":
+        return
+    if access == "off":
+        raise NotFound("There is nothing at this path")
+    principal = who()
+    if principal is None:
+        raise NotAuthenticated("Authentication failed", hint="[http] metrics lets system administrators in only.")
+    if principal.authority is not Authority.SYS_ADMIN:
+        raise PermissionDenied("You don't have permission to perform this operation!")
+
+
+class _Process(Collector):
+    """The process itself: which version, and how late its loop is."""
+
+    def __init__(self, lag: LoopLag) -> None:
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("rpcbroker_build", "Which rpcbroker this is.", {"version": __version__})
+        late = HistogramMetricFamily(
+            "rpcbroker_loop_lag_seconds",
+            "How late a timer of one second came: everything waits as long. Above 0.1 s the process is overloaded, "
+            "or something blocks it.",
+            labels=(),
+        )
+        add_histogram(late, (), self._lag.late)
+        yield late
+
+
+def _of_connections(mqtt: MqttCounts, http_connections: Callable[[], int]) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_http_connections",
+            "Open HTTP connections; [http] max_connections is the limit.",
+            http_connections,
+        ),
+        Reading("rpcbroker_mqtt_connections", "MQTT connections that have been accepted.", lambda: mqtt.connections),
+        Reading(
+            "rpcbroker_mqtt_handshakes",
+            "MQTT connections that have not finished CONNECT; [mqtt] max_handshakes is the limit.",
+            lambda: mqtt.handshakes,
+        ),
+        Reading(
+            "rpcbroker_mqtt_refusals_total",
+            "MQTT connections refused for their credentials. A steady rate is a device with a wrong token that "
+            "tries again and again.",
+            lambda: mqtt.refusals,
+        ),
+        Reading(
+            "rpcbroker_mqtt_violations_total",
+            "MQTT connections closed because what came over them is not MQTT, or not allowed; the log names some.",
+            lambda: mqtt.violations,
+        ),
+    )
+
+
+def _of_store(store: Store) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_store_queue",
+            "Writes that wait for the disk; [store] max_queue is the limit, beyond it requests get 503.",
+            lambda: store.queued,
+        ),
+        Reading(
+            "rpcbroker_store_commits_total",
+            "Transactions committed; one serves all writes that were waiting.",
+            lambda: store.commits,
+        ),
+        Reading(
+            "rpcbroker_store_failures_total",
+            "Reads and writes that the database failed at; any is a reason to read the log.",
+            lambda: store.failures,
+        ),
+    )

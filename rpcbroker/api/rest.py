@@ -1,0 +1,121 @@
+"""The REST API of one server, put together."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from rpcbroker.api.activation import Activation
+from rpcbroker.api.api_keys import ApiKeys
+from rpcbroker.api.audit import Audit, Auditor
+from rpcbroker.api.calls import Calls
+from rpcbroker.api.customers import Customers
+from rpcbroker.api.devices import Devices
+from rpcbroker.api.fleet import Fleet
+from rpcbroker.api.health import Health
+from rpcbroker.api.keys import Keys
+from rpcbroker.api.lockout import Lockout
+from rpcbroker.api.login import Login
+from rpcbroker.api.metrics import Metrics
+from rpcbroker.api.pages import Pages
+from rpcbroker.api.passwords import Passwords
+from rpcbroker.api.site import Api
+from rpcbroker.api.table import Handlers, routes
+from rpcbroker.api.tenants import Tenants
+from rpcbroker.api.tokens import Tokens
+from rpcbroker.api.users import Users
+from rpcbroker.api.who import Who
+from rpcbroker.core.audit import AuditTrail
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.ports import OpenedStore, Store
+from rpcbroker.core.settings import Settings
+
+
+class RestApi:
+    """Everything that answers HTTP requests, over one store and one broker."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        broker: Broker,
+        health: Health,
+        metrics: Metrics,
+        key: Callable[[], bytes],
+        run_hash: Callable[..., Deferred[Any]],
+        now_ms: Callable[[], int],
+        seconds: Callable[[], float],
+        new_uuid: Callable[[], UUID],
+        new_token: Callable[[], str],
+        new_secret: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    ) -> None:
+        """`key` gives the signing key, `run_hash(f, *args)` calls in the thread for passwords."""
+        people, deadlines = store.people, broker.deadlines
+        made: dict[str, Any] = {"now_ms": now_ms, "new_uuid": new_uuid}
+        auth = settings.auth
+        self.tokens = Tokens(key, people=people, settings=auth, **made)
+        self.keys = Keys(people=people, deadlines=deadlines, now_ms=now_ms, new_secret=new_secret)
+        self.trail = AuditTrail(store.audit, settings=settings.audit, deadlines=deadlines, **made)
+        self.health = health
+        self._passwords = Passwords(run_hash, auth)
+        self._lockout = Lockout(auth, seconds)
+        self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
+        self._who = Who(bearer=self.tokens.verify, api_key=self.keys.verify, settings=settings.http, seconds=seconds)
+        rights: dict[str, Any] = {"tokens": self.tokens, "keys": self.keys}
+        users = Users(people=people, activation=self._activation, **rights, **made)
+        devices = Devices(store=store, broker=broker, new_token=new_token, **made)
+        pages = Pages()
+        self._api_keys = ApiKeys(people=people, keys=self.keys, users=users, settings=auth, **made)
+        self.table = routes(
+            Handlers(
+                calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
+                devices=devices,
+                fleet=Fleet(store=store, broker=broker, devices=devices, **made),
+                customers=Customers(store=store, broker=broker, **rights, **made),
+                tenants=Tenants(people=people, broker=broker, **rights, **made),
+                users=users,
+                login=Login(
+                    people=people,
+                    passwords=self._passwords,
+                    lockout=self._lockout,
+                    activation=self._activation,
+                    **rights,
+                ),
+                api_keys=self._api_keys,
+                audit=Audit(store.audit),
+                health=health,
+                metrics=metrics,
+                pages=pages,
+            )
+        )
+        pages.show(self.table)
+        self.site = Api(
+            self.table,
+            who=self._who,
+            auditor=Auditor(self.trail),
+            settings=settings.http,
+            now_ms=now_ms,
+            seconds=seconds,
+        )
+
+    def start(self, opened: OpenedStore) -> None:
+        """Go on where the store says that things were."""
+        self.tokens.start(opened.revoked, opened.revoked_users)
+        self.keys.start(opened.api_keys)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings hold from now on."""
+        for part in (self.tokens, self._passwords, self._lockout, self._activation, self._api_keys):
+            part.settings = settings.auth
+        self.trail.settings = settings.audit
+        self.site.settings = settings.http
+        self._who.reconfigure(settings.http)
+
+    def flush(self) -> Deferred[Any]:
+        """Write what waits to be written; fires when it is, or could not be."""
+        return gatherResults([self.trail.flush(), self.keys.flush()])

@@ -1,0 +1,97 @@
+"""The record of who did what: gathered, and written once a second in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.model import AuditEntry, Principal
+from rpcbroker.core.ports import AuditLog
+from rpcbroker.core.settings import AuditSettings
+
+INTERVAL = 1.0
+"""Seconds that entries are gathered before they are written."""
+MAX_WAITING = 50_000
+"""Entries that may wait for a slow store; further ones are counted and lost, so that memory is not."""
+
+
+class AuditTrail:
+    """Takes entries at once, keeps them within a second."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        log: AuditLog,
+        *,
+        settings: AuditSettings,
+        deadlines: Deadlines,
+        now_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+    ) -> None:
+        self.settings = settings
+        self._audit = log
+        self._deadlines = deadlines
+        self._now_ms = now_ms
+        self._new_uuid = new_uuid
+        self._waiting: list[AuditEntry] = []
+        self._scheduled = False
+        self.lost = 0
+
+    def note(
+        self,
+        principal: Principal,
+        action: str,
+        entity: tuple[str, UUID],
+        *,
+        name: str | None,
+        data: Any = None,
+        failure: str = "",
+    ) -> None:
+        """`principal` did `action` to `entity` (its type and id, and its name); `failure` is empty if it worked."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._lose(1)
+            return
+        entry = AuditEntry(
+            id=self._new_uuid(),
+            created_time=self._now_ms(),
+            tenant_id=principal.tenant_id,
+            customer_id=principal.customer_id,
+            entity_type=entity[0],
+            entity_id=entity[1],
+            entity_name=name,
+            user_id=principal.user_id,
+            user_name=principal.email,
+            action=action,
+            data=data,
+            failure=failure,
+        )
+        self._waiting.append(entry)
+        if not self._scheduled:
+            self._scheduled = True
+            self._deadlines.after(INTERVAL, lambda _: self.flush(), None)
+
+    def flush(self) -> Deferred[None]:
+        """Write what has gathered; fires when it is kept, and also when it could not be."""
+        self._scheduled = False
+        entries, self._waiting = self._waiting, []
+        if not entries:
+            return succeed(None)
+        since = self._now_ms() - int(self.settings.max_age * 1000)
+        written = self._audit.append(entries, since=since, max_entries=self.settings.max_entries)
+        return written.addErrback(self._not_written, len(entries))
+
+    def _not_written(self, failure: Failure, count: int) -> None:
+        self._log.error("the store did not take the audit log: {error}", error=failure.value)
+        self._lose(count)
+
+    def _lose(self, count: int) -> None:
+        if not self.lost:
+            self._log.error("entries of the audit log are lost: the store does not keep up")
+        self.lost += count

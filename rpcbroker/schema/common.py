@@ -1,0 +1,120 @@
+"""What all interfaces share: ids, texts, pages, the error object."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from rpcbroker.core.model import NULL_UUID, Page
+
+T = TypeVar("T")
+
+MAX_PAGE_SIZE = 1_000
+MAX_TEXT = 255
+TEXT_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+"""Not blank, and without U+0000, which a database cannot keep."""
+
+Text = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": TEXT_PATTERN})]
+"""A name or a title; checked by `api.checks.text`, which says what is wrong in plain words."""
+
+EpochMs = Annotated[int, Meta(description="milliseconds since 1970-01-01 UTC", ge=0, le=2**53)]
+Version = (
+    Annotated[int, Meta(description="the version that a change is made from; another one is 409", ge=0, le=2**31 - 2)]
+    | None
+)
+
+
+class EntityId(msgspec.Struct, rename="camel", frozen=True):
+    """An id as the wire has it: never a bare UUID."""
+
+    entity_type: Annotated[str, Meta(examples=["DEVICE"])]
+    id: UUID
+
+
+class Id(msgspec.Struct, frozen=True):
+    """The id of something that is no entity."""
+
+    id: UUID
+
+
+def customer_ref(customer_id: UUID | None) -> EntityId:
+    """The wire has a customer even where there is none."""
+    return EntityId("CUSTOMER", customer_id or NULL_UUID)
+
+
+class PageQuery(msgspec.Struct, rename="camel", kw_only=True):
+    """Which part of a list."""
+
+    page_size: Annotated[
+        int, Meta(description="how many on a page", extra_json_schema={"minimum": 1, "maximum": MAX_PAGE_SIZE})
+    ]
+    page: Annotated[
+        int, Meta(description="which page, from 0", extra_json_schema={"minimum": 0, "maximum": 2**31 - 1})
+    ] = 0
+    text_search: (
+        Annotated[str, Meta(description="only what contains this, in upper or lower case", max_length=MAX_TEXT)] | None
+    ) = None
+    sort_property: Annotated[str | None, Meta(description="a member of the items; createdTime if absent")] = None
+    sort_order: Annotated[
+        str,
+        Meta(
+            description="ASC or DESC, in upper or lower case",
+            extra_json_schema={"pattern": "^([aA][sS][cC]|[dD][eE][sS][cC])$"},
+        ),
+    ] = "ASC"
+
+
+class PageJSON(msgspec.Struct, Generic[T], rename="camel"):
+    """One part of a list, and how much there is in all."""
+
+    data: list[T]
+    total_pages: int
+    total_elements: int
+    has_next: bool
+
+
+def page_json(page: Page[Any], items: list[T], query: PageQuery) -> PageJSON[T]:
+    """`items` are those of `page`, as JSON."""
+    pages = -(-page.total // query.page_size)
+    return PageJSON(items, pages, page.total, query.page + 1 < pages)
+
+
+class ErrorJSON(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What every failure is answered with."""
+
+    status: Annotated[int, Meta(description="the HTTP status")]
+    message: Annotated[str, Meta(description="a sentence for people")]
+    error_code: Annotated[
+        int,
+        Meta(
+            description="2 general, 10 not authenticated, 11 token expired, 20 permission denied, 31 bad request, "
+            "32 not found, 33 too many requests, 35 conflict"
+        ),
+    ]
+    timestamp: EpochMs
+    reason: Annotated[str | None, Meta(description="a stable word for programs, such as NO_REPLY")] = None
+    hint: Annotated[str | None, Meta(description="what to do about it")] = None
+
+
+class Contact(msgspec.Struct, rename="camel", kw_only=True):
+    """Where a tenant or a customer can be found; nothing of it means anything to the broker."""
+
+    country: str | None = None
+    state: str | None = None
+    city: str | None = None
+    address: str | None = None
+    address2: str | None = None
+    zip: str | None = None
+    phone: str | None = None
+    email: str | None = None
+
+
+CONTACT = Contact.__struct_fields__
+
+
+def contact_of(body: Contact) -> dict[str, str]:
+    """The members that are given."""
+    return {name: value for name in CONTACT if (value := getattr(body, name)) is not None}

@@ -1,0 +1,189 @@
+"""The threads and the connections behind the store, and what a database's exceptions become."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpcbroker.core.errors import BrokerError, Unavailable
+from rpcbroker.core.ports import StoreError
+from rpcbroker.store.schema import ensure_schema
+from rpcbroker.store.writer import Work, Writer
+
+READERS = 2
+
+T = TypeVar("T")
+ReadWork = Callable[[Connection], T]
+
+
+class Database(Protocol):
+    """What runs functions of a connection. A failure is a BrokerError."""
+
+    @property
+    def queued(self) -> int:
+        """Writes that wait for their turn."""
+
+    @property
+    def commits(self) -> int:
+        """Transactions written so far."""
+
+    @property
+    def failures(self) -> int:
+        """Reads and writes that failed so far, other than by a rule of the store such as a name taken."""
+
+    def open(self, load: ReadWork[T]) -> T:
+        """Connect, migrate, and do `load` in one transaction. Blocks. Raises StoreError."""
+
+    def close(self) -> Deferred[None]:
+        """Write what is queued, then let go of everything."""
+
+    def read(self, work: ReadWork[T]) -> Deferred[T]: ...
+
+    def write(self, work: Work) -> Deferred[Any]:
+        """In a transaction; fires after the commit."""
+
+
+class ThreadedDatabase:
+    """SQLite in a file, or PostgreSQL: reads on threads of their own, writes on one."""
+
+    _log = Logger()
+
+    def __init__(self, url: str, *, call_from_thread: Callable[..., object], max_queue: int) -> None:
+        self._url = url
+        self._call_from_thread = call_from_thread
+        self._max_queue = max_queue
+        self._engine: Engine | None = None
+        self._writer: Writer | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._counting = threading.Lock()
+        self.failures = 0
+
+    def open(self, load: ReadWork[T]) -> T:
+        """See Database."""
+        try:
+            self._engine = _engine(self._url)
+            ensure_schema(self._engine)
+            with self._engine.begin() as connection:
+                loaded = load(connection)
+        except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
+            raise StoreError(f"store {_shown(self._url)}: {_first_line(error)}") from None
+        self._writer = Writer(
+            self._engine,
+            call_from_thread=self._call_from_thread,
+            max_queue=self._max_queue,
+            translate=self._translate,
+        )
+        self._writer.start()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        return loaded
+
+    def close(self) -> Deferred[None]:
+        """See Database."""
+        readers, writer, engine = self._readers, self._writer, self._engine
+        self._readers = None
+        if readers is None or writer is None or engine is None:
+            return succeed(None)
+
+        def finish() -> None:
+            writer.stop()
+            engine.dispose()
+
+        closed: Deferred[None] = self._in_thread(readers, finish)
+        readers.shutdown(wait=False)
+        return closed
+
+    @property
+    def queued(self) -> int:
+        """See Database."""
+        return self._writer.queued if self._writer else 0
+
+    @property
+    def commits(self) -> int:
+        """See Database."""
+        return self._writer.commits if self._writer else 0
+
+    def write(self, work: Work) -> Deferred[Any]:
+        """See Database."""
+        if self._writer is None:
+            return fail(Unavailable("The store is not open"))
+        return self._writer.write(work)
+
+    def read(self, work: ReadWork[T]) -> Deferred[T]:
+        """See Database."""
+        engine = self._engine
+        if self._readers is None or engine is None:
+            return fail(Unavailable("The store is not open"))
+
+        def read() -> T:
+            with engine.connect() as connection:
+                return work(connection)
+
+        return self._in_thread(self._readers, read)
+
+    def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Deferred[T]:
+        done: Deferred[T] = Deferred()
+
+        def run() -> None:
+            try:
+                outcome: Any = work()
+            except Exception as error:
+                outcome = Failure(self._translate(error))
+            self._call_from_thread(self._finish, done, outcome)
+
+        pool.submit(run)
+        return done
+
+    @staticmethod
+    def _finish(done: Deferred[Any], outcome: Any) -> None:
+        if not done.called:  # it may have been cancelled meanwhile
+            done.callback(outcome)
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, BrokerError):
+            return error
+        with self._counting:  # readers and the writer come here on their own threads
+            self.failures += 1
+        self._log.error("the store failed: {error}", error=_first_line(error))
+        return Unavailable("The store cannot do this now", hint="The server's log says more.")
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_size=READERS + 1, pool_pre_ping=True)
+    if not parsed.database:
+        raise StoreError("store: SQLite needs a file")
+    path = Path(parsed.database)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # -wal and -shm get its mode
+    engine = sa.create_engine(parsed, pool_size=READERS + 1)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "[store] url"
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -1,0 +1,66 @@
+"""What several tables' queries have in common: pages, versions, replacing rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from rpcbroker.core.errors import NotFound, VersionConflict
+from rpcbroker.core.model import Page, PageLink
+
+T = TypeVar("T")
+
+
+def page(
+    connection: Connection,
+    query: sa.Select[Any],
+    link: PageLink,
+    *,
+    sort: sa.ColumnElement[Any],
+    id_: sa.ColumnElement[Any],
+    make: Callable[[Any], T],
+) -> Page[T]:
+    """One part of what `query` finds; rows that sort alike are in the order of their ids."""
+    total = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    order = (sort.desc(), id_.desc()) if link.descending else (sort, id_)
+    part = query.order_by(*order).limit(link.page_size).offset(link.page * link.page_size)
+    return Page(items=tuple(make(row) for row in connection.execute(part)), total=total)
+
+
+def contains(text: str, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether one of the columns has `text` in it, without regard to case."""
+    lowered = text.lower()
+    return sa.or_(*(sa.func.lower(column).contains(lowered, autoescape=True) for column in columns))
+
+
+def replace_version(connection: Connection, table: sa.Table, which: Any, row: dict[str, Any]) -> None:
+    """Write `row`, whose `version` is the new one. Raises NotFound, VersionConflict."""
+    stored = connection.execute(sa.select(table.c.version).where(which)).scalar()
+    if stored is None:
+        raise NotFound("It was deleted in the meantime")
+    if stored != row["version"] - 1:
+        raise VersionConflict(
+            "Somebody else changed this in the meantime", hint=f"Its version is {stored}: read it again."
+        )
+    connection.execute(sa.update(table).where(which).values(row))
+
+
+def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]], key: tuple[str, ...]) -> None:
+    """Insert the rows, and replace those that have the same key."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    statement = insert(table)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), rows)
+
+
+def exists(connection: Connection, query: sa.Select[Any]) -> bool:
+    """Whether `query` finds anything."""
+    return connection.execute(query.limit(1)).first() is not None

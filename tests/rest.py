@@ -1,0 +1,97 @@
+"""The REST API in memory, and a caller: no sockets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from fakes import TENANT, World, first_records, metrics_of, result_of
+from treq.testing import StubTreq
+from twisted.internet.defer import maybeDeferred
+
+from rpcbroker.api.health import Health
+from rpcbroker.api.passwords import hash_password
+from rpcbroker.api.rest import RestApi
+from rpcbroker.core.model import Authority, Customer, User
+from rpcbroker.core.settings import AuditSettings, AuthSettings, HttpSettings, Settings
+
+PASSWORD = "correct horse"
+HASH = hash_password(PASSWORD)
+KEY = b"k" * 64
+BASE = "http://broker.test"
+NULL_UUID = "13814000-1dd2-11b2-8080-808080808080"
+
+
+class Rest(World):
+    """The API around a World. `self.token` is a tenant administrator's."""
+
+    def __init__(self, *, store: Any = None, http: Any = None, audit: Any = None, **auth: Any) -> None:
+        super().__init__(store=store)
+        self.user = result_of(self.store.people.user(first_records()[1].id))
+        if self.user.password_hash != HASH:
+            self.user = replace(self.user, password_hash=HASH, version=self.user.version + 1)
+            result_of(self.store.people.update_user(self.user))
+        self.secrets = iter(range(1, 10**6))
+        self.metrics_access = "open"
+        self.health = Health({"store": self.store.ping}, self.clock)
+        self.rest = RestApi(
+            settings=Settings(
+                auth=AuthSettings(**auth), http=HttpSettings(**http or {}), audit=AuditSettings(**audit or {})
+            ),
+            store=self.store,
+            broker=self.broker,
+            health=self.health,
+            metrics=metrics_of(self, access=lambda: self.metrics_access),
+            key=lambda: KEY,
+            run_hash=maybeDeferred,
+            now_ms=self.now_ms,
+            seconds=self.clock.seconds,
+            new_uuid=self.new_uuid,
+            new_token=lambda: f"T{next(self.secrets):019}",
+            new_secret=lambda: f"secret-{next(self.secrets):036}",
+        )
+        self.rest.start(self.opened)
+        self.tokens = self.rest.tokens
+        self.table = self.rest.table
+        self.treq = StubTreq(self.rest.site.resource())
+        self.token = self.tokens.issue(self.user).token
+
+    def add_user(self, email: str, authority: Authority, *, tenant: Any = TENANT, customer: Any = None) -> str:
+        """A new user, activated; its access token."""
+        user = User(
+            id=self.new_uuid(),
+            tenant_id=tenant,
+            customer_id=customer,
+            email=email,
+            authority=authority,
+            password_hash=HASH,
+            created_time=self.now_ms(),
+        )
+        result_of(self.store.people.create_user(user))
+        return self.tokens.issue(user).token
+
+    def add_customer(self, title: str, *, tenant: Any = TENANT) -> Customer:
+        customer = Customer(id=self.new_uuid(), tenant_id=tenant, title=title, created_time=self.now_ms())
+        result_of(self.store.people.create_customer(customer))
+        return customer
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, token: str | None = "", headers: Any = None
+    ) -> tuple[int, Any, Any]:
+        """Status, body (decoded if it is JSON, None if empty), headers. A token of None sends no header."""
+        sent = dict(headers or {})
+        if token is not None:
+            token = token or self.token
+            sent["X-Authorization"] = token if token.startswith("ApiKey ") else f"Bearer {token}"
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        waiting = self.treq.request(method, BASE + path, data=data, headers=sent)
+        self.treq.flush()
+        response = await waiting
+        content = await self.treq.content(response)
+        kind = (response.headers.getRawHeaders("content-type") or [""])[0]
+        answer = (json.loads(content) if kind == "application/json" else content.decode()) if content else None
+        return response.code, answer, response.headers
+
+    def rpc(self, path: str = "/api/rpc/twoway", device_id: Any = None) -> str:
+        return f"{path}/{device_id or self.device.id}"
