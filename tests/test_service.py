@@ -17,17 +17,25 @@ from rpcbroker.service import BrokerService
 
 WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     "server": lambda broker: [broker._settings.server],
-    "http": lambda broker: [broker._door.settings],
+    "http": lambda broker: [broker._door.settings, broker.rest.site.settings, broker._settings.http],
     "mqtt": lambda broker: [broker.mqtt.settings],
     "rpc": lambda broker: [broker.broker._settings],
-    "auth": lambda broker: [broker._tokens.settings, broker._passwords.settings, broker._lockout.settings],
+    "auth": lambda broker: [
+        part.settings
+        for part in (
+            broker.rest.tokens,
+            broker.rest._passwords,
+            broker.rest._lockout,
+            broker.rest._activation,
+            broker.rest._api_keys,
+        )
+    ],
+    "audit": lambda broker: [broker.rest.trail.settings],
 }
 """The parts that read each section, as they have it."""
 
 IN_THE_DAEMON = {"log"}
-"""Sections that `tap.Daemon` applies: tests/integration/test_reload.py."""
-NOBODY_YET = {"audit"}
-"""Sections that no part reads so far."""
+"""What `tap.Daemon` applies: tests/integration/test_reload.py."""
 
 OTHER: dict[Any, object] = {Duration: "7m", Size: "7MiB", Rate: "7:7", int: 7, float: 7.5}
 
@@ -68,7 +76,7 @@ def broker(tmp_path: Path) -> BrokerService:
 
 def test_every_section_with_a_live_setting_is_somebodys() -> None:
     sections = {section.name for section in fields(Settings) if live(getattr(Settings(), section.name))}
-    assert sections == set(WHO_WORKS_BY) | IN_THE_DAEMON | NOBODY_YET
+    assert sections == set(WHO_WORKS_BY) | IN_THE_DAEMON
 
 
 @pytest.mark.parametrize("section", WHO_WORKS_BY)
@@ -83,6 +91,18 @@ def test_every_live_setting_reaches_the_parts_that_work_by_it(broker: BrokerServ
         assert part == new
     names = ", ".join(f"[{section}] {item.name}" for item in live(old))
     assert [formatEvent(event) for event in events] == [f"configuration read again; changed: {names}"]
+
+
+def test_rates_reach_those_who_count(broker: BrokerService) -> None:
+    http = Settings().http
+    new = changed(http, live(http))
+    broker.reload(replace(Settings(), http=new))
+    who = broker.rest._who
+    assert (who._tenants.rate, who._customers.rate, who._users.rate) == (
+        new.tenant_rate,
+        new.customer_rate,
+        new.user_rate,
+    )
 
 
 def test_what_is_not_live_stays_and_is_named_in_one_warning(broker: BrokerService) -> None:
@@ -120,6 +140,6 @@ def test_a_broker_that_does_not_run_is_not_reloaded(broker: BrokerService) -> No
     broker.running = 0
     broker.reload(new)
     broker.running = 1
-    broker._health.stopping = True
+    broker.rest.health.stopping = True
     broker.reload(new)
     assert broker._settings == Settings()

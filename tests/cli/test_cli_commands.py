@@ -415,6 +415,11 @@ def test_config_check_of_a_good_file(shell: Shell, tmp_path: Path) -> None:
         ("[rpc]\nmin_timeout = 'x'", 'Error: [rpc] min_timeout: "x" is not allowed'),
         ("[", "is not TOML"),
         ("[mqtt]\nlisten = 'ssl:8883:privateKey=/nowhere.pem'", "Error: [mqtt] listen: 'ssl:8883"),
+        (
+            "[http]\nlisten = 'ssl:8443:privatKey=k.pem'",
+            "'privatKey=k.pem' is not understood; there are port, privateKey",
+        ),
+        ("[http]\nlisten = 'systemd:domain=UNIX:index=0'", "its domain must be INET or INET6"),
         ("[http]\nlisten = 'carrier-pigeon:1'", "Error: [http] listen: 'carrier-pigeon:1' is no endpoint"),
     ],
 )
