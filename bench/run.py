@@ -47,6 +47,7 @@ class Broker:
             "RPCBROKER_ADMIN_EMAIL": "bench@localhost",
             "RPCBROKER_ADMIN_PASSWORD": PASSWORD,
             "RPCBROKER_MQTT_MAX_HANDSHAKES": "20000",
+            "RPCBROKER_LOG_LEVEL": "warn",
         }
         started = time.perf_counter()
         twistd = str(Path(sys.executable).parent / "twistd")

@@ -125,7 +125,9 @@ class Daemon(Service):
         super().stopService()
         if self._summing_up is not None:
             self._summing_up.stop()
-        return maybeDeferred(self._inner.stopService).addBoth(self._sum_up_all)
+        stopped = maybeDeferred(self._inner.stopService)
+        stopped.addErrback(lambda failure: self._log.failure("the end was not an orderly one", failure=failure))
+        return stopped.addBoth(self._sum_up_all)
 
     def reload(self) -> None:
         """What SIGHUP asks for: open the log file again, read the configuration, look at the certificates."""

@@ -42,6 +42,13 @@ def make(directory: Path, *, serial: int, days: float = 100, password: bytes | N
     )
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     files = Files(directory / "key.pem", directory / "certificate.pem")
-    files.key.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, encryption))
-    files.certificate.write_bytes(made.public_bytes(PEM))
+    _replace(files.key, key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, encryption))
+    _replace(files.certificate, made.public_bytes(PEM))
     return files
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """By a new file: on some systems a file that is written twice within 10 ms looks as if it were the same."""
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(path)

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -65,6 +66,8 @@ class Listeners:
     machine find the first one of that kind.
     """
 
+    _log = Logger()
+
     def __init__(self, reactor: Any, *, directory: Path, certificates: Certificates) -> None:
         """Relative paths start at `directory`: twistd may have changed the current one."""
         self.urls: dict[str, str] = {}
@@ -90,8 +93,13 @@ class Listeners:
         self.urls.setdefault(scheme, _url(scheme, port))
 
     def close(self) -> Deferred[Any]:
-        """Take no more connections; those that are open stay. Fires when all are closed."""
-        return gatherResults([maybeDeferred(port.stopListening) for port in chain(*self.ports.values())])
+        """Take no more connections; those that are open stay. Fires when all are closed, well or not."""
+        ports = chain(*self.ports.values())
+        return gatherResults([maybeDeferred(port.stopListening).addErrback(self._not_closed) for port in ports])
+
+    def _not_closed(self, failure: Failure) -> None:
+        """Somebody may have removed the file of a UNIX socket: no reason not to go on to the end."""
+        self._log.warn("a listener was not closed in good order: {error}", error=failure.value)
 
     def _listen(self, section: str, description: str, factory: Factory) -> Deferred[IListeningPort]:
         try:
