@@ -44,7 +44,7 @@ def restore(file: Path, config: str | None, state_dir: str | None) -> None:
 
 
 def _tell(restored: Restored, *, store: Path, file: Path, key: Path) -> None:
-    click.echo(f"{store} is what {file} holds: {described(restored.contents)}.")
+    click.echo(f"Restored {store} from {file}: {described(restored.contents)}.")
     if restored.kept:
         click.echo(f"The store that was there is kept: {restored.kept}")
     click.echo(f"The ids of calls go on above {restored.wire_ids:,}.")

@@ -26,6 +26,8 @@ PAGES = 256
 """Pages between two pauses: 1 MiB is written in a few milliseconds, and a commit waits no longer than that."""
 PAUSE = 0.005
 """Seconds between two pieces, in which the disk is the broker's alone."""
+WORKSHOP = ".rpcbroker-"
+"""How the names of directories begin in which copies are made; one that is found was left by a kill."""
 SIDECARS = ("-wal", "-shm", "-journal")
 """Ends of the names of what SQLite keeps beside a database, and applies to whatever bears its name."""
 _OURS = {"alembic_version", *(table.name for table in (t.tenant, t.user, t.device, t.credentials, t.counter))}
@@ -48,7 +50,7 @@ def back_up(store: Path, target: Path, *, replace: bool, pause: Callable[[float]
     exists and `replace` is False.
     """
     _check_target(store, target, replace=replace)
-    with errors_about(f"cannot write {target}"), TemporaryDirectory(prefix=".rpcbroker-", dir=target.parent) as room:
+    with errors_about(f"cannot write {target}"), TemporaryDirectory(prefix=WORKSHOP, dir=target.parent) as room:
         copy = Path(room) / "copy.sqlite"
         snapshot(store, copy, pause=pause)
         contents = contents_of(copy, f"the copy of {store}")
@@ -147,8 +149,13 @@ def _check_target(store: Path, target: Path, *, replace: bool) -> None:
         raise StoreError(f"{target} exists already")
     with errors_about(f"cannot write {target}"):
         free = disk_usage(target.parent).free
-    if free < (needed := store.stat().st_size):
+    if free < (needed := size_of(store)):
         raise StoreError(f"cannot write {target}: it needs {needed} bytes, and {free} are free")
+
+
+def size_of(store: Path) -> int:
+    """Bytes of a store and of what its WAL may still add to it; 0 when there is none. Raises OSError."""
+    return sum(path.stat().st_size for path in (store, beside(store, "-wal")) if path.is_file())
 
 
 def beside(path: Path, end: str) -> Path:

@@ -18,7 +18,17 @@ from tempfile import TemporaryDirectory
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.wire_ids import BEGIN_AGAIN
 from rpcbroker.store import tables as t
-from rpcbroker.store.backup import SIDECARS, Contents, beside, contents_of, errors_about, flush, reader_of, snapshot
+from rpcbroker.store.backup import (
+    SIDECARS,
+    WORKSHOP,
+    Contents,
+    beside,
+    contents_of,
+    errors_about,
+    flush,
+    reader_of,
+    snapshot,
+)
 from rpcbroker.store.sql import WIRE_IDS
 
 WIRE_IDS_AHEAD = 1_000_000
@@ -59,7 +69,7 @@ def restore(backup: Path, store: Path, *, stamp: str) -> Restored:
         raise StoreError(f"there is no backup at {backup}")
     if store.exists() and backup.samefile(store):
         raise StoreError(f"{backup} is the store itself")
-    with errors_about(f"cannot restore to {store}"), TemporaryDirectory(prefix=".rpcbroker-", dir=store.parent) as room:
+    with errors_about(f"cannot restore to {store}"), TemporaryDirectory(prefix=WORKSHOP, dir=store.parent) as room:
         copy = Path(room) / "copy.sqlite"
         snapshot(backup, copy, pause=lambda _: None, at_rest=True)
         contents = contents_of(copy, str(backup))

@@ -112,7 +112,7 @@ def test_restore_tells_what_is_there_now_and_where_the_old_store_is(shell: Shell
     assert (result.exit_code, result.stderr) == (0, "")
     store = state / "rpcbroker.sqlite"
     first, kept, ids = result.stdout.splitlines()
-    assert re.fullmatch(rf"{store} is what {backup} holds: [0-9.]+ KiB, 1 device, 1 user, .*\.", first)
+    assert re.fullmatch(rf"Restored {store} from {backup}: [0-9.]+ KiB, 1 device, 1 user, .*\.", first)
     assert ids == "The ids of calls go on above 1,008,192."
     path = Path(kept.removeprefix("The store that was there is kept: "))
     assert re.fullmatch(r"rpcbroker\.sqlite\.before-restore-\d{8}T\d{6}Z", path.name)

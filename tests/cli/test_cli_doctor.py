@@ -280,6 +280,11 @@ def test_room_on_the_disk(state: Path, monkeypatch: pytest.MonkeyPatch, free: in
     said(stored.disk(subject_of(state)), (level, "are free at"))
 
 
+def test_half_a_copy_that_was_left(state: Path) -> None:
+    (state / ".rpcbroker-x").mkdir()
+    said(stored.disk(subject_of(state)), (OK, "are free"), (WARNING, ".rpcbroker-x is half a copy"))
+
+
 def test_room_where_nothing_is_yet(tmp_path: Path) -> None:
     said(stored.disk(subject_of(tmp_path / "not" / "yet")), (OK, f"are free at {tmp_path}"))
 

@@ -13,7 +13,7 @@ import pytest
 from store_files import ask, execute, make_store
 
 from rpcbroker.core.ports import StoreError
-from rpcbroker.store.backup import Contents, back_up
+from rpcbroker.store.backup import Contents, back_up, size_of
 from rpcbroker.store.tables import SCHEMA_VERSION
 
 
@@ -194,3 +194,14 @@ def test_a_disk_without_room_is_not_filled_up(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("rpcbroker.store.backup.disk_usage", lambda _path: Usage)
     with pytest.raises(StoreError, match=r"it needs \d+ bytes, and 1000 are free"):
         take(make_store(tmp_path / "store.sqlite"), tmp_path / "b.sqlite")
+
+
+def test_the_wal_counts_when_room_is_measured(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store.sqlite")
+    assert size_of(store) == store.stat().st_size
+    with closing(sqlite3.connect(store)) as broker:
+        broker.execute("UPDATE counter SET value = 1")
+        broker.commit()
+        assert size_of(store) == store.stat().st_size + (tmp_path / "store.sqlite-wal").stat().st_size
+        assert size_of(store) > store.stat().st_size
+    assert size_of(tmp_path / "none") == 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from shutil import disk_usage
 
 from rpcbroker.cli.checks.subject import Subject, Verdicts, ok, problem, warning
 from rpcbroker.cli.words import counted, size
+from rpcbroker.store.backup import WORKSHOP, size_of
 from rpcbroker.store.tables import SCHEMA_VERSION
 
 FULL = 32 << 20
@@ -50,7 +50,7 @@ def disk(subject: Subject) -> Verdicts:
         yield ok("the store is on a server: not looked at")
         return
     directory = next(path for path in subject.store_file.parents if path.is_dir())
-    free, needed = disk_usage(directory).free, _size(subject.store_file) + ROOM
+    free, needed = disk_usage(directory).free, size_of(subject.store_file) + ROOM
     if free < FULL:
         yield problem(f"{size(free)} are free at {directory}: the broker will soon be unable to write", "Make room.")
     elif free < needed:
@@ -59,6 +59,8 @@ def disk(subject: Subject) -> Verdicts:
         )
     else:
         yield ok(f"{size(free)} are free at {directory}")
+    for left in sorted(directory.glob(f"{WORKSHOP}*")):
+        yield warning(f"{left} is half a copy of the store", f"If no backup or restore is running: rm -r {left}")
 
 
 def _remedy(subject: Subject) -> str:
@@ -68,8 +70,4 @@ def _remedy(subject: Subject) -> str:
 
 
 def _measured(subject: Subject) -> str:
-    return f"{size(_size(subject.store_file))}, whole, " if subject.store_file else ""
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    return f"{size(size_of(subject.store_file))}, whole, " if subject.store_file else ""
