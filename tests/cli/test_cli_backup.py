@@ -13,14 +13,6 @@ from store_files import ask, make_store
 
 from rpcbroker.host.lock import lock
 
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """A state directory with a store of three devices."""
-    make_store(tmp_path / "state" / "rpcbroker.sqlite", devices=3)
-    return tmp_path / "state"
-
-
 # -- backup
 
 
@@ -107,7 +99,6 @@ def test_a_bad_configuration_is_a_sentence(
 
 def test_restore_tells_what_is_there_now_and_where_the_old_store_is(shell: Shell, state: Path, tmp_path: Path) -> None:
     backup = make_store(tmp_path / "b.sqlite", devices=1)
-    (state / "jwt-signing-key").touch()
     result = shell.run("restore", str(backup), "--state-dir", str(state))
     assert (result.exit_code, result.stderr) == (0, "")
     store = state / "rpcbroker.sqlite"
@@ -169,7 +160,6 @@ def test_restore_of_what_is_no_backup_is_a_sentence(shell: Shell, state: Path, t
 def test_a_lost_store_is_said_to_have_lost_log_outs(shell: Shell, state: Path, tmp_path: Path) -> None:
     backup = make_store(tmp_path / "b.sqlite", devices=1)
     (state / "rpcbroker.sqlite").write_text("x" * 5000)
-    (state / "jwt-signing-key").touch()
     result = shell.run("restore", str(backup), "--state-dir", str(state))
     assert result.exit_code == 0
     assert result.stderr.startswith("Warning: there was no store that could be read")
