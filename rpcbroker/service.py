@@ -36,6 +36,7 @@ from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings
 from rpcbroker.store.database import ThreadedDatabase
+from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.transports.mqtt import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
@@ -84,7 +85,7 @@ class BrokerService(Service):
         self._key = b""
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
         database = ThreadedDatabase(
-            settings.store.url or f"sqlite:///{state_dir / 'rpcbroker.sqlite'}",
+            store_url(settings.store.url, state_dir),
             call_from_thread=reactor.callFromThread,
             max_queue=settings.store.max_queue,
         )
