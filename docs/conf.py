@@ -10,31 +10,21 @@ from rpcbroker import __version__, config
 
 project = "rpcbroker"
 version = release = __version__
-copyright = "the rpcbroker maintainers"
+project_copyright = "the rpcbroker maintainers"
 extensions = ["myst_parser"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_settings.md"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"rpcbroker {__version__}"
 html_copy_source = False
 html_show_sphinx = False
-suppress_warnings: list[str] = []
 
 
-def configuration() -> str:
-    """The page of all settings, made of the settings themselves."""
+def settings() -> str:
+    """All settings as tables, made of the settings themselves."""
     lines = config.describe(config.load(None, {}))
-    parts = [
-        "# Configuration",
-        "One TOML file (`--config FILE`), and the environment over it: `RPCBROKER_<SECTION>_<KEY>`. Without either it runs on "
-        "these defaults. `rpcbroker config check FILE` tells whether a file is good, `rpcbroker config show` what holds and "
-        "where it comes from, `rpcbroker doctor` whether it can work on this machine.",
-        'Durations are `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"7d"`, sizes `"512B"`, `"64KiB"`, `"1MiB"`; bare numbers are seconds '
-        'and bytes. Rates are `"200:1,6000:60"`: a count, a colon, seconds; all must allow.',
-        "On SIGHUP the file and the environment are read again. Settings marked *live* then hold at once; of the others a line "
-        "in the log says that they need a restart. A file with an error changes nothing.",
-    ]
+    parts = []
     for section, members in groupby(lines, key=lambda line: line.section):
         parts.append(f"## [{section}]")
         rows = ["| key | default | | what it is |", "|---|---|---|---|"]
@@ -48,4 +38,4 @@ def configuration() -> str:
 
 def setup(app: Any) -> None:
     """Sphinx calls this first."""
-    Path(app.srcdir, "configuration.md").write_text(configuration())
+    Path(app.srcdir, "_settings.md").write_text(settings())

@@ -35,6 +35,7 @@ from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
 from rpcbroker.host.tls import Certificates
 from rpcbroker.store.database import ThreadedDatabase
+from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.transports.mqtt import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
@@ -87,7 +88,7 @@ class BrokerService(Service):
         self._key = b""
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
         database = ThreadedDatabase(
-            settings.store.url or f"sqlite:///{state_dir / 'rpcbroker.sqlite'}",
+            store_url(settings.store.url, state_dir),
             call_from_thread=reactor.callFromThread,
             max_queue=settings.store.max_queue,
         )

@@ -60,7 +60,7 @@ class RestApi:
         auth = settings.auth
         self.tokens = Tokens(key, people=people, settings=auth, **made)
         self.keys = Keys(people=people, deadlines=deadlines, now_ms=now_ms, new_secret=new_secret)
-        self.trail = AuditTrail(store.audit, settings=settings.audit, deadlines=deadlines, **made)
+        self.trail = AuditTrail(store.audit, settings=settings.audit, deadlines=deadlines, now_ms=now_ms)
         self.health = health
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from rpcbroker.cli.place import configuration_of
 from rpcbroker.cli.stop import Stop
-from rpcbroker.config import ConfigError, Configuration, Line, describe, load
+from rpcbroker.config import Line, describe
 from rpcbroker.host import listeners
 
 
@@ -25,7 +25,7 @@ def config() -> None:
 @click.argument("file")
 def check(file: str) -> None:
     """Tell whether FILE is good. The environment is left out."""
-    settings = _load(file, {}).settings
+    settings = configuration_of(file, {}).settings
     for section, descriptions in (("http", settings.http.listen), ("mqtt", settings.mqtt.listen)):
         for description in descriptions:
             try:
@@ -39,23 +39,13 @@ def check(file: str) -> None:
 @click.option("--config", "file", help="The TOML file; without it there are only defaults and the environment.")
 def show(file: str | None) -> None:
     """Print each value, and where it comes from: default, file, or a variable."""
-    configuration = _load(file, os.environ)
+    configuration = configuration_of(file, os.environ)
     lines = describe(configuration)
     width = max(len(f"{line.key} = {line.value}") for line in lines)
     console = Console(soft_wrap=True)
     for section, members in groupby(lines, key=lambda line: line.section):
         console.print(Text(f"[{section}]", style="bold"))
         console.print(_section(list(members), width))
-
-
-def _load(file: str | None, environ: Mapping[str, str]) -> Configuration:
-    try:
-        configuration = load(file, environ)
-    except ConfigError as error:
-        raise Stop(str(error)) from None
-    for warning in configuration.warnings:
-        click.echo(f"Warning: {warning}", err=True)
-    return configuration
 
 
 def _section(lines: list[Line], width: int) -> Text:

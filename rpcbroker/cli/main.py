@@ -19,6 +19,9 @@ COMMANDS = {
     "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
     "config": ("rpcbroker.cli.config", "Check and show the broker's configuration."),
+    "backup": ("rpcbroker.cli.backup", "Copy the store to FILE, while the broker runs."),
+    "restore": ("rpcbroker.cli.restore", "Put the backup FILE in the place of the store."),
+    "doctor": ("rpcbroker.cli.doctor", "Look at everything that the broker needs, and say what to do."),
 }
 """Name -> module, whose member of the same name is the command, and its first line of help."""
 

@@ -33,13 +33,11 @@ class AuditTrail:
         settings: AuditSettings,
         deadlines: Deadlines,
         now_ms: Callable[[], int],
-        new_uuid: Callable[[], UUID],
     ) -> None:
         self.settings = settings
         self._audit = log
         self._deadlines = deadlines
         self._now_ms = now_ms
-        self._new_uuid = new_uuid
         self._waiting: list[AuditEntry] = []
         self._scheduled = False
         self.lost = 0
@@ -59,7 +57,6 @@ class AuditTrail:
             self._lose(1)
             return
         entry = AuditEntry(
-            id=self._new_uuid(),
             created_time=self._now_ms(),
             tenant_id=principal.tenant_id,
             customer_id=principal.customer_id,

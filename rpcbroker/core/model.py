@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import msgspec
+
 T = TypeVar("T")
 
 NULL_UUID = UUID("13814000-1dd2-11b2-8080-808080808080")
@@ -180,14 +182,14 @@ class LastPresence:
     seen_cause: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who did what to what, and how it ended. `failure` is empty for a success.
 
     `data` is any JSON; of a call its method and direction, and its params only if the settings say so.
+    `sequence` is its number in the store. Every call makes an entry: a msgspec.Struct is made in a
+    fraction of the time that a dataclass takes.
     """
 
-    id: UUID
     created_time: int
     tenant_id: UUID
     customer_id: UUID | None
@@ -199,6 +201,7 @@ class AuditEntry:
     action: str
     data: Any
     failure: str
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ from rpcbroker.core.errors import Unavailable
 
 BLOCK = 8_192
 HIGHEST = 2**31 - 1
+BEGIN_AGAIN = HIGHEST - 16 * BLOCK
+"""A process that starts above it counts from 1: 2**31 ids are used up, no call of then can still be alive."""
 
 
 class WireIds:
@@ -35,8 +37,8 @@ class WireIds:
 
     def start(self, reserved: int) -> None:
         """Go on above `reserved`, which the store has kept from before."""
-        if reserved > HIGHEST - 16 * BLOCK:
-            reserved = 0  # 2**31 ids used up: begin again, no call of then can still be alive
+        if reserved > BEGIN_AGAIN:
+            reserved = 0
         self.first = reserved + 1
         self._promised = reserved
         self._asking = False

@@ -26,3 +26,20 @@ def lock(state_dir: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def holder_of(state_dir: Path) -> str | None:
+    """The pid of the process that holds `state_dir`, empty if it has not said; None when nobody does. Raises OSError.
+
+    It looks with a shared lock that it lets go at once; a broker that starts in that very moment is refused.
+    """
+    try:
+        file = (state_dir / "lock").open()
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read(20).strip()
+    return None

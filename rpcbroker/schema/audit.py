@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -38,7 +39,7 @@ class AuditEntryJSON(msgspec.Struct, rename="camel"):
 
 def audit_entry_json(entry: AuditEntry) -> AuditEntryJSON:
     return AuditEntryJSON(
-        id=Id(entry.id),
+        id=Id(UUID(int=entry.sequence)),
         created_time=entry.created_time,
         tenant_id=EntityId("TENANT", entry.tenant_id),
         customer_id=customer_ref(entry.customer_id),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
@@ -12,9 +14,15 @@ from rpcbroker.core.model import AuditEntry, AuditFilter, Page, PageLink
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
 from rpcbroker.store.queries import contains, page
-from rpcbroker.store.rows import audit_entry_of, values
+from rpcbroker.store.rows import audit_entry_of
 
 _C = t.audit.c
+
+
+def _row(entry: AuditEntry) -> dict[str, Any]:
+    row = msgspec.structs.asdict(entry)
+    del row["sequence"]  # given by the database
+    return row
 
 
 class SqlAudit:
@@ -25,11 +33,10 @@ class SqlAudit:
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
         """See the port."""
-        rows = [values(entry) for entry in entries]
         tenants = sorted({entry.tenant_id for entry in entries})
 
         def work(connection: Connection) -> None:
-            connection.execute(sa.insert(t.audit), rows)
+            connection.execute(sa.insert(t.audit), [_row(entry) for entry in entries])
             connection.execute(sa.delete(t.audit).where(_C.created_time < since))
             for tenant_id in tenants:
                 mine = _C.tenant_id == tenant_id

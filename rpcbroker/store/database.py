@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -16,12 +17,18 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rpcbroker.core import jsontext
 from rpcbroker.core.errors import BrokerError, Unavailable
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store.schema import ensure_schema
 from rpcbroker.store.writer import Work, Writer
 
 READERS = 2
+JSON: dict[str, Any] = {
+    "json_serializer": lambda value: jsontext.encode(value).decode(),
+    "json_deserializer": msgspec.json.decode,
+}
+"""How columns of JSON are written and read: many times faster than the default."""
 
 T = TypeVar("T")
 ReadWork = Callable[[Connection], T]
@@ -161,13 +168,13 @@ class ThreadedDatabase:
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_size=READERS + 1, pool_pre_ping=True)
+        return sa.create_engine(parsed, pool_size=READERS + 1, pool_pre_ping=True, **JSON)
     if not parsed.database:
         raise StoreError("store: SQLite needs a file")
     path = Path(parsed.database)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # -wal and -shm get its mode
-    engine = sa.create_engine(parsed, pool_size=READERS + 1)
+    engine = sa.create_engine(parsed, pool_size=READERS + 1, **JSON)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, execute, succeed
 
-from rpcbroker.store.database import ReadWork
+from rpcbroker.store.database import JSON, ReadWork
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.store.tables import metadata
 from rpcbroker.store.writer import Work
@@ -23,7 +23,7 @@ class MemoryDatabase:
     failures = 0
 
     def __init__(self) -> None:
-        self._engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+        self._engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, **JSON)
 
     def open(self, load: ReadWork[T]) -> T:
         metadata.create_all(self._engine)

@@ -95,6 +95,4 @@ def api_key_of(row: Any) -> ApiKey:
 
 
 def audit_entry_of(row: Any) -> AuditEntry:
-    members = dict(row._mapping)
-    del members["sequence"]
-    return AuditEntry(**members)
+    return AuditEntry(**row._mapping)

@@ -161,7 +161,6 @@ audit = Table(
     "audit",
     metadata,
     Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("id", Uuid, nullable=False),
     Column("created_time", BigInteger, nullable=False),
     Column("tenant_id", Uuid, nullable=False),
     Column("customer_id", Uuid),

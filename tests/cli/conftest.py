@@ -9,6 +9,7 @@ from typing import Any
 import click.testing
 import pytest
 from fake_broker import FakeBroker, Shell, synchronous_react
+from store_files import make_store
 
 from rpcbroker.cli.main import cli
 
@@ -32,3 +33,15 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
         return result
 
     return Shell(broker, tmp_path / "xdg" / "rpcbroker" / "login.json", run)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory with a store of three devices, as a broker leaves it."""
+    directory = tmp_path / "state"
+    directory.mkdir(0o700)
+    make_store(directory / "rpcbroker.sqlite", devices=3)
+    key = directory / "jwt-signing-key"
+    key.touch(0o600)
+    key.write_text("ab" * 64 + "\n")
+    return directory

@@ -55,7 +55,6 @@ def upgrade() -> None:
     op.create_table(
         "audit",
         sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_time", sa.BigInteger(), nullable=False),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("customer_id", sa.Uuid()),

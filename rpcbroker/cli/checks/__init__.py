@@ -1,0 +1,1 @@
+"""What `rpcbroker doctor` looks at, one small function a check."""
