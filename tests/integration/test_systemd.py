@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -39,6 +40,12 @@ def get(address: tuple[str, int], path: str = "/healthz") -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def backlog(listening: socket.socket) -> int:
+    """How many connections may wait to be accepted: what Linux calls tcpi_sacked of a listening socket."""
+    found: tuple[int] = struct.unpack_from("I", listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 28)
+    return found[0]
 
 
 def free_port() -> int:
@@ -171,6 +178,7 @@ class TestSockets:
         }
         daemon.login().add_device("d", "D")
         Device(daemon, "D").socket.close()
+        assert backlog(sockets["http"]) == min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))
         daemon.stop()
 
     def test_a_restart_refuses_nobody(self, tmp_path: Path, sockets: dict[str, socket.socket]) -> None:
