@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -66,6 +67,7 @@ class Daemon:
                 stderr=log,
                 pass_fds=pass_fds,
             )
+        atexit.register(self.process.kill)  # a test that fails leaves nobody behind
         self.endpoints = self.wait_until_ready()
         self.http = self.endpoints["http"]
         self.mqtt_port = int(self.endpoints["mqtt"].rsplit(":", 1)[1])
