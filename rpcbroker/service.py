@@ -117,6 +117,7 @@ class BrokerService(Service):
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,
+            certificates=self.certificates.expiries,
         )
         self.rest = RestApi(
             settings=settings,

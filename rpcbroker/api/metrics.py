@@ -53,7 +53,7 @@ class Metrics:
     ) -> None:
         """`started` is when the broker was, in epoch seconds; `access` gives the setting `[http] metrics`.
 
-        `certificates` gives a listener's name -> the end of its certificate's validity, in epoch seconds.
+        `certificates` gives the file of a listener's certificate -> the end of its validity, in epoch seconds.
         """
         self._access = access
         self.registry = CollectorRegistry()
@@ -67,7 +67,7 @@ class Metrics:
                 "rpcbroker_certificate_not_after_seconds",
                 "When a TLS listener's certificate ends, in seconds since 1970: renew it before.",
                 certificates,
-                label="listener",
+                label="certificate",
             ),
             Reading("rpcbroker_start_time_seconds", "When the broker started, in seconds since 1970.", lambda: started),
         )

@@ -265,7 +265,7 @@ def test_the_text_is_what_prometheus_wants() -> None:
             assert not any(name in sample.labels for name in ("job", "instance"))
     names = {name for name, _ in seen}
     assert {"process_open_fds", "process_resident_memory_bytes", "python_gc_collections_total"} <= names
-    assert ("rpcbroker_certificate_not_after_seconds", (("listener", 'a"\\\n'),)) in seen
+    assert ("rpcbroker_certificate_not_after_seconds", (("certificate", 'a"\\\n'),)) in seen
 
 
 class TestWhoMayRead:
