@@ -26,14 +26,18 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.AlreadyExists: Row(400, BAD_REQUEST),
     e.NotAuthenticated: Row(401, AUTHENTICATION),
     e.TokenExpired: Row(401, TOKEN_EXPIRED),
-    e.TooManyAttempts: Row(429, TOO_MANY_REQUESTS),
     e.TooManyRequests: Row(429, TOO_MANY_REQUESTS),
+    e.TooManyAttempts: Row(429, TOO_MANY_REQUESTS),
     e.UnsupportedMediaType: Row(415, BAD_REQUEST),
     e.PermissionDenied: Row(403, PERMISSION_DENIED),
     e.NotFound: Row(404, ITEM_NOT_FOUND),
     e.VersionConflict: Row(409, CONFLICT),
     e.PayloadTooLarge: Row(413, BAD_REQUEST),
     e.RequestTimedOut: Row(408, GENERAL),
+    e.TargetTooLong: Row(414, BAD_REQUEST),
+    e.HeadersTooLarge: Row(431, BAD_REQUEST),
+    e.UnsupportedExpectation: Row(417, BAD_REQUEST),
+    e.UnknownMethod: Row(501, BAD_REQUEST),
     e.MethodNotAllowed: Row(405, BAD_REQUEST),
     e.Unavailable: Row(503, GENERAL),
     e.CallFailed: Row(500, GENERAL),
@@ -75,7 +79,7 @@ def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.Broker
     headers = {"Content-Type": "application/json"}
     if error.rpc_id is not None:
         headers["X-RPC-Id"] = str(error.rpc_id)
-    if isinstance(error, (e.TooManyAttempts, e.TooManyRequests)):
+    if isinstance(error, e.TooManyRequests):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, e.MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)

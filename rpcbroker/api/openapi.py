@@ -24,8 +24,11 @@ _ALWAYS = (
     e.InvalidRequest,
     e.RequestTimedOut,
     e.PayloadTooLarge,
-    e.TooManyRequests,
+    e.TargetTooLong,
     e.UnsupportedMediaType,
+    e.UnsupportedExpectation,
+    e.TooManyRequests,
+    e.HeadersTooLarge,
     e.Unavailable,
     e.BrokerError,
 )

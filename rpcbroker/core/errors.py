@@ -63,24 +63,20 @@ class TokenExpired(NotAuthenticated):
     """The token was good once; its time is over."""
 
 
-class TooManyAttempts(BrokerError):
-    """Too many failed logins. `retry_after` is in seconds."""
-
-    def __init__(self, message: str, *, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
 class TooManyRequests(BrokerError):
-    """A rate limit is used up. `retry_after` is in seconds."""
+    """More than somebody's share. `retry_after` is in seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyAttempts(TooManyRequests):
+    """Too many failed logins."""
 
 
 class UnsupportedMediaType(BrokerError):
-    """The body is of a kind that is not read here."""
+    """The body is of a kind, or coded in a way, that is not read here."""
 
 
 class PermissionDenied(BrokerError):
@@ -101,6 +97,22 @@ class PayloadTooLarge(BrokerError):
 
 class RequestTimedOut(BrokerError):
     """The request did not arrive whole in time."""
+
+
+class TargetTooLong(BrokerError):
+    """The path and query are longer than any that means something."""
+
+
+class HeadersTooLarge(BrokerError):
+    """More, or longer, header fields than are taken."""
+
+
+class UnsupportedExpectation(BrokerError):
+    """The caller wants something before it goes on that is not known here."""
+
+
+class UnknownMethod(BrokerError):
+    """No resource has such a method."""
 
 
 class MethodNotAllowed(BrokerError):

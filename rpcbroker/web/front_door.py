@@ -2,140 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
+from io import BytesIO
+from ipaddress import IPv6Address as IPv6
+from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.internet.interfaces import IAddress
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from rpcbroker.core.deadlines import Deadline, Deadlines
-from rpcbroker.core.errors import BrokerError, InvalidRequest, PayloadTooLarge, RequestTimedOut
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.errors import BrokerError
+from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.settings import HttpSettings
+from rpcbroker.web.channel import Channel
+from rpcbroker.web.request import LimitedRequest, Refusal
 
-LINGER = 2.0
-"""Seconds that a refused caller may go on sending before the connection is aborted."""
-
-
-class Refusal(Protocol):
-    """An error as the API renders it."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> dict[str, str]: ...
-
-    @property
-    def body(self) -> bytes: ...
-
-
-class LimitedRequest(Request):
-    """A request whose body is counted as it comes: chunked bodies announce no length."""
-
-    _received = 0
-
-    def process(self) -> None:
-        try:
-            unquote_to_bytes(self.path).decode()
-        except UnicodeDecodeError:
-            self.channel.refuse(InvalidRequest("The request's path is not UTF-8"))
-        else:
-            super().process()
-
-    def getRequestHostname(self) -> bytes:
-        """The same for all: no route depends on the Host header, which may be anything."""
-        return b"localhost"
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > self.channel.max_body_size:
-            self.channel.refuse_body()
-        else:
-            super().handleContentChunk(data)
-
-
-class Channel(HTTPChannel):
-    """One HTTP connection. A request has to arrive whole within a time of its own."""
-
-    max_body_size = 0
-    _refused = False
-    _deadline: Deadline | None = None
-
-    def connectionMade(self) -> None:
-        if not self.site.admit(self):
-            self.transport.abortConnection()
-            return
-        super().connectionMade()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.released(self)
-        self._stop_deadline()
-        super().connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._refused:
-            return
-        if self._deadline is None and not self._handlingRequest:
-            self._deadline = self.site.deadlines.after(self.site.request_timeout, self._too_slow, None)
-        super().dataReceived(data)
-
-    def lineReceived(self, line: bytes) -> None:
-        if not self._refused:
-            super().lineReceived(line)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        if not self._refused:
-            super().rawDataReceived(data)
-
-    def allHeadersReceived(self) -> None:
-        if self.length is not None and self.length > self.max_body_size:
-            self.refuse_body()
-        else:
-            super().allHeadersReceived()
-
-    def allContentReceived(self) -> None:
-        if self._refused:
-            return
-        self._stop_deadline()
-        super().allContentReceived()
-
-    def refuse_body(self) -> None:
-        """Answer 413, at once."""
-        self.refuse(PayloadTooLarge(f"Payload size exceeds the limit of {self.max_body_size} bytes"))
-
-    def _too_slow(self, _: None) -> None:
-        self._deadline = None
-        error = RequestTimedOut(f"The request did not arrive within {self.site.request_timeout:g} s")
-        self.refuse(error)
-
-    def refuse(self, error: BrokerError) -> None:
-        """Answer in the middle of a request, take nothing more, and leave the caller time to read it."""
-        if self._refused:
-            return
-        self._refused = True
-        self._stop_deadline()
-        self.setTimeout(None)
-        refusal = self.site.render(error)
-        headers = refusal.headers | {"Content-Length": str(len(refusal.body)), "Connection": "close"}
-        head = b"HTTP/1.1 %d %b\r\n" % (refusal.status, RESPONSES.get(refusal.status, b""))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
-        self.transport.write(head + lines + b"\r\n" + refusal.body)
-        if IHalfCloseableDescriptor.providedBy(self.transport):
-            self.transport.loseWriteConnection()
-        else:
-            self.transport.loseConnection()
-        self._deadline = self.site.deadlines.after(LINGER, lambda _: self.transport.abortConnection(), None)
-
-    def _stop_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+FULL_BODIES = 64
+"""As much as so many of the largest bodies may be on its way in at once; beyond it 503."""
 
 
 class FrontDoor(Site):
@@ -155,32 +42,43 @@ class FrontDoor(Site):
         super().__init__(
             resource,
             requestFactory=LimitedRequest,
-            timeout=settings.idle_timeout,
+            timeout=None,  # the channel has deadlines of its own
             reactor=reactor,
             parsePOSTFormSubmission=False,
         )
         self.protocol = Channel
+        self.settings = settings
+        """Read whenever a limit is needed: put others here, and they hold from then on."""
         self.deadlines = deadlines
         self.render = render
-        self.request_timeout = settings.request_timeout
-        self._max_body_size = settings.max_body_size
-        self._max_connections = settings.max_connections
-        self._channels: set[Channel] = set()
+        self.arriving = 0
+        """Bytes of bodies that are there of requests that are not there yet."""
+        self._rate = RateLimit(settings.address_rate, reactor.seconds)
+        self._channels: dict[Channel, object] = {}
+        self._connections: Counter[object] = Counter()
         self._all_closed: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Channel:
-        channel: Channel = super().buildProtocol(addr)
-        channel.site = self
-        channel.max_body_size = self._max_body_size
-        return channel
+    @property
+    def room_for_bodies(self) -> int:
+        """How large `arriving` may become."""
+        return FULL_BODIES * self.settings.max_body_size
 
-    def log(self, request: Request) -> None:
-        """No line for each request."""
+    def wait(self, peer: IAddress) -> float:
+        """One more request from there: 0.0 if it may be served, else the seconds until it might."""
+        self._rate.rate = self.settings.address_rate
+        if not self._rate.rate:
+            return 0.0
+        address = address_of(peer)
+        return 0.0 if address is None else self._rate.take(address)
 
     def admit(self, channel: Channel) -> bool:
         """Count a connection; False if there are too many."""
-        self._channels.add(channel)
-        return len(self._channels) <= self._max_connections
+        address = self._channels[channel] = address_of(channel.getPeer())
+        self._connections[address] += 1
+        most, each = self.settings.max_connections, self.settings.max_connections_per_address
+        if each and address is not None and self._connections[address] > each:
+            return False
+        return len(self._channels) <= most
 
     @property
     def open_connections(self) -> int:
@@ -188,7 +86,10 @@ class FrontDoor(Site):
 
     def released(self, channel: Channel) -> None:
         """A connection is gone."""
-        self._channels.discard(channel)
+        address = self._channels.pop(channel)
+        self._connections[address] -= 1
+        if not self._connections[address]:
+            del self._connections[address]
         if self._all_closed is not None and not self._channels:
             all_closed, self._all_closed = self._all_closed, None
             all_closed.callback(None)
@@ -201,3 +102,34 @@ class FrontDoor(Site):
         for channel in tuple(self._channels):
             channel.loseConnection()
         return self._all_closed
+
+    # -- what twisted.web asks its site for
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        channel: Channel = super().buildProtocol(addr)
+        channel.site = self
+        return channel
+
+    def getContentFile(self, length: int | None) -> BytesIO:
+        """Where a body goes: into memory, which `arriving` limits. Twisted would make files of larger ones."""
+        return BytesIO()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS may negotiate: Twisted would offer HTTP/2 if it found the package, and the channel speaks none."""
+        return [b"http/1.1"]
+
+    def log(self, request: Request) -> None:
+        """No line for each request."""
+
+
+def address_of(peer: IAddress) -> object:
+    """What the limits for an address count by; None where there is none, as for a Unix socket.
+
+    Of IPv6 that is the /64, for each of its 2**64 addresses is had for nothing.
+    """
+    if isinstance(peer, IPv4Address):
+        return peer.host
+    if isinstance(peer, IPv6Address):
+        address = IPv6(peer.host.partition("%")[0])
+        return str(address.ipv4_mapped) if address.ipv4_mapped else int(address) >> 64
+    return None

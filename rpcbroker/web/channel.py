@@ -1,0 +1,259 @@
+"""One HTTP connection: what a caller may send, how much of it, and how long it may take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, datetimeToString
+
+from rpcbroker.core.deadlines import Deadline
+from rpcbroker.core.errors import (
+    BrokerError,
+    HeadersTooLarge,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimedOut,
+    TargetTooLong,
+    UnsupportedExpectation,
+    UnsupportedMediaType,
+)
+from rpcbroker.web.request import LimitedRequest, Refusal, phrase
+
+LINGER = 2.0
+"""Seconds that a refused caller may go on sending before the connection is aborted."""
+
+MAX_HEADERS = 100
+"""Header fields of a request. Together with its first line they have at most 16 KiB."""
+
+MAX_PIECES = 64
+"""Pieces in which the next request is kept while one is handled; then they are joined."""
+
+
+class Channel(HTTPChannel):
+    """One HTTP connection, always in one of these states:
+
+    | the caller ...        | for at most       | then    |
+    |-----------------------|-------------------|---------|
+    | is silent             | `idle_timeout`    | closed  |
+    | sends a request       | `request_timeout` | 408     |
+    | waits for the answer  |                   |         |
+    | was refused           | LINGER            | aborted |
+
+    and whatever the state, an answer that it does not read is waited for `write_timeout`; then the
+    connection is aborted. Meanwhile nothing more is read. Of requests that come in one piece one is
+    taken in each turn of the reactor, so that nobody's thousand delay another's one.
+    """
+
+    maxHeaders = MAX_HEADERS
+    site: Any
+    _dataBuffer: list[bytes]
+    _refused = False
+    _deadline: Deadline | None = None
+    _write_deadline: Deadline | None = None
+    _turn: DelayedCall | None = None
+
+    # -- the connection
+
+    def connectionMade(self) -> None:
+        if self.site.admit(self):
+            super().connectionMade()
+            self._wait_for_caller()
+        else:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.released(self)
+        self._stop_waiting()
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        super().connectionLost(reason)
+
+    def loseConnection(self) -> None:
+        """Close, once what was answered is out."""
+        if self._refused:
+            return
+        self._stop_waiting()
+        self._wait_for_reader()
+        super().loseConnection()
+
+    def refuse(self, error: BrokerError) -> None:
+        """Answer in the middle of a request, take nothing more, and leave the caller time to read it."""
+        if self._refused:
+            return
+        self._refused = True
+        self._stop_waiting()
+        refusal: Refusal = self.site.render(error)
+        headers = refusal.headers | {
+            "Date": datetimeToString().decode(),
+            "Content-Length": str(len(refusal.body)),
+            "Connection": "close",
+        }
+        head = b"HTTP/1.1 %d %b\r\n" % (refusal.status, phrase(refusal.status))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+        self.transport.write(head + lines + b"\r\n" + refusal.body)
+        self.transport.unregisterProducer()
+        if IHalfCloseableDescriptor.providedBy(self.transport) and not self.isSecure():
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()  # TLS tells the end by itself, and waits for the other side's
+        self._deadline = self.site.deadlines.after(LINGER, self._abort, None)
+
+    # -- deadlines
+
+    def _wait_for_caller(self) -> None:
+        """Give the caller its time for what it has to do next, if it has to do something."""
+        if self._deadline is not None or self._handlingRequest or self._refused:
+            return
+        settings, after = self.site.settings, self.site.deadlines.after
+        if self._has_begun():
+            self._deadline = after(settings.request_timeout, self._too_slow, settings.request_timeout)
+        else:
+            self._deadline = after(settings.idle_timeout, self._too_silent, None)
+
+    def _wait_for_reader(self) -> None:
+        if self._write_deadline is None:
+            self._write_deadline = self.site.deadlines.after(self.site.settings.write_timeout, self._abort, None)
+
+    def _has_begun(self) -> bool:
+        """Whether any part of a request is there."""
+        return bool(self.requests or self._buffer)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _too_slow(self, seconds: float) -> None:
+        self._deadline = None
+        self.refuse(RequestTimedOut(f"The request did not arrive within {seconds:g} s"))
+
+    def _too_silent(self, _: None) -> None:
+        self._deadline = None
+        self.loseConnection()
+
+    def _abort(self, _: None) -> None:
+        self.transport.abortConnection()
+
+    # -- what comes in
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._deadline is not None and not self._has_begun():
+            self._deadline.cancel()
+            self._deadline = None
+        super().dataReceived(data)
+        self._wait_for_caller()
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._refused:
+            return
+        if line.startswith((b" ", b"\t")):  # RFC 9112 5.2
+            self.refuse(InvalidRequest("Header fields must not be folded"))
+        else:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        if self.requests:
+            self._refuse_headers()
+        else:
+            self.refuse(TargetTooLong(f"The first line of a request may have {self.MAX_LENGTH} bytes"))
+
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return super().headerReceived(line)
+        except ValueError:  # Python makes no integer of a Content-Length with thousands of digits
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def allHeadersReceived(self) -> None:
+        headers = self.requests[-1].requestHeaders
+        transfer = headers.getRawHeaders(b"transfer-encoding", ())
+        expected = headers.getRawHeaders(b"expect", ())
+        if self.length is not None and self.length > self.site.settings.max_body_size:
+            self.refuse_body()
+        elif transfer and [value.lower() for value in transfer] != [b"chunked"]:  # RFC 9112 6.1
+            self.refuse(InvalidRequest("Transfer-Encoding must be chunked, once"))
+        elif self.length != 0 and headers.getRawHeaders(b"content-encoding", [b"identity"]) != [b"identity"]:
+            self.refuse(UnsupportedMediaType("Send the body as it is, without Content-Encoding"))
+        elif expected and [value.lower() for value in expected] != [b"100-continue"]:  # RFC 9110 10.1.1
+            self.refuse(UnsupportedExpectation("Nothing but 100-continue may be expected"))
+        else:
+            super().allHeadersReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if len(self._dataBuffer) >= MAX_PIECES:
+            self._dataBuffer = [b"".join(self._dataBuffer)]
+        super().rawDataReceived(data)
+        if self.length is None and getattr(self._transferDecoder, "length", 0) > self.site.settings.max_body_size:
+            self.refuse_body()  # a chunk that is announced, and need not be waited for
+
+    def allContentReceived(self) -> None:
+        if self._refused:
+            return
+        self._stop_waiting()
+        super().allContentReceived()
+
+    def refuse_body(self) -> None:
+        """Answer 413, at once."""
+        limit = self.site.settings.max_body_size
+        self.refuse(PayloadTooLarge(f"Payload size exceeds the limit of {limit} bytes"))
+
+    def _refuse_headers(self) -> None:
+        limits = f"{self.maxHeaders} fields and {self.totalHeadersSize} bytes"
+        self.refuse(HeadersTooLarge(f"The header fields of a request may have {limits}"))
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Whatever the parser above cannot read: it tells nobody but this method."""
+        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
+            self._refuse_headers()
+        elif not self.line_mode:
+            self.refuse(InvalidRequest("The chunks of the body cannot be read"))
+        elif not hasattr(self, "_command"):
+            self.refuse(InvalidRequest("The first line must be a method, a target and HTTP/1.1 or HTTP/1.0"))
+        else:
+            self.refuse(InvalidRequest("A header field is malformed, or leaves the body's length in doubt"))
+
+    # -- what goes out
+
+    def requestDone(self, request: LimitedRequest) -> None:
+        self.paused = True
+        super().requestDone(request)
+        if self._handlingRequest:
+            return  # that was the last one
+        if self._write_deadline is not None:
+            self.transport.pauseProducing()
+        elif self._buffer:
+            self.transport.pauseProducing()
+            self._turn = self.site.reactor.callLater(0, self._go_on)
+        else:
+            self.paused = False
+        self._wait_for_caller()
+
+    def pauseProducing(self) -> None:
+        """The caller does not read its answers as fast as it gets them."""
+        self._wait_for_reader()
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+        super().resumeProducing()
+        if self.paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._turn = None
+        self.paused = False
+        self.transport.resumeProducing()
+        self.dataReceived(b"")

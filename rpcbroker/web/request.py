@@ -1,0 +1,137 @@
+"""One HTTP request: what is wrong with it is said before any route is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from twisted.web.server import Request
+
+from rpcbroker.core.errors import BrokerError, InvalidRequest, TooManyRequests, Unavailable, UnknownMethod
+
+METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+"""Those that some resource might have; all others are 501. They are written like this: `get` is none of them."""
+
+
+class Refusal(Protocol):
+    """An error as the API renders it."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+def phrase(status: int) -> bytes:
+    """What HTTP calls a status; Twisted does not know the younger ones."""
+    return HTTPStatus(status).phrase.encode()
+
+
+class LimitedRequest(Request):
+    """A request whose body is counted as it comes: chunked bodies announce no length."""
+
+    path: bytes
+    _arrived = 0
+
+    # -- while it arrives
+
+    def handleContentChunk(self, data: bytes) -> None:
+        door = self.channel.site
+        self._arrived += len(data)
+        door.arriving += len(data)
+        if self._arrived > door.settings.max_body_size:
+            self.channel.refuse_body()
+        elif door.arriving > door.room_for_bodies:
+            self.channel.refuse(Unavailable("Too much is being sent to the server at once", hint="Try again."))
+        else:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        self._leave_arrivals()
+        super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._leave_arrivals()
+        super().connectionLost(reason)
+
+    def _leave_arrivals(self) -> None:
+        self.channel.site.arriving -= self._arrived
+        self._arrived = 0
+
+    # -- when it is there
+
+    def process(self) -> None:
+        error = self._fault()
+        if error is None:
+            super().process()
+        else:
+            self.answer(error)
+
+    def answer(self, error: BrokerError) -> None:
+        """Finish with an error, in the API's words; the connection stays."""
+        refusal: Refusal = self.channel.site.render(error)
+        self.setResponseCode(refusal.status, phrase(refusal.status))
+        self.setHeader("Date", datetimeToString())
+        self.setHeader("Content-Length", str(len(refusal.body)))
+        for name, value in refusal.headers.items():
+            self.setHeader(name, value)
+        self.write(refusal.body)
+        self.finish()
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """A bug below: it goes to the log, and the caller is told in JSON."""
+        self._log.failure("{method} {uri} failed", failure=reason, method=self.method, uri=self.uri)
+        if self.startedWriting:
+            self.loseConnection()
+        else:
+            self.answer(BrokerError("Internal error", hint="The server's log says more."))
+        return reason
+
+    def getRequestHostname(self) -> bytes:
+        """The same for all: no route depends on the Host header, which may be anything."""
+        return b"localhost"
+
+    def _fault(self) -> BrokerError | None:
+        if self.method not in METHODS:
+            return UnknownMethod("This method is not known here")
+        hosts: Sequence[bytes] = self.requestHeaders.getRawHeaders(b"host", ())
+        if len(hosts) != 1 and (hosts or self.clientproto == b"HTTP/1.1"):  # RFC 9112 3.2
+            return InvalidRequest("A request must have one Host header")
+        path = self.path
+        if not path.startswith(b"/"):
+            if path == b"*" and self.method == b"OPTIONS":  # RFC 9112 3.2.4
+                return None
+            path = _local_path(path, hosts)
+            if not path:
+                return InvalidRequest("The request's target must be a path, or a URL whose host is that of Host")
+            self.path = path
+        if path.startswith(b"//") or b"%2f" in path.lower():  # which would open the route of another path
+            return InvalidRequest("The request's path must not begin with // nor have a coded slash")
+        if b"%" in path or not path.isascii():
+            try:
+                unquote_to_bytes(path).decode()
+            except UnicodeDecodeError:
+                return InvalidRequest("The request's path is not UTF-8")
+        wait: float = self.channel.site.wait(self.client)
+        if wait:
+            return TooManyRequests("Too many requests from this address", retry_after=wait)
+        return None
+
+
+def _local_path(target: bytes, hosts: Sequence[bytes]) -> bytes:
+    """The path of `http://host/path`; empty if that is not it, or if it is another host than in Host. RFC 9112 3.2.2"""
+    scheme, _, rest = target.partition(b"://")
+    host, slash, path = rest.partition(b"/")
+    if scheme.lower() not in (b"http", b"https") or not host:
+        return b""
+    if hosts and hosts[0].lower() != host.lower():
+        return b""
+    return slash + path or b"/"
