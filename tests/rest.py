@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from fakes import TENANT, World, first_records, metrics_of, result_of
@@ -13,8 +14,11 @@ from twisted.internet.defer import maybeDeferred
 from rpcbroker.api.health import Health
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
-from rpcbroker.core.model import Authority, Customer, User
+from rpcbroker.api.routes import Route
+from rpcbroker.core.model import NULL_UUID as NULL_TENANT
+from rpcbroker.core.model import AuditEntry, AuditFilter, Authority, Customer, Page, PageLink, User
 from rpcbroker.core.settings import AuditSettings, AuthSettings, HttpSettings, Settings
+from rpcbroker.store.tables import metadata
 
 PASSWORD = "correct horse"
 HASH = hash_password(PASSWORD)
@@ -95,3 +99,40 @@ class Rest(World):
 
     def rpc(self, path: str = "/api/rpc/twoway", device_id: Any = None) -> str:
         return f"{path}/{device_id or self.device.id}"
+
+    @cached_property
+    def sys_token(self) -> str:
+        """A system administrator's."""
+        return self.add_user("root@example.org", Authority.SYS_ADMIN, tenant=NULL_TENANT)
+
+    def role_fits(self, route: Route) -> bool:
+        """Whether a tenant administrator may use it."""
+        return route.roles is None or Authority.TENANT_ADMIN in route.roles
+
+    def audit(self, tenant: Any = TENANT, **wanted: Any) -> tuple[AuditEntry, ...]:
+        """What the audit log says, oldest first."""
+        result_of(self.rest.flush())
+        link = PageLink(page_size=1000)
+        page: Page[AuditEntry] = result_of(self.store.audit.entries(AuditFilter(tenant_id=tenant, **wanted), link))
+        return page.items
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of all tables."""
+
+        def read(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+            return {
+                table.name: sorted(map(repr, connection.execute(table.select()))) for table in metadata.sorted_tables
+            }
+
+        return result_of(self.store.database.read(read))
+
+
+def leave(rest: Rest, method: str, path: str, body: Any = None) -> None:
+    """A caller that sends a request and does not wait for the answer."""
+    headers = {"X-Authorization": f"Bearer {rest.token}"}
+    data = None if body is None else json.dumps(body).encode()
+    waiting = rest.treq.request(method, BASE + path, data=data, headers=headers)
+    waiting.addErrback(lambda _: None)
+    rest.treq.flush()
+    waiting.cancel()
+    rest.treq.flush()

@@ -75,7 +75,8 @@ class Route:
     `answers` is the type of the result, or a tuple of types, None for an empty one; the handler returns
     a value of that type, or an Answer. `action` and `entity` (a type) are what the audit log says; the handler is
     then given a Note as `note`. `needs_url` gives it the server's own URL as `url`, `needs_who` a function
-    `who` that tells who asks, or None for nobody. The answer of a `stream` does not end.
+    `who` that tells who asks, or None for nobody. The answer of a `stream` does not end. What is done
+    `ends_with_caller` if the caller leaves; anything else goes on to its end.
     """
 
     operation: str
@@ -98,3 +99,4 @@ class Route:
     needs_url: bool = False
     needs_who: bool = False
     stream: bool = False
+    ends_with_caller: bool = False
