@@ -18,6 +18,7 @@ from rpcbroker.api.routes import Route
 from rpcbroker.core.model import NULL_UUID as NULL_TENANT
 from rpcbroker.core.model import AuditEntry, AuditFilter, Authority, Customer, Page, PageLink, User
 from rpcbroker.core.settings import AuditSettings, AuthSettings, HttpSettings, Settings
+from rpcbroker.schema.people import TokenPair
 from rpcbroker.store.tables import metadata
 
 PASSWORD = "correct horse"
@@ -59,7 +60,11 @@ class Rest(World):
         self.tokens = self.rest.tokens
         self.table = self.rest.table
         self.treq = StubTreq(self.rest.site.resource())
-        self.token = self.tokens.issue(self.user).token
+        self.token = self.pair().token
+
+    def pair(self, user: User | None = None) -> TokenPair:
+        """A new session of a user, the tenant administrator if none is named."""
+        return self.tokens.issue(user or self.user, self.tokens.moment())
 
     def add_user(self, email: str, authority: Authority, *, tenant: Any = TENANT, customer: Any = None) -> str:
         """A new user, activated; its access token."""
@@ -73,7 +78,7 @@ class Rest(World):
             created_time=self.now_ms(),
         )
         result_of(self.store.people.create_user(user))
-        return self.tokens.issue(user).token
+        return self.pair(user).token
 
     def add_customer(self, title: str, *, tenant: Any = TENANT) -> Customer:
         customer = Customer(id=self.new_uuid(), tenant_id=tenant, title=title, created_time=self.now_ms())

@@ -60,6 +60,7 @@ class Login:
             raise NotAuthenticated("Authentication failed", hint="username and password must be given.")
         account = email.lower()
         locks = self._lockout.attempt(account)
+        moment = self._tokens.moment()
         user = await self._people.user_by_email(email)
         if user is not None:
             _about(note, user)
@@ -70,7 +71,7 @@ class Login:
         note.action = Action.LOGIN
         if not user.enabled:
             raise NotAuthenticated("User account is not active")
-        return self._tokens.issue(user)
+        return self._tokens.issue(user, moment)
 
     async def login_public(self, *, body: PublicLoginBody) -> TokenPair:
         """Public customers are not offered: this says so."""
@@ -81,10 +82,11 @@ class Login:
 
     async def refresh(self, *, body: RefreshBody) -> TokenPair:
         """A new pair of tokens, of a new session."""
+        moment = self._tokens.moment()
         user = await self._people.user(self._tokens.verify_refresh(body.refresh_token))
         if user is None or not user.enabled:
             raise NotAuthenticated("User account is not active")
-        return self._tokens.issue(user)
+        return self._tokens.issue(user, moment)
 
     async def logout(self, principal: Principal, *, note: Note) -> None:
         """End this session: no token of it is good any more."""
@@ -116,9 +118,10 @@ class Login:
         hashed = await self._passwords.hash(password)
         changed = replace(user, password_hash=hashed, version=user.version + 1)
         await self._people.update_user(changed)
-        await self._tokens.revoke_users([changed.id])
         self._keys.user_changed(changed)
-        return self._tokens.issue(changed)
+        revoking, moment = self._tokens.revoke_users([changed.id]), self._tokens.moment()
+        await revoking
+        return self._tokens.issue(changed, moment)
 
     async def _myself(self, principal: Principal) -> User:
         user = await self._people.user(principal.user_id)

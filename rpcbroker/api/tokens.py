@@ -20,6 +20,7 @@ ISSUER = "thingsboard.io"
 
 _ALGORITHM = "HS512"
 _REFRESH_SCOPE = "REFRESH_TOKEN"
+_CHANGED = "The user was changed, disabled or deleted, or has a new password: log in again."
 _OPTIONS: Any = {
     "require": ["exp", "sub", "userId", "sessionId", "scopes", "issuedMs"],
     "verify_exp": False,  # by our own clock, below
@@ -51,24 +52,38 @@ class Tokens:
         self._remembered: dict[str, tuple[Principal, int]] = {}
         self._revoked: dict[str, int] = {}
         self._revoked_users: dict[UUID, int] = {}
+        self._moment = 0
 
     def start(self, revoked: Mapping[str, int], revoked_users: Mapping[UUID, int]) -> None:
-        """What the store has kept: session id -> until when, user -> up to when issued; epoch ms."""
+        """What the store has kept: session id -> until when, user -> up to which moment; epoch ms."""
         self._revoked = dict(revoked)
         self._revoked_users = dict(revoked_users)
+        self._moment = max(self._revoked_users.values(), default=0)
 
-    def issue(self, user: User) -> TokenPair:
-        """A new session: an access token, and a refresh token that can be made into the next pair."""
+    def moment(self) -> int:
+        """Epoch ms, later than all moments before: to be asked for before a user is read for whom tokens are made.
+
+        So a user who is changed meanwhile gets tokens that are revoked already, whatever the wall clock does.
+        """
+        self._moment = max(self._now_ms(), self._moment + 1)
+        return self._moment
+
+    def issue(self, user: User, moment: int) -> TokenPair:
+        """A new session: an access token, and a refresh token that can be made into the next pair.
+
+        `user` is as it was at the `moment` or later. Raises NotAuthenticated if it has changed since.
+        """
+        if moment <= self._revoked_users.get(user.id, 0):
+            raise NotAuthenticated("Token was revoked", hint=_CHANGED)
         session_id = str(self._new_uuid())
-        now_ms = max(self._now_ms(), self._revoked_users.get(user.id, 0) + 1)
-        now = now_ms // 1000
+        now = self._now_ms() // 1000
         common: dict[str, Any] = {
             "sub": user.email,
             "userId": str(user.id),
             "sessionId": session_id,
             "iss": ISSUER,
             "iat": now,
-            "issuedMs": now_ms,
+            "issuedMs": moment,
             "isPublic": False,
         }
         access = common | {
@@ -124,23 +139,27 @@ class Tokens:
     def revoke(self, session_id: str) -> Deferred[None]:
         """From now on no token of this session is good; fires when that is stored."""
         now = self._now_ms()
-        until = now + int(self.settings.refresh_lifetime * 1000)
+        until = now + self._lifetime()
         self._revoked = {key: end for key, end in self._revoked.items() if end > now}
         self._revoked[session_id] = until
         self._remembered = {
             token: entry for token, entry in self._remembered.items() if entry[0].session_id != session_id
         }
-        return self._people.revoke_session(session_id, until)
+        return self._people.revoke_session(session_id, until, now=now)
 
     def revoke_users(self, user_ids: Iterable[UUID]) -> Deferred[None]:
         """No token that these users have now is good any more; fires when that is stored."""
-        now = self._now_ms()
-        times = dict.fromkeys(user_ids, now)
+        times = dict.fromkeys(user_ids, self.moment())
         if not times:
             return succeed(None)
-        self._revoked_users |= times
+        since = self._now_ms() - self._lifetime()
+        self._revoked_users = {user: time for user, time in self._revoked_users.items() if time > since} | times
         self._remembered = {token: entry for token, entry in self._remembered.items() if entry[0].user_id not in times}
-        return self._people.revoke_users(times)
+        return self._people.revoke_users(times, since=since)
+
+    def _lifetime(self) -> int:
+        """How long any token is good, in ms."""
+        return int(max(self.settings.token_lifetime, self.settings.refresh_lifetime) * 1000)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, self._key(), algorithm=_ALGORITHM)
@@ -159,8 +178,5 @@ class Tokens:
         except (ValueError, TypeError, AttributeError):
             raise NotAuthenticated("Invalid token") from None
         if issued <= revoked:
-            raise NotAuthenticated(
-                "Token was revoked",
-                hint="The user was changed, disabled or deleted, or has a new password: log in again.",
-            )
+            raise NotAuthenticated("Token was revoked", hint=_CHANGED)
         return claims

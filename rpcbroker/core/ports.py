@@ -67,7 +67,7 @@ class OpenedStore:
 
     `wire_ids_reserved`: no device was ever given a wire id above this number.
     `revoked`: session id of a login -> epoch ms until which its tokens must be refused.
-    `revoked_users`: user -> epoch ms up to which issued tokens must be refused.
+    `revoked_users`: user -> epoch ms; tokens that were issued up to then must be refused.
     """
 
     first_start: bool
@@ -136,9 +136,11 @@ class People(Protocol):
     def delete_user(self, user_id: UUID) -> Deferred[bool]:
         """With the user's keys. False when there was none."""
 
-    def revoke_session(self, session_id: str, until: int) -> Deferred[None]: ...
+    def revoke_session(self, session_id: str, until: int, *, now: int) -> Deferred[None]:
+        """Forgets those whose `until` is past."""
 
-    def revoke_users(self, times: Mapping[UUID, int]) -> Deferred[None]: ...
+    def revoke_users(self, times: Mapping[UUID, int], *, since: int) -> Deferred[None]:
+        """Forgets those whose time is before `since`: all tokens from then have expired."""
 
     def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]: ...
 

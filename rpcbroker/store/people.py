@@ -169,15 +169,21 @@ class SqlPeople:
 
     # -- tokens and API keys
 
-    def revoke_session(self, session_id: str, until: int) -> Deferred[None]:
+    def revoke_session(self, session_id: str, until: int, *, now: int) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            connection.execute(sa.delete(t.revoked_session).where(t.revoked_session.c.until <= now))
             upsert(connection, t.revoked_session, [{"session_id": session_id, "until": until}], ("session_id",))
 
         return self._database.write(work)
 
-    def revoke_users(self, times: Mapping[UUID, int]) -> Deferred[None]:
+    def revoke_users(self, times: Mapping[UUID, int], *, since: int) -> Deferred[None]:
         rows = [{"user_id": user_id, "time": time} for user_id, time in times.items()]
-        return self._database.write(lambda connection: upsert(connection, t.revoked_user, rows, ("user_id",)))
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(t.revoked_user).where(t.revoked_user.c.time <= since))
+            upsert(connection, t.revoked_user, rows, ("user_id",))
+
+        return self._database.write(work)
 
     def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]:
         query = sa.select(t.api_key).where(t.api_key.c.user_id == user_id)
