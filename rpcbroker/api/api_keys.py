@@ -68,7 +68,7 @@ class ApiKeys:
                 scope=key.scope if scope is None else scope,
             )
             await self._check_customer(user, changed.scope)
-            return await self._keep(changed, user)
+            return await self._keep(changed)
         user = await self._users.visible(principal, body.user_id.id if body.user_id else principal.user_id)
         _check_may_speak_for(principal, user)
         scope = scope or KeyScope()
@@ -93,8 +93,7 @@ class ApiKeys:
         )
         note.entity_id, note.name = key.id, key.description
         note.data = {"user": user.email, "scope": msgspec.to_builtins(scope)}
-        await self._people.create_api_key(key)
-        self._keys.put(key, user)
+        self._keys.put(key, await self._people.create_api_key(key))
         return self._json(key, value=value)
 
     async def page(self, principal: Principal, *, user_id: UUID, query: PageQuery) -> PageJSON[ApiKeyJSON]:
@@ -110,9 +109,9 @@ class ApiKeys:
         """Switch a key on or off."""
         if enabled not in {"true", "false"}:
             raise InvalidRequest("enabled must be true or false")
-        key, user = await self._visible(principal, key_id)
+        key, _ = await self._visible(principal, key_id)
         note.entity_id, note.name = key.id, key.description
-        return await self._keep(replace(key, enabled=enabled == "true"), user)
+        return await self._keep(replace(key, enabled=enabled == "true"))
 
     async def delete(self, principal: Principal, *, key_id: UUID, note: Note) -> None:
         """Revoke a key; it is refused from now on."""
@@ -121,9 +120,8 @@ class ApiKeys:
         await self._people.delete_api_key(key.id)
         self._keys.drop(key.id)
 
-    async def _keep(self, key: ApiKey, user: User) -> ApiKeyJSON:
-        await self._people.update_api_key(key)
-        self._keys.put(key, user)
+    async def _keep(self, key: ApiKey) -> ApiKeyJSON:
+        self._keys.put(key, await self._people.update_api_key(key))
         return self._json(key)
 
     async def _visible(self, principal: Principal, key_id: UUID) -> tuple[ApiKey, User]:

@@ -524,12 +524,7 @@ def _tenants(tenants: Tenants, users: Users) -> tuple[Route, ...]:
         route("getTenantById", "GET", "/api/tenant/<tenant_id>", tenants.get, roles=BOTH_ADMINS, answers=TenantJSON),
         route("getTenants", "GET", "/api/tenants", tenants.page, query=PageQuery, answers=PageJSON[TenantJSON]),
         route(
-            "deleteTenant",
-            "DELETE",
-            "/api/tenant/<tenant_id>",
-            tenants.delete,
-            action=Action.DELETED,
-            entity="TENANT",
+            "deleteTenant", "DELETE", "/api/tenant/<tenant_id>", tenants.delete, action=Action.DELETED, entity="TENANT"
         ),
         route(
             "getTenantAdmins",

@@ -92,8 +92,9 @@ class Gone:
 class People(Protocol):
     """Tenants, customers, users and API keys.
 
-    Creating and updating fail with AlreadyExists for a title or an email that is taken; updating
-    fails with VersionConflict unless the stored version is one less, with NotFound when it is gone.
+    Creating and updating fail with AlreadyExists for a title or an email that is taken, with NotFound
+    when what it belongs to is gone; updating fails with VersionConflict unless the stored version is one
+    less, with NotFound when it is gone.
     """
 
     def tenant(self, tenant_id: UUID) -> Deferred[Tenant | None]: ...
@@ -144,10 +145,11 @@ class People(Protocol):
 
     def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]: ...
 
-    def create_api_key(self, key: ApiKey) -> Deferred[None]: ...
+    def create_api_key(self, key: ApiKey) -> Deferred[User]:
+        """Fires with its user, as it is by then."""
 
-    def update_api_key(self, key: ApiKey) -> Deferred[None]:
-        """All but when it was last used."""
+    def update_api_key(self, key: ApiKey) -> Deferred[User]:
+        """All but when it was last used. Fires with its user, as it is by then."""
 
     def delete_api_key(self, key_id: UUID) -> Deferred[None]: ...
 
@@ -159,7 +161,10 @@ class AuditLog(Protocol):
     """Who did what."""
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
-        """Add the entries, then forget those older than `since`, and what a tenant has beyond `max_entries`."""
+        """Add the entries, then forget those older than `since`, and what a tenant has beyond `max_entries` and a few.
+
+        Entries of tenants that are gone are passed over.
+        """
 
     def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]: ...
 
@@ -198,7 +203,8 @@ class Store(Protocol):
         """In the order of the alphabet."""
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
-        """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere."""
+        """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere,
+        with NotFound when its tenant or its customer is gone."""
 
     def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         """`device.version` is the new one; fails with VersionConflict unless the stored one is one less,

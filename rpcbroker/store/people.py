@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
-from rpcbroker.core.errors import AlreadyExists
+from rpcbroker.core.errors import AlreadyExists, NotFound
 from rpcbroker.core.model import NULL_UUID, ApiKey, Authority, Customer, Page, PageLink, Tenant, User
 from rpcbroker.core.ports import Gone
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import contains, exists, page, replace_version, upsert
+from rpcbroker.store.queries import contains, exists, page, replace_version, require, upsert
 from rpcbroker.store.rows import (
     api_key_of,
     api_key_values,
@@ -94,6 +94,7 @@ class SqlPeople:
 
     def create_customer(self, customer: Customer) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require(connection, t.tenant, "Tenant", id=customer.tenant_id)
             _check_title(connection, customer)
             connection.execute(sa.insert(t.customer), values(customer))
 
@@ -148,6 +149,8 @@ class SqlPeople:
 
     def create_user(self, user: User) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require(connection, t.tenant, "Tenant", id=user.tenant_id)
+            require_customer(connection, user.tenant_id, user.customer_id)
             _check_email(connection, user)
             connection.execute(sa.insert(t.user), user_values(user))
 
@@ -155,6 +158,7 @@ class SqlPeople:
 
     def update_user(self, user: User) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require_customer(connection, user.tenant_id, user.customer_id)
             _check_email(connection, user)
             replace_version(connection, t.user, t.user.c.id == user.id, user_values(user))
 
@@ -189,18 +193,22 @@ class SqlPeople:
         query = sa.select(t.api_key).where(t.api_key.c.user_id == user_id)
         return self._page(t.api_key, query, link, (t.api_key.c.description,), api_key_of)
 
-    def create_api_key(self, key: ApiKey) -> Deferred[None]:
-        def work(connection: Connection) -> None:
+    def create_api_key(self, key: ApiKey) -> Deferred[User]:
+        def work(connection: Connection) -> User:
+            user = _owner(connection, key)
             connection.execute(sa.insert(t.api_key), api_key_values(key))
+            return user
 
         return self._database.write(work)
 
-    def update_api_key(self, key: ApiKey) -> Deferred[None]:
+    def update_api_key(self, key: ApiKey) -> Deferred[User]:
         row = api_key_values(key)
         del row["last_used_time"]  # written by `used_api_keys`, at other times
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> User:
+            require(connection, t.api_key, "API key", id=key.id)
             connection.execute(sa.update(t.api_key).where(t.api_key.c.id == key.id).values(row))
+            return _owner(connection, key)
 
         return self._database.write(work)
 
@@ -248,6 +256,19 @@ def owners_of_keys(connection: Connection) -> tuple[tuple[ApiKey, User], ...]:
     users = {user.id: user for user in map(user_of, connection.execute(_key_users()))}
     keys = map(api_key_of, connection.execute(sa.select(t.api_key)))
     return tuple((key, users[key.user_id]) for key in keys)
+
+
+def _owner(connection: Connection, key: ApiKey) -> User:
+    user = one(connection, sa.select(t.user).where(t.user.c.id == key.user_id), user_of)
+    if user is None:
+        raise NotFound(f"User with id [{key.user_id}] is not found")
+    return user
+
+
+def require_customer(connection: Connection, tenant_id: UUID, customer_id: UUID | None) -> None:
+    """Raises NotFound if there is no such customer; it may have been deleted while somebody was given to it."""
+    if customer_id is not None:
+        require(connection, t.customer, "Customer", id=customer_id, tenant_id=tenant_id)
 
 
 def _key_users() -> sa.Select[Any]:
