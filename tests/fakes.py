@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -142,7 +142,9 @@ class World:
         result_of(self.store.create_device(a_device, token(a_device, text)))
 
     def session(self, of: Device | None = None) -> DeviceSession:
-        return result_of(Deferred.fromCoroutine(self.broker.session_of(of or self.device)))
+        of = of or self.device
+        admin = replace(ADMIN, tenant_id=of.tenant_id)
+        return result_of(Deferred.fromCoroutine(self.broker.session_for(admin, of.id)))
 
     def link(self, *, subscribed: bool = True, **more: Any) -> FakeLink:
         session = self.session()
@@ -176,6 +178,31 @@ def metrics_of(world: World, **more: Any) -> Metrics:
         "access": lambda: "open",
     }
     return Metrics(**given | more)
+
+
+class Slow:
+    """A method of the store whose answers, to what is asked while this is entered, are on their way until `arrive`."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._owner, self._name, self._real = owner, name, getattr(owner, name)
+        self._waiting: list[tuple[Deferred[Any], Any]] = []
+
+    def __enter__(self) -> Slow:
+        setattr(self._owner, self._name, self._read)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        delattr(self._owner, self._name)
+
+    def _read(self, *args: Any) -> Deferred[Any]:
+        waiting: Deferred[Any] = Deferred()
+        self._waiting.append((waiting, result_of(self._real(*args))))
+        return waiting
+
+    def arrive(self) -> None:
+        assert self._waiting, f"nobody asked for {self._name}"
+        for waiting, answer in self._waiting:
+            waiting.callback(answer)
 
 
 def result_of(deferred: Deferred[Any]) -> Any:

@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 from uuid import UUID
 
-from rpcbroker.core.errors import NotFound, PermissionDenied
+from rpcbroker.core.errors import PermissionDenied
 from rpcbroker.core.model import Authority, Device, DeviceFilter, KeyAccess, KeyScope, Principal
 
 DEVICE_NOT_FOUND = "Device with requested id wasn't found!"
+"""Unknown, of another tenant, or of another customer alike."""
 NOT_ALLOWED = "You don't have permission to perform this operation!"
 
 T = TypeVar("T")
@@ -61,13 +62,6 @@ def visible_devices(
         ids=wanted_ids,
         connected=connected,
     )
-
-
-def require_visible(principal: Principal, device: Device | None, device_id: UUID) -> Device:
-    """The device, or NotFound: unknown, of another tenant, or of another customer alike."""
-    if device is None or not may_see(principal, device):
-        raise NotFound(DEVICE_NOT_FOUND)
-    return device
 
 
 def require_not_sys_admin(principal: Principal) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from fakes import EPOCH_MS, result_of
+from fakes import EPOCH_MS, Slow, result_of
 from rest import BASE, PASSWORD, Rest
 from twisted.internet.defer import Deferred
 
@@ -28,25 +28,6 @@ def worker(rest: Rest) -> User:
     return result_of(rest.store.people.user_by_email(EMAIL))  # type: ignore[no-any-return]
 
 
-class Slow:
-    """A method of the store whose answer is on its way until `arrive`."""
-
-    def __init__(self, owner: Any, name: str) -> None:
-        self._owner, self._name, self._real = owner, name, getattr(owner, name)
-        self._waiting: list[tuple[Deferred[Any], Any]] = []
-        setattr(owner, name, self._read)
-
-    def _read(self, *args: Any) -> Deferred[Any]:
-        waiting: Deferred[Any] = Deferred()
-        self._waiting.append((waiting, result_of(self._real(*args))))
-        return waiting
-
-    def arrive(self) -> None:
-        setattr(self._owner, self._name, self._real)
-        for waiting, answer in self._waiting:
-            waiting.callback(answer)
-
-
 def begin(rest: Rest, path: str, body: Any) -> Deferred[Any]:
     waiting: Deferred[Any] = rest.treq.request("POST", BASE + path, json=body)
     rest.treq.flush()
@@ -58,9 +39,8 @@ class TestRaces:
 
     @pytest_twisted.ensureDeferred
     async def test_a_login_that_overlaps_with_being_disabled_gives_no_good_token(self, rest: Rest) -> None:
-        slow = Slow(rest.store.people, "user_by_email")
-        waiting = begin(rest, "/api/auth/login", LOGIN)
-        rest.store.people.user_by_email = slow._real
+        with Slow(rest.store.people, "user_by_email") as slow:
+            waiting = begin(rest, "/api/auth/login", LOGIN)
         path = f"/api/user/{worker(rest).id}/userCredentialsEnabled?userCredentialsEnabled=false"
         assert (await rest.ask("POST", path))[0] == 200
         slow.arrive()
@@ -72,9 +52,8 @@ class TestRaces:
     async def test_a_refresh_that_overlaps_with_a_change_gives_no_good_token(self, rest: Rest, change: str) -> None:
         user = worker(rest)
         refresh = rest.pair(user).refresh_token
-        slow = Slow(rest.store.people, "user")
-        waiting = begin(rest, "/api/auth/token", {"refreshToken": refresh})
-        rest.store.people.user = slow._real
+        with Slow(rest.store.people, "user") as slow:
+            waiting = begin(rest, "/api/auth/token", {"refreshToken": refresh})
         if change == "DELETE":
             status = (await rest.ask("DELETE", f"/api/user/{user.id}"))[0]
         elif change == "disable":
