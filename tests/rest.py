@@ -31,8 +31,12 @@ NULL_UUID = "13814000-1dd2-11b2-8080-808080808080"
 class Rest(World):
     """The API around a World. `self.token` is a tenant administrator's."""
 
-    def __init__(self, *, store: Any = None, http: Any = None, audit: Any = None, **auth: Any) -> None:
+    def __init__(
+        self, *, store: Any = None, http: Any = None, audit: Any = None, now: float = 0.0, **auth: Any
+    ) -> None:
+        """`now`: seconds that have passed when it starts."""
         super().__init__(store=store)
+        self.clock.advance(now)
         self.user = result_of(self.store.people.user(first_records()[1].id))
         if self.user.password_hash != HASH:
             self.user = replace(self.user, password_hash=HASH, version=self.user.version + 1)

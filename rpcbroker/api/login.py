@@ -90,7 +90,7 @@ class Login:
 
     async def logout(self, principal: Principal, *, note: Note) -> None:
         """End this session: no token of it is good any more."""
-        note.entity_id, note.name = principal.user_id, principal.email
+        note.about(principal.user_id, principal.email)
         await self._tokens.revoke(principal.session_id)
 
     async def user(self, principal: Principal) -> UserJSON:
@@ -117,11 +117,10 @@ class Login:
     async def _with_password(self, user: User, password: str) -> TokenPair:
         hashed = await self._passwords.hash(password)
         changed = replace(user, password_hash=hashed, version=user.version + 1)
-        await self._people.update_user(changed)
+        await self._people.update_user(changed, revoked=self._tokens.moment())
+        self._tokens.revoke_users([changed.id])
         self._keys.user_changed(changed)
-        revoking, moment = self._tokens.revoke_users([changed.id]), self._tokens.moment()
-        await revoking
-        return self._tokens.issue(changed, moment)
+        return self._tokens.issue(changed, self._tokens.moment())
 
     async def _myself(self, principal: Principal) -> User:
         user = await self._people.user(principal.user_id)
@@ -132,7 +131,7 @@ class Login:
 
 def _about(note: Note, user: User) -> None:
     """The note is about `user`, who acts upon itself."""
-    note.entity_id, note.name = user.id, user.email
+    note.about(user.id, user.email)
     note.principal = Principal(
         user_id=user.id,
         tenant_id=user.tenant_id,

@@ -61,6 +61,10 @@ class Note:
     data: dict[str, Any] | None = None
     principal: Principal | None = None
 
+    def about(self, entity_id: UUID, name: str) -> None:
+        """What it was that something was done to."""
+        self.entity_id, self.name = entity_id, name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:

@@ -494,13 +494,13 @@ def _api_keys(api_keys: ApiKeys) -> tuple[Route, ...]:
         route(
             "enableApiKey",
             "PUT",
-            "/api/apiKey/<key_id>/enabled/<enabled>",
+            "/api/apiKey/<api_key_id>/enabled/<enabled>",
             api_keys.set_enabled,
             answers=ApiKeyJSON,
             action=Action.UPDATED,
             **about,
         ),
-        route("deleteApiKey", "DELETE", "/api/apiKey/<key_id>", api_keys.delete, action=Action.DELETED, **about),
+        route("deleteApiKey", "DELETE", "/api/apiKey/<api_key_id>", api_keys.delete, action=Action.DELETED, **about),
     )
 
 

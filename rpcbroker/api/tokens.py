@@ -7,7 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import jwt
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rpcbroker.core.errors import NotAuthenticated, TokenExpired
 from rpcbroker.core.model import NULL_UUID, Authority, Principal, User
@@ -34,6 +36,8 @@ _OPTIONS: Any = {
 class Tokens:
     """The tokens of one server. `key` is the secret, at least 64 bytes."""
 
+    _log = Logger()
+
     def __init__(
         self,
         key: Callable[[], bytes],
@@ -56,9 +60,12 @@ class Tokens:
 
     def start(self, revoked: Mapping[str, int], revoked_users: Mapping[UUID, int]) -> None:
         """What the store has kept: session id -> until when, user -> up to which moment; epoch ms."""
-        self._revoked = dict(revoked)
-        self._revoked_users = dict(revoked_users)
-        self._moment = max(self._revoked_users.values(), default=0)
+        now = self._now_ms()
+        since = now - self._lifetime()
+        self._revoked = {session: until for session, until in revoked.items() if until > now}
+        self._revoked_users = {user: time for user, time in revoked_users.items() if time > since}
+        self._moment = max(revoked_users.values(), default=0)
+        self._people.forget_revoked(now=now, since=since).addErrback(self._not_forgotten)
 
     def moment(self) -> int:
         """Epoch ms, later than all moments before: to be asked for before a user is read for whom tokens are made.
@@ -145,17 +152,16 @@ class Tokens:
         self._remembered = {
             token: entry for token, entry in self._remembered.items() if entry[0].session_id != session_id
         }
-        return self._people.revoke_session(session_id, until, now=now)
+        return self._people.revoke_session(session_id, until)
 
-    def revoke_users(self, user_ids: Iterable[UUID]) -> Deferred[None]:
-        """No token that these users have now is good any more; fires when that is stored."""
+    def revoke_users(self, user_ids: Iterable[UUID]) -> None:
+        """No token that these users have now is good any more. The store knows that already, by an earlier moment."""
         times = dict.fromkeys(user_ids, self.moment())
-        if not times:
-            return succeed(None)
-        since = self._now_ms() - self._lifetime()
-        self._revoked_users = {user: time for user, time in self._revoked_users.items() if time > since} | times
+        self._revoked_users |= times
         self._remembered = {token: entry for token, entry in self._remembered.items() if entry[0].user_id not in times}
-        return self._people.revoke_users(times, since=since)
+
+    def _not_forgotten(self, failure: Failure) -> None:
+        self._log.warn("revocations whose time is over are still in the store: {error}", error=failure.value)
 
     def _lifetime(self) -> int:
         """How long any token is good, in ms."""

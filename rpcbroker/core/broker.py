@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -157,6 +158,13 @@ class Broker:
         session = self._sessions.get(device.id)
         if session is not None:
             session.device = device
+
+    def device_unassigned(self, device_id: UUID) -> None:
+        """Its customer was deleted; that is stored, as a new version."""
+        self._changes += 1
+        session = self._sessions.get(device_id)
+        if session is not None:
+            session.device = replace(session.device, customer_id=None, version=session.device.version + 1)
 
     def credentials_changed(self, device_id: UUID) -> None:
         """What let the device in may let it in no longer: it has to come again."""

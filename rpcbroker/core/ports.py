@@ -94,7 +94,8 @@ class People(Protocol):
 
     Creating and updating fail with AlreadyExists for a title or an email that is taken, with NotFound
     when what it belongs to is gone; updating fails with VersionConflict unless the stored version is one
-    less, with NotFound when it is gone.
+    less, updating and deleting with NotFound when it is gone. `revoked` (epoch ms) is kept with the change:
+    tokens of these users that were issued up to then are not good any more.
     """
 
     def tenant(self, tenant_id: UUID) -> Deferred[Tenant | None]: ...
@@ -105,8 +106,8 @@ class People(Protocol):
 
     def update_tenant(self, tenant: Tenant) -> Deferred[None]: ...
 
-    def delete_tenant(self, tenant_id: UUID) -> Deferred[Gone | None]:
-        """With all that is its: devices, customers, users, keys, audit. None when there was none."""
+    def delete_tenant(self, tenant_id: UUID, *, revoked: int) -> Deferred[Gone]:
+        """With all that is its: devices, customers, users, keys, audit."""
 
     def customer(self, customer_id: UUID) -> Deferred[Customer | None]: ...
 
@@ -118,8 +119,8 @@ class People(Protocol):
 
     def update_customer(self, customer: Customer) -> Deferred[None]: ...
 
-    def delete_customer(self, customer_id: UUID) -> Deferred[Gone | None]:
-        """With its users; its devices belong to no customer then. None when there was none."""
+    def delete_customer(self, customer_id: UUID, *, revoked: int) -> Deferred[Gone]:
+        """With its users; its devices belong to no customer then."""
 
     def user(self, user_id: UUID) -> Deferred[User | None]: ...
 
@@ -132,21 +133,21 @@ class People(Protocol):
 
     def create_user(self, user: User) -> Deferred[None]: ...
 
-    def update_user(self, user: User) -> Deferred[None]: ...
+    def update_user(self, user: User, *, revoked: int | None = None) -> Deferred[None]: ...
 
-    def delete_user(self, user_id: UUID) -> Deferred[bool]:
-        """With the user's keys. False when there was none."""
+    def delete_user(self, user_id: UUID, *, revoked: int) -> Deferred[None]:
+        """With the user's keys."""
 
-    def revoke_session(self, session_id: str, until: int, *, now: int) -> Deferred[None]:
-        """Forgets those whose `until` is past."""
+    def revoke_session(self, session_id: str, until: int) -> Deferred[None]:
+        """The tokens of this session are not good any more; `until` (epoch ms) when the last one expires."""
 
-    def revoke_users(self, times: Mapping[UUID, int], *, since: int) -> Deferred[None]:
-        """Forgets those whose time is before `since`: all tokens from then have expired."""
+    def forget_revoked(self, *, now: int, since: int) -> Deferred[None]:
+        """Forget the sessions revoked until `now` or before, and the users whose tokens up to `since` are."""
 
     def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]: ...
 
-    def create_api_key(self, key: ApiKey) -> Deferred[User]:
-        """Fires with its user, as it is by then."""
+    def create_api_key(self, key: ApiKey, *, most: int) -> Deferred[User]:
+        """Fires with its user, as it is by then. Fails with InvalidRequest if the user has `most` keys already."""
 
     def update_api_key(self, key: ApiKey) -> Deferred[User]:
         """All but when it was last used. Fires with its user, as it is by then."""

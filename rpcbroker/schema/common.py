@@ -20,6 +20,14 @@ TEXT_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": TEXT_PATTERN})]
 """A name or a title; checked by `api.checks.text`, which says what is wrong in plain words."""
 
+Line = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT})]
+"""A short text that may be empty; checked by `api.checks.plain`."""
+
+MAX_INFO = 32 << 10
+
+Info = Annotated[Any, Meta(description=f"any JSON of at most {MAX_INFO} bytes, for whoever wrote it")]
+"""`additionalInfo`; checked by `api.checks.info`."""
+
 EpochMs = Annotated[int, Meta(description="milliseconds since 1970-01-01 UTC", ge=0, le=2**53)]
 Version = (
     Annotated[int, Meta(description="the version that a change is made from; another one is 409", ge=0, le=2**31 - 2)]
@@ -102,19 +110,11 @@ class ErrorJSON(msgspec.Struct, rename="camel", omit_defaults=True):
 class Contact(msgspec.Struct, rename="camel", kw_only=True):
     """Where a tenant or a customer can be found; nothing of it means anything to the broker."""
 
-    country: str | None = None
-    state: str | None = None
-    city: str | None = None
-    address: str | None = None
-    address2: str | None = None
-    zip: str | None = None
-    phone: str | None = None
-    email: str | None = None
-
-
-CONTACT = Contact.__struct_fields__
-
-
-def contact_of(body: Contact) -> dict[str, str]:
-    """The members that are given."""
-    return {name: value for name in CONTACT if (value := getattr(body, name)) is not None}
+    country: Line | None = None
+    state: Line | None = None
+    city: Line | None = None
+    address: Line | None = None
+    address2: Line | None = None
+    zip: Line | None = None
+    phone: Line | None = None
+    email: Line | None = None

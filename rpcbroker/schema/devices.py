@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
 from rpcbroker.core.presence import Fact, Presence
-from rpcbroker.schema.common import EntityId, EpochMs, Id, PageQuery, Text, Version, customer_ref
+from rpcbroker.schema.common import EntityId, EpochMs, Id, Info, Line, PageQuery, Text, Version, customer_ref
 
 TOKEN_PATTERN = r"^[^/+#\u0000-\u001f\u007f]{1,32}$"  # noqa: S105 - a pattern, no token
 
@@ -25,8 +25,8 @@ class DeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     id: EntityId | None = None
     name: Text
     type: Annotated[Text | None, Meta(description="what kind of device it is; default if absent")] = None
-    label: str | None = None
-    additional_info: Any = None
+    label: Line | None = None
+    additional_info: Info = None
     version: Version = None
 
 
@@ -209,8 +209,8 @@ class PutDeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     """What the device of this name shall be like; members that are absent stay as they are."""
 
     type: Text | None = None
-    label: str | None = None
-    additional_info: Any = msgspec.UNSET
+    label: Line | None = None
+    additional_info: Info = msgspec.UNSET
     customer_title: Annotated[
         str | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
     ] = None

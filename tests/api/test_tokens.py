@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from fakes import EPOCH_MS, Slow, result_of
+from fakes import EPOCH_MS, TENANT, Slow, result_of
 from rest import BASE, PASSWORD, Rest
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.errors import NotAuthenticated
 from rpcbroker.core.model import Authority, User
+from rpcbroker.schema.people import TokenPair
 
 EMAIL = "worker@example.org"
 LOGIN = {"username": EMAIL, "password": PASSWORD}
@@ -73,7 +74,7 @@ class TestTheClock:
         rest.clock.advance(3600)
         pair = rest.pair(user)
         rest.clock.rightNow = 0.0
-        result_of(rest.tokens.revoke_users([user.id]))
+        rest.tokens.revoke_users([user.id])
         with pytest.raises(NotAuthenticated, match="revoked"):
             rest.tokens.verify(pair.token)
         rest.tokens.verify(rest.pair(user).token)
@@ -85,49 +86,96 @@ class TestTheClock:
         assert rest.tokens.moment() == EPOCH_MS + 100_000
 
     def test_a_login_in_the_same_millisecond_as_a_revocation_is_good(self, rest: Rest) -> None:
-        result_of(rest.tokens.revoke_users([worker(rest).id]))
+        rest.tokens.revoke_users([worker(rest).id])
         assert rest.tokens.verify(rest.pair(worker(rest)).token)
 
-    def test_after_a_restart_in_the_same_millisecond_too(self, rest: Rest) -> None:
-        result_of(rest.tokens.revoke_users([worker(rest).id]))
+    @pytest_twisted.ensureDeferred
+    async def test_after_a_restart_in_the_same_millisecond_too(self, rest: Rest) -> None:
+        assert (await rest.ask("POST", f"/api/user/{worker(rest).id}/resetPassword"))[0] == 200
         again = Rest(store=rest.store)
+        assert again.opened.revoked_users
         assert again.tokens.verify(again.pair(worker(again)).token)
 
 
-class TestRevocations:
-    def test_they_outlive_a_restart(self, rest: Rest) -> None:
-        user = worker(rest)
-        out, logged_out = rest.pair(user), rest.pair()
-        result_of(rest.tokens.revoke_users([user.id]))
-        result_of(rest.tokens.revoke(rest.tokens.verify(logged_out.token).session_id))
+class TestRestarts:
+    """What was revoked stays revoked."""
+
+    @pytest.mark.parametrize("change", ["delete", "disable", "reset", "move", "rename"])
+    @pytest_twisted.ensureDeferred
+    async def test_tokens_of_a_user_who_was_changed(self, rest: Rest, change: str) -> None:
+        user, pair = worker(rest), rest.pair(worker(rest))
+        path = f"/api/user/{user.id}"
+        if change == "delete":
+            status = (await rest.ask("DELETE", path))[0]
+        elif change == "disable":
+            status = (await rest.ask("POST", f"{path}/userCredentialsEnabled?userCredentialsEnabled=false"))[0]
+        elif change == "reset":
+            status = (await rest.ask("POST", f"{path}/resetPassword"))[0]
+        elif change == "rename":
+            status = (await rest.ask("POST", "/api/user", (await rest.ask("GET", path))[1] | {"email": "x@y"}))[0]
+        else:
+            first, second = rest.add_customer("first"), rest.add_customer("second")
+            rest.add_user("mover@example.org", Authority.CUSTOMER_USER, customer=first.id)
+            user = result_of(rest.store.people.user_by_email("mover@example.org"))
+            pair = rest.pair(user)
+            body = (await rest.ask("GET", f"/api/user/{user.id}"))[1]
+            body["customerId"]["id"] = str(second.id)
+            status = (await rest.ask("POST", "/api/user", body))[0]
+        assert status == 200
+        assert_revoked(rest, Rest(store=rest.store), pair)
+
+    @pytest_twisted.ensureDeferred
+    async def test_tokens_of_all_users_of_a_customer_or_a_tenant_that_was_deleted(self, rest: Rest) -> None:
+        customer = rest.add_customer("customer")
+        rest.add_user("c@example.org", Authority.CUSTOMER_USER, customer=customer.id)
+        pair = rest.pair(result_of(rest.store.people.user_by_email("c@example.org")))
+        assert (await rest.ask("DELETE", f"/api/customer/{customer.id}"))[0] == 200
+        assert_revoked(rest, Rest(store=rest.store), pair)
+        pair = rest.pair(worker(rest))
+        assert (await rest.ask("DELETE", f"/api/tenant/{TENANT}", token=rest.sys_token))[0] == 200
+        assert (await rest.ask("GET", "/api/auth/user", token=pair.token))[0] == 401
+        assert worker(rest) is None
+        assert rest.dump()["revoked_user"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_tokens_of_a_session_that_logged_out(self, rest: Rest) -> None:
+        pair, other = rest.pair(), rest.pair()
+        assert (await rest.ask("POST", "/api/auth/logout", token=pair.token))[0] == 200
         again = Rest(store=rest.store)
-        for token in (out.token, logged_out.token):
-            with pytest.raises(NotAuthenticated, match="revoked"):
-                again.tokens.verify(token)
-        for token in (out.refresh_token, logged_out.refresh_token):
-            with pytest.raises(NotAuthenticated, match="revoked"):
-                again.tokens.verify_refresh(token)
+        assert_revoked(rest, again, pair)
+        assert again.tokens.verify(other.token)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_change_of_names_ends_no_session(self, rest: Rest) -> None:
+        pair = rest.pair(worker(rest))
+        body = (await rest.ask("GET", f"/api/user/{worker(rest).id}"))[1]
+        assert (await rest.ask("POST", "/api/user", body | {"firstName": "New"}))[0] == 200
+        assert rest.tokens.verify(pair.token)
 
     @pytest.mark.parametrize("lifetimes", [(9_000, 604_800), (604_800, 9_000)])
-    def test_they_are_forgotten_when_all_tokens_from_then_have_expired(self, lifetimes: tuple[int, int]) -> None:
+    @pytest_twisted.ensureDeferred
+    async def test_revocations_are_forgotten_when_all_tokens_from_then_have_expired(
+        self, lifetimes: tuple[int, int]
+    ) -> None:
         rest = Rest(token_lifetime=lifetimes[0], refresh_lifetime=lifetimes[1])
+        rest.add_user(EMAIL, Authority.TENANT_ADMIN)
+        assert (await rest.ask("POST", f"/api/user/{worker(rest).id}/resetPassword"))[0] == 200
+        assert (await rest.ask("POST", "/api/auth/logout", token=rest.pair().token))[0] == 200
 
-        def known() -> tuple[int, int, int, int]:
-            rows = rest.dump()
-            tokens = rest.tokens
+        def known_after(seconds: float) -> tuple[int, int, int, int]:
+            again = Rest(store=rest.store, now=seconds, token_lifetime=lifetimes[0], refresh_lifetime=lifetimes[1])
+            rows, tokens = again.dump(), again.tokens
             stored = len(rows["revoked_user"]), len(rows["revoked_session"])
             return (*stored, len(tokens._revoked_users), len(tokens._revoked))
 
-        for number in range(3):
-            rest.add_user(f"{number}@example.org", Authority.TENANT_ADMIN)
-            user = result_of(rest.store.people.user_by_email(f"{number}@example.org"))
-            result_of(rest.tokens.revoke(rest.tokens.verify(rest.pair(user).token).session_id))
-            result_of(rest.tokens.revoke_users([user.id]))
-        rest.clock.advance(604_799)
-        result_of(rest.tokens.revoke_users([rest.user.id]))
-        result_of(rest.tokens.revoke("one"))
-        assert known() == (4, 4, 4, 4)
-        rest.clock.advance(2)
-        result_of(rest.tokens.revoke_users([rest.user.id]))
-        result_of(rest.tokens.revoke("two"))
-        assert known() == (1, 2, 1, 2)
+        assert known_after(604_799) == (1, 1, 1, 1)
+        assert known_after(604_801) == (0, 0, 0, 0)
+
+
+def assert_revoked(rest: Rest, again: Rest, pair: TokenPair) -> None:
+    """Neither token of the pair is good, before and after the restart."""
+    for each in (rest, again):
+        with pytest.raises(NotAuthenticated, match="revoked"):
+            each.tokens.verify(pair.token)
+        with pytest.raises(NotAuthenticated, match="revoked"):
+            each.tokens.verify_refresh(pair.refresh_token)

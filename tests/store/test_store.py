@@ -28,7 +28,7 @@ from rpcbroker.store.sql import matching_query
 async def test_what_was_kept_is_there_after_a_restart(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path))
     assert store.open(first_records=first_records).first_start
-    await gatherResults([store.reserve_wire_ids(8192), store.people.revoke_session("s", 5, now=0)])
+    await gatherResults([store.reserve_wire_ids(8192), store.people.revoke_session("s", 5)])
     await store.close()
     again = sql_store(url_of(tmp_path))
     opened = again.open(first_records=lambda: pytest.fail("not empty"))

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 import pytest_twisted
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, tenant, token
+from twisted.internet.defer import DeferredList
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
 from rpcbroker.core.model import (
@@ -119,16 +120,17 @@ class TestTenants:
             await people.create_user(
                 user(number + 3, tenant_id=id_, customer_id=made.id, authority=Authority.CUSTOMER_USER)
             )
-            await people.create_api_key(key(number + 4, owner))
+            await people.create_api_key(key(number + 4, owner), most=9)
             one = device(number + 1, tenant=id_, customer_id=made.id)
             await store.create_device(one, token(one))
             await store.save_presence([LastPresence(device_id=one.id, connected_time=1)])
             await store.audit.append([entry(id_)], since=0, max_entries=10)
             assert await store.device(one.id)
             assert await store.matching_credentials([f"TOKEN{number + 1}"])
-        gone = await people.delete_tenant(OTHER_TENANT)
+        gone = await people.delete_tenant(OTHER_TENANT, revoked=7)
         assert (gone.devices, set(gone.users)) == ((UUID(int=2001),), {UUID(int=2002), UUID(int=2003)})
-        assert await people.delete_tenant(OTHER_TENANT) is None
+        with pytest.raises(NotFound):
+            await people.delete_tenant(OTHER_TENANT, revoked=8)
         for id_, number, left in ((TENANT, 1000, True), (OTHER_TENANT, 2000, False)):
             one = UUID(int=number + 1)
             there = (
@@ -177,13 +179,14 @@ class TestCustomers:
         await people.create_customer(customer())
         mine = user(50, customer_id=CUSTOMER, authority=Authority.CUSTOMER_USER)
         await people.create_user(mine)
-        await people.create_api_key(key(60, mine))
+        await people.create_api_key(key(60, mine), most=9)
         one = device(customer_id=CUSTOMER)
         await store.create_device(one, token(one))
         assert await store.device(one.id) == one
-        gone = await people.delete_customer(CUSTOMER)
+        gone = await people.delete_customer(CUSTOMER, revoked=7)
         assert (gone.devices, gone.users) == ((one.id,), (mine.id,))
-        assert await people.delete_customer(CUSTOMER) is None
+        with pytest.raises(NotFound):
+            await people.delete_customer(CUSTOMER, revoked=8)
         assert await store.device(one.id) == replace(one, customer_id=None, version=2)
         assert await people.user(mine.id) is None
         assert (await people.api_keys(mine.id, ALL)).total == 0
@@ -203,8 +206,9 @@ class TestUsers:
         assert await people.user(made.id) == changed
         with pytest.raises(VersionConflict):
             await people.update_user(changed)
-        assert await people.delete_user(made.id) is True
-        assert await people.delete_user(made.id) is False
+        await people.delete_user(made.id, revoked=7)
+        with pytest.raises(NotFound):
+            await people.delete_user(made.id, revoked=8)
         with pytest.raises(NotFound):
             await people.update_user(replace(made, version=3))
 
@@ -259,7 +263,7 @@ class TestWhatIsGone:
             lambda: people.create_user(user(51, customer_id=nowhere)),
             lambda: people.create_user(user(51, customer_id=foreign)),
             lambda: people.update_user(user(50, customer_id=nowhere, version=2)),
-            lambda: people.create_api_key(key(60, user(404))),
+            lambda: people.create_api_key(key(60, user(404)), most=9),
             lambda: people.update_api_key(key(61)),
             lambda: store.create_device(device(7, tenant=nowhere), token(device(7))),
             lambda: store.create_device(device(7, customer_id=foreign), token(device(7))),
@@ -283,8 +287,8 @@ class TestApiKeys:
             customer_id=CUSTOMER,
         )
         made = key(60, scope=scope, expiration_time=5)
-        assert await people.create_api_key(made) == ADMIN
-        await people.create_api_key(key(61))
+        assert await people.create_api_key(made, most=9) == ADMIN
+        await people.create_api_key(key(61), most=9)
         page = await people.api_keys(ADMIN.id, ALL)
         assert page.items == (made, key(61))
         await people.used_api_keys({made.id: 7, UUID(int=404): 8})
@@ -296,34 +300,69 @@ class TestApiKeys:
         assert [each.id.int for each in page.items] == [61, 60]
         await people.delete_api_key(made.id)
         assert (await people.api_keys(ADMIN.id, ALL)).items == (key(61),)
-        await people.delete_user(ADMIN.id)
+        await people.delete_user(ADMIN.id, revoked=7)
         assert (await people.api_keys(ADMIN.id, ALL)).items == ()
+
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_has_more_than_the_most(self, store: Any) -> None:
+        made = [store.people.create_api_key(key(60 + number), most=3) for number in range(5)]
+        outcomes = [result for _, result in await DeferredList(made, consumeErrors=True)]
+        assert outcomes[:3] == [ADMIN] * 3
+        for failure in outcomes[3:]:
+            assert "has 3 API keys already" in failure.value.message
+        assert (await store.people.api_keys(ADMIN.id, ALL)).total == 3
 
     @pytest_twisted.ensureDeferred
     async def test_writing_one_tells_how_its_user_is_by_then(self, store: Any) -> None:
         disabled = replace(ADMIN, enabled=False, version=2)
-        disabling, making = store.people.update_user(disabled), store.people.create_api_key(key(60))
+        disabling, making = store.people.update_user(disabled), store.people.create_api_key(key(60), most=9)
         changing = store.people.update_api_key(key(60))
         await disabling
         assert await making == disabled
         assert await changing == disabled
 
 
-@pytest_twisted.ensureDeferred
-async def test_revocations_are_kept_until_their_time_is_over(store: Any, opened_again: Any) -> None:
-    people = store.people
-    await people.revoke_session("old", 10, now=5)
-    await people.revoke_session("new", 20, now=10)
-    await people.revoke_users({UUID(int=1): 100, UUID(int=2): 101}, since=0)
-    await people.revoke_users({UUID(int=2): 300, UUID(int=3): 200}, since=100)
-    opened = await opened_again()
-    assert opened.revoked == {"new": 20}
-    assert opened.revoked_users == {UUID(int=2): 300, UUID(int=3): 200}
+class TestRevocations:
+    @pytest_twisted.ensureDeferred
+    async def test_they_come_with_what_they_are_about_or_not_at_all(self, store: Any, opened_again: Any) -> None:
+        people = store.people
+        for number in range(50, 54):
+            await people.create_user(user(number))
+        await people.update_user(user(50, version=2), revoked=70)
+        await people.update_user(user(51, version=2))
+        with pytest.raises(VersionConflict):
+            await people.update_user(user(52, version=5), revoked=71)
+        await people.delete_user(UUID(int=53), revoked=72)
+        assert (await opened_again()).revoked_users == {UUID(int=50): 70, UUID(int=53): 72}
+
+    @pytest_twisted.ensureDeferred
+    async def test_whoever_was_deleted_with_others_is_among_them(self, store: Any, opened_again: Any) -> None:
+        people = store.people
+        await people.create_customer(customer())
+        await people.create_user(user(50, customer_id=CUSTOMER, authority=Authority.CUSTOMER_USER))
+        await people.create_tenant(tenant())
+        await people.create_user(user(51, tenant_id=OTHER_TENANT))
+        await people.delete_customer(CUSTOMER, revoked=70)
+        await people.delete_tenant(OTHER_TENANT, revoked=71)
+        assert (await opened_again()).revoked_users == {UUID(int=50): 70, UUID(int=51): 71}
+
+    @pytest_twisted.ensureDeferred
+    async def test_they_are_forgotten_when_their_time_is_over(self, store: Any, opened_again: Any) -> None:
+        people = store.people
+        for number in (10, 11):
+            await people.revoke_session(f"until {number}", number)
+        for number in (20, 21):
+            await people.create_user(user(number))
+            await people.delete_user(UUID(int=number), revoked=number)
+        await people.forget_revoked(now=10, since=20)
+        opened = await opened_again()
+        assert opened.revoked == {"until 11": 11}
+        assert opened.revoked_users == {UUID(int=21): 21}
 
 
 @pytest_twisted.ensureDeferred
 async def test_after_a_restart_all_keys_are_known_with_their_users(store: Any, opened_again: Any) -> None:
-    await store.people.create_api_key(key(60))
+    await store.people.create_api_key(key(60), most=9)
     await store.people.used_api_keys({UUID(int=60): 7})
     opened = await opened_again()
     assert opened.api_keys == ((key(60, last_used_time=7), ADMIN),)
