@@ -10,7 +10,7 @@ from uuid import UUID
 from rpcbroker.api import checks
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.keys import Keys
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.api.visible import Visible
 from rpcbroker.core.broker import Broker
@@ -69,7 +69,7 @@ class Customers:
             await self._people.create_customer(customer)
             return customer_json(customer)
         stored = await self._visible.customer(principal, body.id.id)
-        note.about(stored.id, stored.title)
+        note.about(stored.id, stored.title, Action.UPDATED)
         customer = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self._people.update_customer(customer)
         return customer_json(customer)

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from rpcbroker.api import checks
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.visible import Visible
 from rpcbroker.core import access
 from rpcbroker.core.broker import Broker
@@ -243,7 +243,7 @@ class Devices:
             await self.create(device, given or GivenCredentials())
             return device_json(device)
         stored = await self._visible.device(principal, body.id.id)
-        note.about(stored.id, stored.name)
+        note.about(stored.id, stored.name, Action.UPDATED)
         changed = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self.keep(changed, await self.new_credentials(stored.id, given))
         return device_json(changed)

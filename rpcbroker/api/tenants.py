@@ -9,7 +9,7 @@ from uuid import UUID
 
 from rpcbroker.api import checks
 from rpcbroker.api.keys import Keys
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotFound
@@ -54,7 +54,7 @@ class Tenants:
             await self._people.create_tenant(tenant)
             return tenant_json(tenant)
         stored = await self._tenant(body.id.id)
-        note.about(stored.id, stored.title)
+        note.about(stored.id, stored.title, Action.UPDATED)
         tenant = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self._people.update_tenant(tenant)
         return tenant_json(tenant)
