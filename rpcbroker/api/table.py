@@ -111,103 +111,83 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     )
 
 
-def _calls(calls: Calls) -> tuple[Route, ...]:
-    def call(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        return Route(
-            operation=operation,
-            method="POST",
-            path=path,
-            handler=handler,
-            roles=EVERYONE,
-            tag="Calls",
-            access=CALL,
-            body=CallBody,
-            raw_body=True,
-            errors=CALL_ERRORS,
-            action=Action.RPC_CALL,
-            entity="DEVICE",
-            ends_with_caller=True,
-            **more,
-        )
+def _rows(**common: Any) -> Callable[..., Route]:
+    """Makes rows of an operation, its method and path, and its handler. `common` holds unless a row says otherwise."""
 
+    def row(operation: str, where: str, handler: Callable[..., Any], **more: Any) -> Route:
+        method, path = where.split(" ")
+        return Route(operation=operation, method=method, path=path, handler=handler, **common | more)
+
+    return row
+
+
+def _calls(calls: Calls) -> tuple[Route, ...]:
+    call = _rows(
+        roles=EVERYONE,
+        tag="Calls",
+        access=CALL,
+        body=CallBody,
+        raw_body=True,
+        errors=CALL_ERRORS,
+        action=Action.RPC_CALL,
+        entity="DEVICE",
+        ends_with_caller=True,
+    )
     v2: dict[str, Any] = {"statuses": V2_STATUSES}
     return (
-        call("handleOneWayDeviceRPCRequestV2", "/api/rpc/oneway/<device_id>", calls.oneway, **v2),
-        call("handleTwoWayDeviceRPCRequestV2", "/api/rpc/twoway/<device_id>", calls.twoway, answers=Any, **v2),
-        call("handleOneWayDeviceRPCRequestV1", "/api/plugins/rpc/oneway/<device_id>", calls.oneway),
-        call("handleTwoWayDeviceRPCRequestV1", "/api/plugins/rpc/twoway/<device_id>", calls.twoway, answers=Any),
+        call("handleOneWayDeviceRPCRequestV2", "POST /api/rpc/oneway/<device_id>", calls.oneway, **v2),
+        call("handleTwoWayDeviceRPCRequestV2", "POST /api/rpc/twoway/<device_id>", calls.twoway, answers=Any, **v2),
+        call("handleOneWayDeviceRPCRequestV1", "POST /api/plugins/rpc/oneway/<device_id>", calls.oneway),
+        call("handleTwoWayDeviceRPCRequestV1", "POST /api/plugins/rpc/twoway/<device_id>", calls.twoway, answers=Any),
     )
 
 
 def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
-    def get(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        members: dict[str, Any] = {"roles": USERS, "access": READ} | more
-        return Route(operation=operation, method="GET", path=path, handler=handler, tag="Devices", **members)
-
-    def change(
-        operation: str, method: str, path: str, handler: Callable[..., Any], action: Action, **more: Any
-    ) -> Route:
-        return Route(
-            operation=operation,
-            method=method,
-            path=path,
-            handler=handler,
-            roles=ADMINS,
-            tag="Devices",
-            action=action,
-            entity="DEVICE",
-            **more,
-        )
-
+    get = _rows(roles=USERS, access=READ, tag="Devices")
+    audited = _rows(roles=ADMINS, tag="Devices", entity="DEVICE")
     saved: dict[str, Any] = {"answers": DeviceJSON, "errors": (*CONFLICTS, e.NotFound)}
     return (
-        change(
+        audited(
             "saveDevice",
-            "POST",
-            "/api/device",
+            "POST /api/device",
             devices.save,
-            Action.ADDED,
+            action=Action.ADDED,
             body=DeviceBody,
             query=SaveDeviceQuery,
             **saved,
         ),
-        change(
+        audited(
             "saveDeviceWithCredentials",
-            "POST",
-            "/api/device-with-credentials",
+            "POST /api/device-with-credentials",
             devices.save_with_credentials,
-            Action.ADDED,
+            action=Action.ADDED,
             body=DeviceWithCredentialsBody,
             **saved,
         ),
-        get("getDeviceById", "/api/device/<device_id>", devices.get, answers=DeviceJSON),
-        get("getDeviceInfoById", "/api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
-        change("deleteDevice", "DELETE", "/api/device/<device_id>", devices.delete, Action.DELETED),
-        get("getDevicePresence", "/api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
-        Route(
-            operation="getDeviceCredentialsByDeviceId",
-            method="GET",
-            path="/api/device/<device_id>/credentials",
-            handler=devices.credentials,
+        get("getDeviceById", "GET /api/device/<device_id>", devices.get, answers=DeviceJSON),
+        get("getDeviceInfoById", "GET /api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
+        audited("deleteDevice", "DELETE /api/device/<device_id>", devices.delete, action=Action.DELETED),
+        get("getDevicePresence", "GET /api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
+        audited(
+            "getDeviceCredentialsByDeviceId",
+            "GET /api/device/<device_id>/credentials",
+            devices.credentials,
             roles=USERS,
-            tag="Devices",
             answers=CredentialsJSON,
             action=Action.CREDENTIALS_READ,
-            entity="DEVICE",
         ),
-        change(
+        audited(
             "updateDeviceCredentials",
-            "POST",
-            "/api/device/credentials",
+            "POST /api/device/credentials",
             devices.save_credentials,
-            Action.CREDENTIALS_UPDATED,
+            action=Action.CREDENTIALS_UPDATED,
             body=CredentialsBody,
             answers=CredentialsJSON,
             errors=(*CONFLICTS, e.NotFound),
         ),
         get(
             "getTenantDevices",
-            "/api/tenant/devices",
+            "GET /api/tenant/devices",
             devices.page,
             roles=ADMINS,
             query=TenantDevicesQuery,
@@ -216,7 +196,7 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         ),
         get(
             "getTenantDeviceInfos",
-            "/api/tenant/deviceInfos",
+            "GET /api/tenant/deviceInfos",
             devices.infos,
             roles=ADMINS,
             query=DeviceInfoListQuery,
@@ -224,43 +204,42 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         ),
         get(
             "getAllDeviceInfos",
-            "/api/deviceInfos/all",
+            "GET /api/deviceInfos/all",
             devices.infos,
             query=DeviceInfoListQuery,
             answers=PageJSON[DeviceInfoJSON],
         ),
         get(
             "getTenantDeviceByName",
-            "/api/tenant/device",
+            "GET /api/tenant/device",
             devices.by_name,
             roles=ADMINS,
             query=DeviceNameQuery,
             answers=DeviceJSON,
             errors=(e.NotFound,),
         ),
-        change(
+        audited(
             "putTenantDeviceByName",
-            "PUT",
-            "/api/tenant/device",
+            "PUT /api/tenant/device",
             fleet.put,
-            Action.UPDATED,
+            action=Action.UPDATED,
             body=PutDeviceBody,
             query=DeviceNameQuery,
             created=True,
             **saved,
         ),
-        get("getDevicesByIds", "/api/devices", devices.by_ids, query=DeviceIdsQuery, answers=list[DeviceJSON]),
-        get("getDeviceTypes", "/api/device/types", devices.types, answers=list[EntitySubtypeJSON]),
+        get("getDevicesByIds", "GET /api/devices", devices.by_ids, query=DeviceIdsQuery, answers=list[DeviceJSON]),
+        get("getDeviceTypes", "GET /api/device/types", devices.types, answers=list[EntitySubtypeJSON]),
         get(
             "getCustomerDevices",
-            "/api/customer/<customer_id>/devices",
+            "GET /api/customer/<customer_id>/devices",
             devices.of_customer,
             query=DeviceListQuery,
             answers=PageJSON[DeviceJSON],
         ),
         get(
             "getCustomerDeviceInfos",
-            "/api/customer/<customer_id>/deviceInfos",
+            "GET /api/customer/<customer_id>/deviceInfos",
             devices.infos_of_customer,
             query=DeviceInfoListQuery,
             answers=PageJSON[DeviceInfoJSON],
@@ -269,17 +248,13 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
 
 
 def _customers(customers: Customers) -> tuple[Route, ...]:
-    def route(operation: str, method: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        members: dict[str, Any] = {"roles": ADMINS} | more
-        return Route(operation=operation, method=method, path=path, handler=handler, tag="Customers", **members)
-
+    route = _rows(roles=ADMINS, tag="Customers")
     one: dict[str, Any] = {"roles": USERS, "answers": CustomerJSON}
     device: dict[str, Any] = {"answers": DeviceJSON, "entity": "DEVICE", "errors": (e.VersionConflict,)}
     return (
         route(
             "saveCustomer",
-            "POST",
-            "/api/customer",
+            "POST /api/customer",
             customers.save,
             body=CustomerBody,
             answers=CustomerJSON,
@@ -287,29 +262,26 @@ def _customers(customers: Customers) -> tuple[Route, ...]:
             action=Action.ADDED,
             entity="CUSTOMER",
         ),
-        route("getCustomerById", "GET", "/api/customer/<customer_id>", customers.get, **one),
+        route("getCustomerById", "GET /api/customer/<customer_id>", customers.get, **one),
         route(
             "getShortCustomerInfoById",
-            "GET",
-            "/api/customer/<customer_id>/shortInfo",
+            "GET /api/customer/<customer_id>/shortInfo",
             customers.short_info,
             roles=USERS,
             answers=ShortCustomerJSON,
         ),
         route(
             "getTenantCustomer",
-            "GET",
-            "/api/tenant/customers",
+            "GET /api/tenant/customers",
             customers.by_title,
             query=CustomerTitleQuery,
             answers=CustomerJSON,
             errors=(e.NotFound,),
         ),
-        route("getCustomers", "GET", "/api/customers", customers.page, query=PageQuery, answers=PageJSON[CustomerJSON]),
+        route("getCustomers", "GET /api/customers", customers.page, query=PageQuery, answers=PageJSON[CustomerJSON]),
         route(
             "deleteCustomer",
-            "DELETE",
-            "/api/customer/<customer_id>",
+            "DELETE /api/customer/<customer_id>",
             customers.delete,
             access=None,
             action=Action.DELETED,
@@ -317,34 +289,29 @@ def _customers(customers: Customers) -> tuple[Route, ...]:
         ),
         route(
             "assignDeviceToCustomer",
-            "POST",
-            "/api/customer/<customer_id>/device/<device_id>",
+            "POST /api/customer/<customer_id>/device/<device_id>",
             customers.assign,
             action=Action.ASSIGNED_TO_CUSTOMER,
             **device,
         ),
         route(
             "unassignDeviceFromCustomer",
-            "DELETE",
-            "/api/customer/device/<device_id>",
+            "DELETE /api/customer/device/<device_id>",
             customers.unassign,
             action=Action.UNASSIGNED_FROM_CUSTOMER,
             **device,
         ),
-        route("assignDeviceToPublicCustomer", "POST", "/api/customer/public/device/<device_id>", customers.make_public),
+        route("assignDeviceToPublicCustomer", "POST /api/customer/public/device/<device_id>", customers.make_public),
     )
 
 
 def _login(login: Login) -> tuple[Route, ...]:
-    def post(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        members: dict[str, Any] = {"roles": None, "access": None, "answers": TokenPair} | more
-        return Route(operation=operation, method="POST", path=path, handler=handler, tag="Login", **members)
-
+    route = _rows(roles=None, access=None, answers=TokenPair, tag="Login")
     user: dict[str, Any] = {"entity": "USER"}
     return (
-        post(
+        route(
             "login",
-            "/api/auth/login",
+            "POST /api/auth/login",
             login.login,
             body=LoginBody,
             raw_body=True,
@@ -352,28 +319,21 @@ def _login(login: Login) -> tuple[Route, ...]:
             errors=(e.NotAuthenticated, e.TooManyAttempts),
             **user,
         ),
-        post(
+        route(
             "loginPublic",
-            "/api/auth/login/public",
+            "POST /api/auth/login/public",
             login.login_public,
             body=PublicLoginBody,
             errors=(e.PermissionDenied,),
         ),
-        post("refreshToken", "/api/auth/token", login.refresh, body=RefreshBody, errors=(e.NotAuthenticated,)),
-        post("logout", "/api/auth/logout", login.logout, roles=EVERYONE, answers=None, action=Action.LOGOUT, **user),
-        Route(
-            operation="getUser",
-            method="GET",
-            path="/api/auth/user",
-            handler=login.user,
-            roles=EVERYONE,
-            tag="Login",
-            access=READ,
-            answers=UserJSON,
+        route("refreshToken", "POST /api/auth/token", login.refresh, body=RefreshBody, errors=(e.NotAuthenticated,)),
+        route(
+            "logout", "POST /api/auth/logout", login.logout, roles=EVERYONE, answers=None, action=Action.LOGOUT, **user
         ),
-        post(
+        route("getUser", "GET /api/auth/user", login.user, roles=EVERYONE, access=READ, answers=UserJSON),
+        route(
             "changePassword",
-            "/api/auth/changePassword",
+            "POST /api/auth/changePassword",
             login.change_password,
             roles=EVERYONE,
             body=ChangePasswordBody,
@@ -381,9 +341,9 @@ def _login(login: Login) -> tuple[Route, ...]:
             errors=(e.VersionConflict, e.TooManyAttempts, e.NotFound),
             **user,
         ),
-        post(
+        route(
             "activateUser",
-            "/api/noauth/activate",
+            "POST /api/noauth/activate",
             login.activate,
             body=ActivateBody,
             action=Action.ACTIVATED,
@@ -394,16 +354,12 @@ def _login(login: Login) -> tuple[Route, ...]:
 
 
 def _users(users: Users) -> tuple[Route, ...]:
-    def route(operation: str, method: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        members: dict[str, Any] = {"roles": BOTH_ADMINS, "access": None, "tag": "Users"} | more
-        return Route(operation=operation, method=method, path=path, handler=handler, **members)
-
+    route = _rows(roles=BOTH_ADMINS, access=None, tag="Users")
     about: dict[str, Any] = {"entity": "USER"}
     return (
         route(
             "saveUser",
-            "POST",
-            "/api/user",
+            "POST /api/user",
             users.save,
             body=UserBody,
             query=SaveUserQuery,
@@ -412,22 +368,20 @@ def _users(users: Users) -> tuple[Route, ...]:
             action=Action.ADDED,
             **about,
         ),
-        route("getUserById", "GET", "/api/user/<user_id>", users.get, roles=EVERYONE, answers=UserJSON),
-        route("getUsers", "GET", "/api/users", users.page, query=PageQuery, answers=PageJSON[UserJSON]),
+        route("getUserById", "GET /api/user/<user_id>", users.get, roles=EVERYONE, answers=UserJSON),
+        route("getUsers", "GET /api/users", users.page, query=PageQuery, answers=PageJSON[UserJSON]),
         route(
             "getCustomerUsers",
-            "GET",
-            "/api/customer/<customer_id>/users",
+            "GET /api/customer/<customer_id>/users",
             users.of_customer,
             roles=ADMINS,
             query=PageQuery,
             answers=PageJSON[UserJSON],
         ),
-        route("deleteUser", "DELETE", "/api/user/<user_id>", users.delete, action=Action.DELETED, **about),
+        route("deleteUser", "DELETE /api/user/<user_id>", users.delete, action=Action.DELETED, **about),
         route(
             "getActivationLink",
-            "GET",
-            "/api/user/<user_id>/activationLink",
+            "GET /api/user/<user_id>/activationLink",
             users.activation_link,
             answers=str,
             content_type=TEXT,
@@ -437,8 +391,7 @@ def _users(users: Users) -> tuple[Route, ...]:
         ),
         route(
             "resetUserPassword",
-            "POST",
-            "/api/user/<user_id>/resetPassword",
+            "POST /api/user/<user_id>/resetPassword",
             users.reset_password,
             answers=UserJSON,
             errors=(e.VersionConflict,),
@@ -447,8 +400,7 @@ def _users(users: Users) -> tuple[Route, ...]:
         ),
         route(
             "setUserCredentialsEnabled",
-            "POST",
-            "/api/user/<user_id>/userCredentialsEnabled",
+            "POST /api/user/<user_id>/userCredentialsEnabled",
             users.set_enabled,
             query=EnabledQuery,
             errors=(e.VersionConflict,),
@@ -459,24 +411,12 @@ def _users(users: Users) -> tuple[Route, ...]:
 
 
 def _api_keys(api_keys: ApiKeys) -> tuple[Route, ...]:
-    def route(operation: str, method: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        return Route(
-            operation=operation,
-            method=method,
-            path=path,
-            handler=handler,
-            roles=EVERYONE,
-            access=None,
-            tag="API keys",
-            **more,
-        )
-
+    route = _rows(roles=EVERYONE, access=None, tag="API keys")
     about: dict[str, Any] = {"entity": "API_KEY"}
     return (
         route(
             "saveApiKey",
-            "POST",
-            "/api/apiKey",
+            "POST /api/apiKey",
             api_keys.save,
             body=ApiKeyBody,
             answers=ApiKeyJSON,
@@ -485,36 +425,26 @@ def _api_keys(api_keys: ApiKeys) -> tuple[Route, ...]:
             **about,
         ),
         route(
-            "getUserApiKeys",
-            "GET",
-            "/api/apiKeys/<user_id>",
-            api_keys.page,
-            query=PageQuery,
-            answers=PageJSON[ApiKeyJSON],
+            "getUserApiKeys", "GET /api/apiKeys/<user_id>", api_keys.page, query=PageQuery, answers=PageJSON[ApiKeyJSON]
         ),
         route(
             "enableApiKey",
-            "PUT",
-            "/api/apiKey/<api_key_id>/enabled/<enabled>",
+            "PUT /api/apiKey/<api_key_id>/enabled/<enabled>",
             api_keys.set_enabled,
             answers=ApiKeyJSON,
             action=Action.UPDATED,
             **about,
         ),
-        route("deleteApiKey", "DELETE", "/api/apiKey/<api_key_id>", api_keys.delete, action=Action.DELETED, **about),
+        route("deleteApiKey", "DELETE /api/apiKey/<api_key_id>", api_keys.delete, action=Action.DELETED, **about),
     )
 
 
 def _tenants(tenants: Tenants, users: Users) -> tuple[Route, ...]:
-    def route(operation: str, method: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        members: dict[str, Any] = {"roles": SYS_ADMINS, "access": None} | more
-        return Route(operation=operation, method=method, path=path, handler=handler, tag="Tenants", **members)
-
+    route = _rows(roles=SYS_ADMINS, access=None, tag="Tenants")
     return (
         route(
             "saveTenant",
-            "POST",
-            "/api/tenant",
+            "POST /api/tenant",
             tenants.save,
             body=TenantBody,
             answers=TenantJSON,
@@ -522,15 +452,12 @@ def _tenants(tenants: Tenants, users: Users) -> tuple[Route, ...]:
             action=Action.ADDED,
             entity="TENANT",
         ),
-        route("getTenantById", "GET", "/api/tenant/<tenant_id>", tenants.get, roles=BOTH_ADMINS, answers=TenantJSON),
-        route("getTenants", "GET", "/api/tenants", tenants.page, query=PageQuery, answers=PageJSON[TenantJSON]),
-        route(
-            "deleteTenant", "DELETE", "/api/tenant/<tenant_id>", tenants.delete, action=Action.DELETED, entity="TENANT"
-        ),
+        route("getTenantById", "GET /api/tenant/<tenant_id>", tenants.get, roles=BOTH_ADMINS, answers=TenantJSON),
+        route("getTenants", "GET /api/tenants", tenants.page, query=PageQuery, answers=PageJSON[TenantJSON]),
+        route("deleteTenant", "DELETE /api/tenant/<tenant_id>", tenants.delete, action=Action.DELETED, entity="TENANT"),
         route(
             "getTenantAdmins",
-            "GET",
-            "/api/tenant/<tenant_id>/users",
+            "GET /api/tenant/<tenant_id>/users",
             users.of_tenant,
             query=PageQuery,
             answers=PageJSON[UserJSON],
@@ -539,48 +466,35 @@ def _tenants(tenants: Tenants, users: Users) -> tuple[Route, ...]:
 
 
 def _audit(audit: Audit) -> tuple[Route, ...]:
-    def get(operation: str, path: str, handler: Callable[..., Any]) -> Route:
-        return Route(
-            operation=operation,
-            method="GET",
-            path=path,
-            handler=handler,
-            roles=BOTH_ADMINS,
-            tag="Audit",
-            query=AuditQuery,
-            answers=PageJSON[AuditEntryJSON],
-        )
-
+    get = _rows(roles=BOTH_ADMINS, tag="Audit", query=AuditQuery, answers=PageJSON[AuditEntryJSON])
     return (
-        get("getAuditLogs", "/api/audit/logs", audit.page),
-        get("getAuditLogsByCustomerId", "/api/audit/logs/customer/<customer_id>", audit.by_customer),
-        get("getAuditLogsByUserId", "/api/audit/logs/user/<user_id>", audit.by_user),
-        get("getAuditLogsByEntityId", "/api/audit/logs/entity/<entity_type>/<entity_id>", audit.by_entity),
+        get("getAuditLogs", "GET /api/audit/logs", audit.page),
+        get("getAuditLogsByCustomerId", "GET /api/audit/logs/customer/<customer_id>", audit.by_customer),
+        get("getAuditLogsByUserId", "GET /api/audit/logs/user/<user_id>", audit.by_user),
+        get("getAuditLogsByEntityId", "GET /api/audit/logs/entity/<entity_type>/<entity_id>", audit.by_entity),
     )
 
 
 def _server(health: Health, metrics: Metrics, pages: Pages) -> tuple[Route, ...]:
-    def get(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        return Route(operation=operation, method="GET", path=path, handler=handler, roles=None, tag="Server", **more)
-
+    get = _rows(roles=None, tag="Server")
     return (
-        get("healthz", "/healthz", health.healthy, answers=HealthJSON),
-        get("readyz", "/readyz", health.ready, answers=HealthJSON),
-        get("version", "/version", health.version, answers=VersionJSON),
+        get("healthz", "GET /healthz", health.healthy, answers=HealthJSON),
+        get("readyz", "GET /readyz", health.ready, answers=HealthJSON),
+        get("version", "GET /version", health.version, answers=VersionJSON),
         get(
             "metrics",
-            "/metrics",
+            "GET /metrics",
             metrics.scrape,
             answers=str,
             content_type="text/plain",
             needs_who=True,
             errors=(e.NotFound, e.NotAuthenticated, e.PermissionDenied),
         ),
-        get("openapi", "/openapi.json", pages.openapi, answers=dict[str, Any]),
-        get("docs", "/docs", pages.docs, answers=str, content_type=HTML),
+        get("openapi", "GET /openapi.json", pages.openapi, answers=dict[str, Any]),
+        get("docs", "GET /docs", pages.docs, answers=str, content_type=HTML),
         get(
             "checkActivateToken",
-            "/api/noauth/activate",
+            "GET /api/noauth/activate",
             pages.activate,
             query=ActivateQuery,
             answers=str,
@@ -588,10 +502,10 @@ def _server(health: Health, metrics: Metrics, pages: Pages) -> tuple[Route, ...]
         ),
         get(
             "activateScript",
-            "/api/noauth/activate.js",
+            "GET /api/noauth/activate.js",
             pages.activate_script,
             answers=str,
             content_type="text/javascript",
         ),
-        get("style", "/docs.css", pages.style, answers=str, content_type="text/css"),
+        get("style", "GET /docs.css", pages.style, answers=str, content_type="text/css"),
     )
