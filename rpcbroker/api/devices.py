@@ -20,6 +20,7 @@ from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInf
 from rpcbroker.core.ports import Store
 from rpcbroker.schema.common import EntityId, PageJSON, PageQuery, page_json
 from rpcbroker.schema.devices import (
+    MAX_CREDENTIALS,
     CredentialsBody,
     CredentialsJSON,
     DeviceBody,
@@ -44,8 +45,6 @@ from rpcbroker.schema.devices import (
 
 NOTHING: Page[DeviceInfo] = Page(items=(), total=0)
 TOKEN_LENGTH = 20
-MAX_CREDENTIALS = 16 << 10
-"""Characters of a certificate, or of MQTT_BASIC's JSON."""
 SORTS = {"createdTime": "created_time", "name": "name", "type": "type", "label": "label"}
 
 _ALPHABET = string.ascii_letters + string.digits

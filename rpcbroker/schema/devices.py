@@ -14,6 +14,9 @@ from rpcbroker.schema.common import EntityId, EpochMs, Id, Info, Line, PageQuery
 
 TOKEN_PATTERN = r"^[^/+#\u0000-\u001f\u007f]{1,32}$"  # noqa: S105 - a pattern, no token
 
+MAX_CREDENTIALS = 16 << 10
+"""Characters of a certificate, or of MQTT_BASIC's JSON."""
+
 AccessToken = Annotated[
     str, Meta(description="1 to 32 characters but / + # and controls", extra_json_schema={"pattern": TOKEN_PATTERN})
 ]
@@ -39,13 +42,13 @@ class SaveDeviceQuery(msgspec.Struct, rename="camel"):
 class DeviceListQuery(PageQuery, kw_only=True):
     """Which devices."""
 
-    type: str | None = None
+    type: Line | None = None
 
 
 class DeviceInfoListQuery(PageQuery, kw_only=True):
     """Which devices."""
 
-    type: str | None = None
+    type: Line | None = None
     device_profile_id: Annotated[UUID | None, Meta(description="the deviceProfileId of a type")] = None
     active: Annotated[bool | None, Meta(description="only those that are connected, or are not")] = None
 
@@ -53,17 +56,17 @@ class DeviceInfoListQuery(PageQuery, kw_only=True):
 class DeviceNameQuery(msgspec.Struct, rename="camel"):
     """Which device."""
 
-    device_name: str
+    device_name: Line
 
 
 class TenantDevicesQuery(PageQuery, kw_only=True):
     """Which devices; or, with `deviceName` alone, the one of that name."""
 
-    type: str | None = None
+    type: Line | None = None
     page_size: Annotated[
         int | None, Meta(description="how many on a page", extra_json_schema={"minimum": 1, "maximum": 1000})
     ] = None  # type: ignore[assignment]
-    device_name: str | None = None
+    device_name: Line | None = None
 
 
 class DeviceIdsQuery(msgspec.Struct, rename="camel"):
@@ -158,7 +161,8 @@ class GivenCredentials(msgspec.Struct, rename="camel", kw_only=True):
         str | None,
         Meta(
             description="of MQTT_BASIC the JSON text of an object with clientId, userName, password; "
-            "of X509_CERTIFICATE the certificate in PEM"
+            "of X509_CERTIFICATE the certificate in PEM",
+            extra_json_schema={"maxLength": MAX_CREDENTIALS},
         ),
     ] = None
 
@@ -212,7 +216,7 @@ class PutDeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     label: Line | None = None
     additional_info: Info = msgspec.UNSET
     customer_title: Annotated[
-        str | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
+        Line | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
     ] = None
     credentials: GivenCredentials | None = None
 

@@ -46,7 +46,10 @@ class ApiKeyBody(msgspec.Struct, rename="camel", kw_only=True):
     user_id: EntityId | None = None
     description: Text
     enabled: Annotated[bool | msgspec.UnsetType, Meta(description="true if absent in a new one")] = msgspec.UNSET
-    expiration_time: Annotated[EpochMs | msgspec.UnsetType, Meta(description="0 is never")] = msgspec.UNSET
+    expiration_time: (
+        Annotated[int, Meta(description="epoch ms; 0, as in a new one if absent, is never", ge=0, le=2**53)]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
     scope: KeyScopeJSON | None = None
 
 

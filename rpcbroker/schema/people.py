@@ -188,7 +188,7 @@ class CustomerBody(Contact, kw_only=True):
 class CustomerTitleQuery(msgspec.Struct, rename="camel"):
     """Which customer."""
 
-    customer_title: str
+    customer_title: Line
 
 
 class CustomerJSON(Contact, kw_only=True):
