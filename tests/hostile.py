@@ -51,7 +51,11 @@ def connect(url: str, seconds: float = 10.0) -> socket.socket:
 
 def exchange(url: str, data: bytes) -> bytes:
     """What the broker says to these bytes until it closes. It is read while they are sent: it need not take them all."""
-    with connect(url) as connection:
+    try:
+        connection = connect(url)
+    except ConnectionResetError:  # it may have closed before connect has returned
+        return b""
+    with connection:
 
         def send() -> None:
             with contextlib.suppress(OSError):

@@ -376,7 +376,7 @@ def test_129_forged_tokens_are_401(broker: Daemon) -> None:
         check_error(answer)
         assert answer.status == 401, name
         shapes.add(json.loads(answer.body)["errorCode"])
-        assert answer.headers["www-authenticate"] == ["Bearer"]
+        assert answer.headers["www-authenticate"] == ["Bearer, ApiKey"]
     assert shapes == {10}
 
 
