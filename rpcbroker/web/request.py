@@ -44,14 +44,14 @@ class LimitedRequest(Request):
     # -- while it arrives
 
     def handleContentChunk(self, data: bytes) -> None:
-        door = self.channel.site
-        self._arrived += len(data)
-        door.arriving += len(data)
-        if self._arrived > door.settings.max_body_size:
+        door, size = self.channel.site, len(data)
+        if self._arrived + size > door.settings.max_body_size:
             self.channel.refuse_body()
-        elif door.arriving > door.room_for_bodies:
+        elif door.arriving + size > door.room_for_bodies:
             self.channel.refuse(Unavailable("Too much is being sent to the server at once", hint="Try again."))
         else:
+            self._arrived += size
+            door.arriving += size
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
