@@ -103,8 +103,9 @@ class Door:
         for _ in range(times):
             for call in self.clock.getDelayedCalls():
                 if call.getTime() <= self.clock.seconds():
+                    action, arguments = call.func, call.args
                     call.cancel()
-                    call.func(*call.args)
+                    action(*arguments)
 
     def caller(self, peer: IAddress | None = None) -> Caller:
         return Caller(self, peer or IPv4Address("TCP", "192.0.2.1", 50_000))
