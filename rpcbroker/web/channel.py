@@ -106,7 +106,7 @@ class Channel(HTTPChannel):
 
     def _wait_for_caller(self) -> None:
         """Give the caller its time for what it has to do next, if it has to do something."""
-        if self._deadline is not None or self._handlingRequest or self._refused:
+        if self._deadline is not None or self._handlingRequest:
             return
         settings, after = self.site.settings, self.site.deadlines.after
         if self._has_begun():

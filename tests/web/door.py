@@ -8,12 +8,13 @@ from typing import Any
 from hostile import Answer, answers
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
 
 from rpcbroker.api.errors import render
 from rpcbroker.core.deadlines import Deadlines
@@ -51,10 +52,12 @@ class Root(Resource):
             request.finish()
 
 
+@implementer(IHalfCloseableDescriptor)
 class Wire(StringTransport):
-    """A transport that remembers whether it was aborted."""
+    """A transport that remembers how it was closed."""
 
     aborted = False
+    half_closed = False
 
     def __init__(self, peer: IAddress) -> None:
         super().__init__(IPv4Address("TCP", "127.0.0.1", 8080), peer, lenient=True)
@@ -63,12 +66,15 @@ class Wire(StringTransport):
         self.aborted = True
         self.loseConnection()
 
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
     def unregisterProducer(self) -> None:
         self.producer = None
 
     @property
     def closed(self) -> bool:
-        return self.disconnecting
+        return self.disconnecting or self.half_closed
 
 
 class Door:

@@ -99,6 +99,43 @@ class TestArrival:
         door.advance(LINGER)
         assert caller.wire.aborted
 
+    def test_so_is_one_when_all_are_closed(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(b"what?\r\n")
+        door.site.close_all()
+        door.advance(LINGER)
+        assert caller.wire.aborted
+
+    def test_an_answer_to_a_refused_caller_is_not_waited_for_by_the_transport(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(b"what?\r\n")
+        assert caller.wire.producer is None, "it would be resumed, and the connection not be half closed"
+        assert caller.wire.half_closed
+
+    @pytest.mark.parametrize(
+        ("data", "status"),
+        [
+            (b"/" * 16_387, 414),
+            (HEAD + b"a" * 16_387, 431),
+            (HEAD + b"A: b\r\n" * 100 + b"\r\n", 431),
+            (HEAD + b"A: b\r\n c\r\n", 400),
+            (HEAD + b"what\r\nA: b\r\n", 400),
+            (POST + b"Content-Length: " + b"5" * 5000 + b"\r\n\r\n", 400),
+            (POST + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello", 415),
+            (POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+            (POST + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n", 413),
+        ],
+    )
+    def test_what_the_parser_cannot_take_is_refused_and_nothing_after_it_is_read(
+        self, door: Door, data: bytes, status: int
+    ) -> None:
+        caller = door.caller()
+        for part in (data + b"\r\n" + GET, GET):
+            caller.channel.dataReceived(part)
+        (answer,) = caller.answers()
+        assert answer.status == status
+        check_error(answer)
+
 
 class TestWaiting:
     def test_a_long_call_is_never_cut(self, door: Door) -> None:
@@ -164,6 +201,12 @@ class TestTurns:
         door.turn(2)
         assert [answer.body for answer in caller.answers()] == [b"{}", b'"a"']
 
+    def test_while_one_of_them_is_waited_for_hanging_up_is_noticed(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(GET + LATER)
+        door.turn()
+        assert caller.wire.producerState == "producing"
+
     def test_a_caller_who_left_gets_no_turn(self, door: Door) -> None:
         caller = door.caller()
         caller.send(GET * 3)
@@ -176,6 +219,7 @@ class TestTurns:
         door.turn(2)
         assert caller.statuses() == []
         assert caller.wire.closed
+        assert caller.wire.producerState == "producing", "or the end of TLS would not be heard"
 
 
 class TestReading:
@@ -184,7 +228,7 @@ class TestReading:
         caller.send(GET)
         caller.channel.pauseProducing()
         door.advance(19)
-        caller.channel.pauseProducing()  # as the transport does with each write
+        caller.channel.pauseProducing()
         assert not caller.wire.aborted
         door.advance(1)
         assert caller.wire.aborted
@@ -194,7 +238,9 @@ class TestReading:
         for _ in range(3):
             caller.send(GET)
             caller.channel.pauseProducing()
-            door.advance(19)
+            door.advance(10)
+            caller.channel.pauseProducing()  # as the transport does with each write
+            door.advance(9)
             caller.channel.resumeProducing()
         door.advance(19)
         assert not caller.wire.aborted
