@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
+from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import Request
 
 from rpcbroker.core.errors import BrokerError, InvalidRequest, TooManyRequests, Unavailable, UnknownMethod
@@ -78,13 +78,16 @@ class LimitedRequest(Request):
     def answer(self, error: BrokerError) -> None:
         """Finish with an error, in the API's words; the connection stays."""
         refusal: Refusal = self.channel.site.render(error)
-        self.setResponseCode(refusal.status, phrase(refusal.status))
+        self.setResponseCode(refusal.status)
         self.setHeader("Date", datetimeToString())
         self.setHeader("Content-Length", str(len(refusal.body)))
         for name, value in refusal.headers.items():
             self.setHeader(name, value)
         self.write(refusal.body)
         self.finish()
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        super().setResponseCode(code, message if message or code in RESPONSES else phrase(code))
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A bug below: it goes to the log, and the caller is told in JSON."""

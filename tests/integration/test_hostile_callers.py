@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 from daemon import Daemon, wait_for
 from hostile import Bystander, answers, attacked, check_error, connect, exchange, statuses
+from test_tls import certificate as a_certificate
 
+certificate = a_certificate  # a fixture
 GET = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
 HONEST = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 POST = b"POST /api/rpc/twoway/x HTTP/1.1\r\nHost: x\r\n"
@@ -44,9 +47,9 @@ def large(impatient: Daemon) -> bytes:
     return f"GET {target} HTTP/1.1\r\nHost: x\r\nX-Authorization: Bearer {impatient.token}\r\n\r\n".encode()
 
 
-def held(daemon: Daemon, callers: Iterable[socket.socket] | None = None) -> int:
+def held(daemon: Daemon, callers: Iterable[socket.socket] | None = None, port: int = 0) -> int:
     """How many of these, or of all, the broker has not closed yet, as the kernel lists them in proc(5)."""
-    port = int(daemon.http.rsplit(":", 1)[1])
+    port = port or int(daemon.http.rsplit(":", 1)[1])
     peers = range(1, 1 << 16) if callers is None else {caller.getsockname()[1] for caller in callers}
     found = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -304,3 +307,64 @@ class TestShares:
                     assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
                 callers[0].close()
                 wait_for(lambda: served(daemon), "a free place")
+
+
+class TestTls:
+    """The same over TLS, where the end of the answer is told, and the other side's end waited for."""
+
+    @pytest.fixture
+    def https(self, tmp_path: Path, certificate: tuple[Path, Path]) -> Iterator[tuple[Daemon, int]]:
+        key, chain = certificate
+        listen = f"tcp:0:interface=127.0.0.1 ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}"
+        times = {f"RPCBROKER_HTTP_{name}_TIMEOUT": "2s" for name in ("REQUEST", "IDLE", "WRITE")}
+        with attacked(tmp_path, RPCBROKER_HTTP_LISTEN=listen, **times) as daemon:
+            yield daemon, int(daemon.endpoints["https"].rsplit(":", 1)[1])
+
+    @contextlib.contextmanager
+    def caller(self, port: int) -> Iterator[ssl.SSLSocket]:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            context.wrap_socket(plain, suppress_ragged_eofs=False) as wrapped,
+        ):
+            yield wrapped
+
+    def said(self, caller: ssl.SSLSocket) -> bytes:
+        """Up to the end, which must be told."""
+        found = b""
+        while chunk := caller.recv(65536):
+            found += chunk
+        return found
+
+    @pytest.mark.parametrize(
+        ("data", "expected"),
+        [
+            (POST + b"Content-Length: 99999999\r\n\r\n" + b"x" * 300_000, [413]),
+            (b"what?\r\n" + b"x" * 300_000, [400]),
+            (b"x" * 300_000, [414]),
+            (GET * 20 + HONEST, [200] * 21),
+            (GET + b"GET", [200, 408]),
+        ],
+    )
+    def test_refusals_arrive_whole(self, https: tuple[Daemon, int], data: bytes, expected: list[int]) -> None:
+        with Bystander(https[0].http), self.caller(https[1]) as caller:
+            with contextlib.suppress(OSError):
+                caller.sendall(data)
+            assert [answer.status for answer in answers(self.said(caller))] == expected
+
+    def test_who_never_shakes_hands_or_never_says_goodbye_is_hung_up_on(self, https: tuple[Daemon, int]) -> None:
+        daemon, port = https
+        dawdlers = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(20)]
+        for caller in dawdlers[10:]:
+            caller.sendall(b"\x16\x03\x01\x02\x00\x01")
+        with contextlib.ExitStack() as stack:
+            for caller in dawdlers:
+                stack.enter_context(caller)
+            deaf = [stack.enter_context(self.caller(port)) for _ in range(10)]
+            for caller in deaf:
+                caller.sendall(HONEST)
+            mine = [*dawdlers, *deaf]
+            wait_for(lambda: held(daemon, mine, port) == len(mine), "the crowd")
+            wait_for(lambda: held(daemon, mine, port) == 0, "their end", seconds=8)

@@ -86,6 +86,7 @@ class TestArrival:
         caller.send(HEAD)
         door.advance(29)
         assert caller.send(b"\r\nG") == [200]
+        door.turn()
         door.advance(29)
         assert caller.statuses() == []
         door.advance(1)
@@ -257,6 +258,23 @@ class TestReading:
         door.turn(5)
         assert caller.statuses() == [200, 200]
         assert caller.wire.producerState == "producing"
+
+    def test_what_it_has_sent_before_is_then_not_late(self) -> None:
+        door = Door(request_timeout=5, idle_timeout=5, write_timeout=20)
+        one, two = door.caller(), door.caller()
+        for caller, data in ((one, LATER + GET + b"G"), (two, LATER)):
+            caller.send(data)
+            caller.channel.pauseProducing()
+        door.root.answer_all()
+        door.advance(15)
+        for caller in (one, two):
+            caller.channel.resumeProducing()
+        door.turn()
+        assert (one.statuses(), two.statuses()) == ([200, 200], [200])
+        assert not one.wire.closed
+        door.advance(5)
+        assert one.statuses() == [408]
+        assert two.wire.closed
 
     def test_an_answer_may_be_unread_while_another_is_waited_for(self, door: Door) -> None:
         caller = door.caller()

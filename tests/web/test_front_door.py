@@ -72,8 +72,9 @@ def test_connections_beyond_the_limit_are_aborted_at_once() -> None:
     door = Door(max_connections=2)
     first, second, third = door.caller(), door.caller(), door.caller()
     assert (first.wire.aborted, second.wire.aborted, third.wire.aborted) == (False, False, True)
-    third.lose()
-    first.lose()
+    door.site.close_all()
+    for caller in (third, first):
+        caller.lose()
     assert not door.caller().wire.aborted
     assert door.caller().wire.aborted
     door.set(max_connections=10)
@@ -109,6 +110,7 @@ def test_requests_of_one_address_beyond_its_rate_are_429_until_some_time_has_pas
     assert door.caller(OTHER).send(GET) == [200]
     assert [door.caller(LOCAL).send(GET) for _ in range(3)] == [[200]] * 3
     callers[0].channel.dataReceived(GET)
+    assert callers[0].wire.value().startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
     (answer,) = callers[0].answers()
     check_error(answer)
     assert answer.headers["retry-after"] == ["5"]
