@@ -63,6 +63,7 @@ class Channel(HTTPChannel):
             super().connectionMade()
             self._wait_for_caller()
         else:
+            self._refused = True
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -105,8 +106,8 @@ class Channel(HTTPChannel):
     # -- deadlines
 
     def _wait_for_caller(self) -> None:
-        """Give the caller its time for what it has to do next, if it has to do something."""
-        if self._deadline is not None or self._handlingRequest or self._refused:
+        """Give the caller its time for what it has to do next, if it is heard and not waiting itself."""
+        if self._deadline is not None or self._handlingRequest or self.paused:
             return
         settings, after = self.site.settings, self.site.deadlines.after
         if self._has_begun():

@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
+from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import Request
 
 from rpcbroker.core.errors import BrokerError, InvalidRequest, TooManyRequests, Unavailable, UnknownMethod
@@ -44,14 +44,14 @@ class LimitedRequest(Request):
     # -- while it arrives
 
     def handleContentChunk(self, data: bytes) -> None:
-        door = self.channel.site
-        self._arrived += len(data)
-        door.arriving += len(data)
-        if self._arrived > door.settings.max_body_size:
+        door, size = self.channel.site, len(data)
+        if self._arrived + size > door.settings.max_body_size:
             self.channel.refuse_body()
-        elif door.arriving > door.room_for_bodies:
+        elif door.arriving + size > door.room_for_bodies:
             self.channel.refuse(Unavailable("Too much is being sent to the server at once", hint="Try again."))
         else:
+            self._arrived += size
+            door.arriving += size
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -78,13 +78,16 @@ class LimitedRequest(Request):
     def answer(self, error: BrokerError) -> None:
         """Finish with an error, in the API's words; the connection stays."""
         refusal: Refusal = self.channel.site.render(error)
-        self.setResponseCode(refusal.status, phrase(refusal.status))
+        self.setResponseCode(refusal.status)
         self.setHeader("Date", datetimeToString())
         self.setHeader("Content-Length", str(len(refusal.body)))
         for name, value in refusal.headers.items():
             self.setHeader(name, value)
         self.write(refusal.body)
         self.finish()
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        super().setResponseCode(code, message if message or code in RESPONSES else phrase(code))
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A bug below: it goes to the log, and the caller is told in JSON."""
