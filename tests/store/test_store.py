@@ -211,6 +211,15 @@ async def test_lists(store: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("name", ["Ähre", "İzmir", "ΟΔΟΣ", "50 %_/\\"])
+async def test_a_search_for_a_name_finds_it_whatever_its_letters(store: Any, name: str) -> None:
+    mine = replace(device(1), name=name)
+    await store.create_device(mine, token(mine))
+    found = await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=10, text_search=name))
+    assert [info.device.name for info in found.items] == [name]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_tenant_is_found_again_and_in_the_list(store: Any) -> None:
     tenant, _ = first_records()
     assert await store.people.tenant(tenant.id) == tenant

@@ -64,15 +64,22 @@ class CsvFile:
         """`file` is opened with `newline=""`. `secrets`: also what the devices prove themselves with."""
         self._columns = COLUMNS if secrets else PLAIN
         self._writer = csv.writer(file, lineterminator="\r\n")
-        self._writer.writerow(self._columns)
+        self._begun = False
 
     def write(self, entry: Entry) -> None:
         """One more."""
+        self._begin()
         cells = _cells(entry)
         self._writer.writerow([safe(cells.get(column, "")) for column in self._columns])
 
     def end(self) -> None:
         """There are no more."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._writer.writerow(self._columns)
 
 
 def safe(cell: str) -> str:

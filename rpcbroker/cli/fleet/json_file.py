@@ -43,17 +43,16 @@ class JsonFile:
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
-        self._between = "\n"
-        file.write("[")
+        self._before = "[\n"
 
     def write(self, entry: Entry) -> None:
         """One more."""
-        self._file.write(self._between + msgspec.json.encode(entry).decode())
-        self._between = ",\n"
+        self._file.write(self._before + msgspec.json.encode(entry).decode())
+        self._before = ",\n"
 
     def end(self) -> None:
         """There are no more."""
-        self._file.write("\n]\n")
+        self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
 
 
 class _Text:
