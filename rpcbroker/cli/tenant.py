@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rpcbroker.cli import ask, find, listing
-from rpcbroker.cli.invite import invite
+from rpcbroker.cli.invite import first_link, new_user
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
@@ -35,9 +35,10 @@ def add(name: str, email: str) -> None:
         made = await rest.ask(TenantJSON, "POST", "/api/tenant", TenantBody(title=name))
         body = UserBody(email=email, authority=Authority.TENANT_ADMIN, tenant_id=made.id)
         try:
-            link = await invite(rest, body)
+            user = await new_user(rest, body)
         except Stop as stop:
             raise await _taken_back(rest, made, stop) from None
+        link = await first_link(rest, user, of_tenant=made.title)
         click.echo(f"Added the tenant {made.title}. Its administrator {email} chooses a password at:", err=True)
         click.echo(link)
 
@@ -87,6 +88,6 @@ async def _taken_back(rest: Rest, made: TenantJSON, why: Stop) -> Stop:
     except Stop as also:
         return Stop(
             f"{why.message} The tenant {made.title} is there, without an administrator: {also.message}",
-            hint=f"rpcbroker user add EMAIL --tenant {made.title}, or rpcbroker tenant delete {made.title}",
+            hint=f"rpcbroker user add EMAIL --tenant '{made.title}', or rpcbroker tenant delete '{made.title}'",
         )
     return Stop(f"{why.message} The tenant {made.title} was taken back.", ExitCode(why.exit_code), hint=why.hint)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rpcbroker.cli import ask, find, listing
-from rpcbroker.cli.invite import invite, link_of
+from rpcbroker.cli.invite import first_link, link_of, new_user
 from rpcbroker.cli.login_file import Login
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
@@ -60,7 +60,7 @@ def add(
             last_name=last_name,
             phone=phone,
         )
-        link = await invite(rest, body)
+        link = await first_link(rest, await new_user(rest, body), of_tenant=tenant)
         click.echo(f"Added {email}, who chooses a password at:", err=True)
         click.echo(link)
 
