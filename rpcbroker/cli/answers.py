@@ -9,6 +9,7 @@ import msgspec
 
 from rpcbroker import __version__
 from rpcbroker.cli.stop import ExitCode, Stop
+from rpcbroker.cli.words import sentence
 from rpcbroker.core import jsontext
 
 OFFLINE = frozenset({"NO_SUBSCRIPTION", "NEVER_CONNECTED", "DISCONNECTED"})
@@ -69,7 +70,7 @@ def failure(answer: Answer) -> Stop:
         error = _Error()
     message = str(error.message or f"The server answered with status {answer.status}")
     return Stop(
-        message if message.endswith((".", "!", "?")) else f"{message}.",
+        sentence(message),
         _exit_code(answer.status, error.reason, error.error_code),
         reason=str(error.reason) if error.reason else None,
         hint=str(error.hint) if error.hint else None,

@@ -22,7 +22,7 @@ from rpcbroker.cli.listing import printable
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.stop import Stop
-from rpcbroker.cli.words import counted
+from rpcbroker.cli.words import counted, sentence
 from rpcbroker.schema.devices import PutResult
 
 FORMAT = click.option(
@@ -64,6 +64,7 @@ def import_(file: str, format_: str | None, dry_run: bool) -> None:
         way: Way = Foresee(rest) if dry_run else Put(rest, reactor)
         began = reactor.seconds()
         counts: Counter[str] = Counter()
+        name = "standard input" if file == "-" else file
         with _opened(file) as opened:
             lines = (read_json if is_json(file, format_) else read_csv)(opened)
             try:
@@ -71,9 +72,11 @@ def import_(file: str, format_: str | None, dry_run: bool) -> None:
                     counts[outcome.result] += 1
                     click.echo(_reported(outcome))
             except BadHeader as error:
-                raise Stop(f"{file}: {error}.", hint="rpcbroker device import --help names the columns.") from None
+                raise Stop(
+                    sentence(f"{name}: {error}"), hint="rpcbroker device import --help names the columns."
+                ) from None
             except OSError as error:
-                raise Stop(f"{file} cannot be read: {error.strerror}.") from None
+                raise Stop(f"{name} cannot be read: {error.strerror}.") from None
             finally:
                 _sum_up(counts, reactor.seconds() - began, dry_run=dry_run)
         if counts[FAILED]:

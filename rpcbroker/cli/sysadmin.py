@@ -18,6 +18,7 @@ from rpcbroker.api.passwords import hash_password
 from rpcbroker.cli import ask, listing
 from rpcbroker.cli.place import configuration_of, of_this_machine, state_dir_of
 from rpcbroker.cli.stop import Stop
+from rpcbroker.cli.words import sentence
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import NULL_UUID, AuditEntry, Authority, PageLink, User
 from rpcbroker.core.ports import StoreError
@@ -102,7 +103,7 @@ def _store(config: str | None, state_dir: str | None) -> Iterator[tuple[DirectDa
             "Run this as the broker's user, with the broker's --state-dir and --config.",
         ) from None
     except BrokerError as error:
-        raise Stop(f"{error.message.rstrip('.!')}.") from None
+        raise Stop(sentence(error.message), hint=error.hint) from None
 
 
 def _record(database: DirectDatabase, settings: Settings, user: User) -> None:

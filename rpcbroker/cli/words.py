@@ -14,3 +14,8 @@ def size(count: int) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 device`, `2,000 devices`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """With a full stop, unless there is an end already."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -79,7 +79,7 @@ def test_the_password_is_asked_for_twice_and_not_shown(run: Run, state: Path, ru
 @pytest.mark.parametrize(
     ("email", "password", "says"),
     [
-        ("admin@EXAMPLE.org", "root secret", "already exists."),
+        ("admin@EXAMPLE.org", "root secret", "already exists!"),
         ("nobody", "root secret", "it must look like name@example.org"),
         ("root@example.org", "short", "a password must have 8 to 1024 characters."),
     ],

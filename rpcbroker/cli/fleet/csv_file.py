@@ -190,7 +190,7 @@ def _cells(entry: Entry) -> dict[str, str]:
         if isinstance(info.get("description"), str) and info["description"]:
             cells["description"] = rest.pop("description")
         info = rest or (None if cells else rest)
-    if info is not None:
+    if info is not None and info is not msgspec.UNSET:
         cells["additionalInfo"] = msgspec.json.encode(info).decode()
     if entry.credentials is not None:
         cells |= {
