@@ -43,7 +43,14 @@ def activate(link: str, password_stdin: bool) -> None:
 def _parts(link: str) -> tuple[str, str]:
     """Where the broker is, and the token. Raises Stop."""
     if "://" not in link:
-        return known_url(), link
+        try:
+            return known_url(), link
+        except Stop:
+            raise Stop(
+                "A token alone does not say where the broker is.",
+                ExitCode.USAGE,
+                hint="Give the whole link, or set RPCBROKER_URL.",
+            ) from None
     parts = urlsplit(link)
     tokens = parse_qs(parts.query).get("activateToken", [])
     if not parts.path.endswith(PATH) or len(tokens) != 1:

@@ -55,7 +55,10 @@ def list_(as_json: bool) -> None:
 @click.argument("title")
 @ask.YES
 def delete(title: str, yes: bool) -> None:
-    """Delete the customer TITLE with its users; its devices stay, and are nobody's."""
+    """Delete the customer TITLE with its users.
+
+    Its devices stay, and are nobody's.
+    """
     ask.be_sure(f"Delete the customer {title!r} with its users and their API keys?", yes=yes)
 
     async def main(reactor: Any) -> None:

@@ -31,16 +31,16 @@ from rpcbroker.schema.devices import CredentialsJSON, DeviceInfoJSON
 @FORMAT
 @click.option("--with-credentials", is_flag=True, help="Also the secrets of the devices; FILE is for you alone then.")
 def export(file: str, format_: str | None, with_credentials: bool) -> None:
-    """Write all devices to FILE, or to standard output, so that `rpcbroker device import` can read them.
+    """Write all devices to FILE, for import.
 
-    In CSV a cell that a spreadsheet would take for a formula begins with an apostrophe, which an import takes
-    away again.
+    Without FILE to standard output. In CSV a cell that a spreadsheet would take for a formula begins with an
+    apostrophe, which an import takes away again.
     """
     if with_credentials and file == "-":
         raise click.UsageError("--with-credentials needs a FILE, which it makes readable for you alone.")
 
     async def main(reactor: Any) -> None:
-        rest = logged_in(reactor)
+        rest = logged_in(reactor, patiently=True)
         count = 0
         with _new_file(file, mode=0o600 if with_credentials else 0o666) as opened:
             into = JsonFile(opened) if is_json(file, format_) else CsvFile(opened, secrets=with_credentials)

@@ -36,12 +36,13 @@ _WORDS = (*(each.value for each in PutResult), FAILED)
 @FORMAT
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
 def import_(file: str, format_: str | None, dry_run: bool) -> None:
-    """Make the devices of the tenant what FILE says; - is standard input.
+    """Make the devices of the tenant what FILE says.
 
     \b
-    It may be run again at any time: what is so already is left alone. For each line
-    there is one on stdout: its number, then created, changed, unchanged or failed,
-    the device's name, and why it failed. Devices that FILE does not name stay.
+    FILE may be - for standard input. It may be imported any number of times: what is
+    so already is left alone, and devices that it does not name stay. For each of its
+    lines there is one on stdout: its number, then created, changed, unchanged or
+    failed, the device's name, and why it failed.
 
     \b
     CSV has names of columns in its first line, of these:
@@ -60,8 +61,8 @@ def import_(file: str, format_: str | None, dry_run: bool) -> None:
     """
 
     async def main(reactor: Any) -> None:
-        rest = logged_in(reactor)
-        way: Way = Foresee(rest) if dry_run else Put(rest, reactor)
+        rest = logged_in(reactor, patiently=True)
+        way: Way = Foresee(rest) if dry_run else Put(rest)
         began = reactor.seconds()
         counts: Counter[str] = Counter()
         name = "standard input" if file == "-" else file
@@ -75,6 +76,11 @@ def import_(file: str, format_: str | None, dry_run: bool) -> None:
                 raise Stop(
                     sentence(f"{name}: {error}"), hint="rpcbroker device import --help names the columns."
                 ) from None
+            except Stop as stop:
+                stop.hint = stop.hint or "Run it again when that is put right: what is done is not done twice."
+                raise
+            except BrokenPipeError:  # nobody reads the report any more
+                raise
             except OSError as error:
                 raise Stop(f"{name} cannot be read: {error.strerror}.") from None
             finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rpcbroker.cli.http import sender
 from rpcbroker.cli.login_file import KeyLogin, Login, login_path, read_login, write_login
+from rpcbroker.cli.patience import patient
 from rpcbroker.cli.rest import Rest, checked_url
 from rpcbroker.cli.stop import ExitCode, Stop
 
@@ -14,14 +15,17 @@ URL, API_KEY = "RPCBROKER_URL", "RPCBROKER_API_KEY"
 """Variables by which scripts need no login."""
 
 
-def logged_in(reactor: Any, *, timeout: float = 30.0) -> Rest:
+def logged_in(reactor: Any, *, timeout: float = 30.0, patiently: bool = False) -> Rest:
     """With an API key in the environment it speaks, else the login that is kept; new tokens are kept.
 
-    Raises Stop when there is neither.
+    `patiently`: a busy broker is asked again. Raises Stop when there is neither key nor login.
     """
     path = login_path(os.environ)
     login = _key_login() or read_login(path)
-    return Rest(sender(reactor, timeout=timeout), login, keep=lambda login: write_login(path, login))
+    send = sender(reactor, timeout=timeout)
+    if patiently:
+        send = patient(send, reactor)
+    return Rest(send, login, keep=lambda login: write_login(path, login))
 
 
 def as_nobody(reactor: Any, url: str, *, keep: bool = False) -> Rest:

@@ -45,7 +45,10 @@ def sysadmin() -> None:
 @ask.PASSWORD_STDIN
 @of_this_machine
 def add(email: str, password_stdin: bool, config: str | None, state_dir: str | None) -> None:
-    """Add the system administrator EMAIL, with a password that is asked for."""
+    """Add the system administrator EMAIL.
+
+    The password is asked for. The broker may be running.
+    """
     with _store(config, state_dir) as (database, settings):
         password = ask.password("New password", from_stdin=password_stdin, new=True)
         try:

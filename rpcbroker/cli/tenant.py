@@ -25,9 +25,10 @@ def tenant() -> None:
 @click.argument("name")
 @click.argument("email")
 def add(name: str, email: str) -> None:
-    """Add the tenant NAME and its first administrator EMAIL, and print the link that activates the administrator.
+    """Add the tenant NAME, and its administrator EMAIL.
 
-    The link goes to stdout, everything else to stderr. Whoever has it chooses the password.
+    Prints the link by which the administrator chooses a password. The link goes to stdout, everything else to
+    stderr. Give it to nobody else.
     """
 
     async def main(reactor: Any) -> None:

@@ -42,9 +42,9 @@ def add(
     last_name: str | None,
     phone: str | None,
 ) -> None:
-    """Add the user EMAIL, and print the link by which it chooses its password.
+    """Add the user EMAIL, and print its link.
 
-    The link goes to stdout, everything else to stderr.
+    By the link it chooses its password. The link goes to stdout, everything else to stderr.
     """
     if sum((customer is not None, admin, tenant is not None)) != 1:
         raise click.UsageError("Say what the user is to be: --customer TITLE, --admin, or --tenant NAME.")
@@ -103,7 +103,7 @@ def list_(customer: str | None, tenant: str | None, as_json: bool) -> None:
 @click.argument("email")
 @TENANT
 def link(email: str, tenant: str | None) -> None:
-    """Print the link by which the user EMAIL, who has no password yet, chooses one."""
+    """Print the link by which EMAIL chooses a password."""
 
     async def show(rest: Rest, found: UserJSON) -> None:
         click.echo(await link_of(rest, found.id.id))
@@ -115,7 +115,10 @@ def link(email: str, tenant: str | None) -> None:
 @click.argument("email")
 @TENANT
 def reset_password(email: str, tenant: str | None) -> None:
-    """Take the password of EMAIL away, end its sessions, and print a link by which it chooses a new one."""
+    """Take the password of EMAIL away, and print a new link.
+
+    The user's sessions end.
+    """
 
     async def reset(rest: Rest, found: UserJSON) -> None:
         await rest.request("POST", f"/api/user/{found.id.id}/resetPassword")
@@ -129,7 +132,7 @@ def reset_password(email: str, tenant: str | None) -> None:
 @click.argument("email")
 @TENANT
 def disable(email: str, tenant: str | None) -> None:
-    """Keep the user EMAIL out: its sessions end, its API keys are refused."""
+    """Keep EMAIL out, and its API keys."""
     _with_user(email, tenant, lambda rest, found: _set_enabled(rest, found, enabled=False))
 
 
@@ -137,7 +140,7 @@ def disable(email: str, tenant: str | None) -> None:
 @click.argument("email")
 @TENANT
 def enable(email: str, tenant: str | None) -> None:
-    """Let the user EMAIL in again."""
+    """Let EMAIL in again."""
     _with_user(email, tenant, lambda rest, found: _set_enabled(rest, found, enabled=True))
 
 
@@ -146,7 +149,7 @@ def enable(email: str, tenant: str | None) -> None:
 @TENANT
 @ask.YES
 def delete(email: str, tenant: str | None, yes: bool) -> None:
-    """Delete the user EMAIL with its API keys."""
+    """Delete EMAIL with its API keys."""
     ask.be_sure(f"Delete the user {email} with its API keys?", yes=yes)
 
     async def remove(rest: Rest, found: UserJSON) -> None:

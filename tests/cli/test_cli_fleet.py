@@ -207,7 +207,10 @@ def test_when_the_broker_goes_away_the_import_ends_and_says_how_far_it_came(admi
     admin.before_request = gone
     result = admin.run("device", "import", "-", input="name\na\nb\nc\n")
     assert (result.exit_code, outcomes(result.stdout)) == (1, [(2, "created", "a")])
-    assert result.stderr.splitlines()[1:] == ["Error: http://broker.test cannot be reached: Connection was refused."]
+    assert result.stderr.splitlines()[1:] == [
+        "Error: http://broker.test cannot be reached: Connection was refused.",
+        "Hint: Run it again when that is put right: what is done is not done twice.",
+    ]
 
 
 def test_who_may_not_is_told_once(admin: RealShell) -> None:

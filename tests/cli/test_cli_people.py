@@ -160,6 +160,12 @@ def test_what_is_no_activation_link_is_not_sent_anywhere(admin: RealShell, link:
     assert (result.exit_code, admin.requests) == (2, [])
 
 
+def test_a_token_alone_needs_a_broker_that_is_known(real: RealShell) -> None:
+    result = real.run("activate", "token", "--password-stdin", input="secret secret")
+    assert (result.exit_code, real.requests) == (2, [])
+    assert "Hint: Give the whole link, or set RPCBROKER_URL." in result.stderr
+
+
 def test_a_link_that_was_used_is_an_error(admin: RealShell) -> None:
     link = admin.says("user", "add", "ada@shop.example", "--admin").strip()
     for exit_code in (0, 1):

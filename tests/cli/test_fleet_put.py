@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 from rpcbroker.cli.answers import Answer
 from rpcbroker.cli.at_once import AT_ONCE, in_order
 from rpcbroker.cli.fleet.entries import Entry, Line
-from rpcbroker.cli.fleet.put import LONGEST_WAIT, TRIES, Outcome, Put
+from rpcbroker.cli.fleet.put import Outcome, Put
 from rpcbroker.cli.login_file import Login
+from rpcbroker.cli.patience import PATIENCE, patient
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.stop import ExitCode, Stop
 
@@ -79,9 +80,9 @@ def bring(answers: list[Answer], clock: Clock) -> list[Any]:
     def send(_method: str, _url: str, *, headers: Mapping[str, str], body: bytes | None) -> Deferred[Answer]:
         return succeed(answers.pop(0))
 
-    rest = Rest(send, Login(url=URL, username="me", token="t", refresh_token="r"))
+    rest = Rest(patient(send, clock), Login(url=URL, username="me", token="t", refresh_token="r"))
     outcome: list[Any] = []
-    Deferred.fromCoroutine(Put(rest, clock).bring(LINE)).addBoth(outcome.append)
+    Deferred.fromCoroutine(Put(rest).bring(LINE)).addBoth(outcome.append)
     return outcome
 
 
@@ -102,16 +103,19 @@ def test_a_busy_broker_is_asked_again_after_as_long_as_it_wants() -> None:
 
 def test_a_broker_that_stays_busy_is_given_up_for_this_line() -> None:
     clock = Clock()
-    outcome = bring([BUSY] * TRIES, clock)
-    clock.pump([1.0] * (TRIES - 1))
+    outcome = bring([BUSY] * (round(PATIENCE) + 1), clock)
+    clock.pump([1.0] * (round(PATIENCE) - 1))
+    assert outcome == []
+    clock.advance(1)
     assert outcome == [Outcome(LINE, "failed", "Too many requests.")]
 
 
-def test_no_wait_is_longer_than_the_longest() -> None:
+def test_patience_has_an_end_whatever_the_broker_asks_for() -> None:
     clock = Clock()
-    outcome = bring([BUSY._replace(headers={"retry-after": "86400"}), made(200, "unchanged")], clock)
-    clock.advance(LONGEST_WAIT)
-    assert outcome == [Outcome(LINE, "unchanged")]
+    later = BUSY._replace(headers={"retry-after": "86400"})
+    outcome = bring([later, later], clock)
+    clock.advance(PATIENCE)
+    assert outcome == [Outcome(LINE, "failed", "Too many requests.")]
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 500])

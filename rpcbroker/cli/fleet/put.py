@@ -1,12 +1,11 @@
-"""Devices of a file made so in a broker, several at a time, and what came of each line, in order."""
+"""Devices of a file made so in a broker, several at a time; what came of each line, in order."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import UNSET
-from twisted.internet.task import deferLater
 
 from rpcbroker.cli import find
 from rpcbroker.cli.answers import Answer, failure, strange
@@ -15,10 +14,6 @@ from rpcbroker.cli.fleet.entries import Line
 from rpcbroker.cli.rest import Rest
 from rpcbroker.schema.devices import PutDeviceBody, PutResult
 
-TRIES = 5
-"""How often a line is sent while the broker says that it is too busy, or that this is too much at once."""
-LONGEST_WAIT = 60.0
-"""Seconds between two tries, whatever the broker asks for."""
 FAILED = "failed"
 _RESULTS = frozenset(each.value for each in PutResult)
 
@@ -53,30 +48,20 @@ def outcomes(lines: Iterable[Line], way: Way) -> AsyncIterator[Outcome]:
 class Put:
     """Makes it so."""
 
-    def __init__(self, rest: Rest, clock: Any) -> None:
+    def __init__(self, rest: Rest) -> None:
         self._rest = rest
-        self._clock = clock
 
     async def bring(self, line: Line) -> Outcome:
         """See Way."""
         assert line.entry is not None
         body = await whole_body(self._rest, line)
-        answer = await self._patiently(line.entry.name, body)
+        answer = await self._rest.try_request("PUT", "/api/tenant/device", body, deviceName=line.entry.name)
         if answer.status not in (200, 201):
             return Outcome(line, FAILED, refusal(answer))
         result = answer.headers.get("x-result", "")
         if result not in _RESULTS:
             raise strange("The server's answer does not say what it did")
         return Outcome(line, result)
-
-    async def _patiently(self, name: str, body: PutDeviceBody) -> Answer:
-        for left in reversed(range(TRIES)):
-            answer = await self._rest.try_request("PUT", "/api/tenant/device", body, deviceName=name)
-            if answer.status not in (429, 503) or not left:
-                break
-            given = answer.headers.get("retry-after", "")
-            await deferLater(self._clock, min(float(given) if given.isdecimal() else 1.0, LONGEST_WAIT))
-        return answer
 
 
 async def whole_body(rest: Rest, line: Line) -> PutDeviceBody:
