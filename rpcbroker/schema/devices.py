@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
@@ -215,6 +216,14 @@ class PutDeviceBody(msgspec.Struct, rename="camel", kw_only=True):
         str | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
     ] = None
     credentials: GivenCredentials | None = None
+
+
+class PutResult(StrEnum):
+    """What was done, as the header X-Result of the answer says."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
 
 
 # -- presence

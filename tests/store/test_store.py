@@ -210,6 +210,25 @@ async def test_lists(store: Any) -> None:
     assert page.total == 0
 
 
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("name", ["Ähre", "İzmir", "ΟΔΟΣ", "50 %_/\\"])
+async def test_a_search_for_a_name_finds_it_whatever_its_letters(store: Any, name: str) -> None:
+    mine = replace(device(1), name=name)
+    await store.create_device(mine, token(mine))
+    found = await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=10, text_search=name))
+    assert [info.device.name for info in found.items] == [name]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tenant_is_found_again_and_in_the_list(store: Any) -> None:
+    tenant, _ = first_records()
+    assert await store.people.tenant(tenant.id) == tenant
+    changed = replace(tenant, title="Renamed", contact={"city": "Zwolle"}, version=2)
+    await store.people.update_tenant(changed)
+    assert await store.people.tenant(tenant.id) == changed
+    assert (await store.people.tenants(PageLink(page_size=10, sort_property="title"))).items == (changed,)
+
+
 # -- databases only
 
 
