@@ -39,18 +39,19 @@ class LimitedRequest(Request):
     """A request whose body is counted as it comes: chunked bodies announce no length."""
 
     path: bytes
-    _arrived = 0
+    arrived = 0
+    """Bytes of its body."""
 
     # -- while it arrives
 
     def handleContentChunk(self, data: bytes) -> None:
         door, size = self.channel.site, len(data)
-        if self._arrived + size > door.settings.max_body_size:
+        if self.arrived + size > door.settings.max_body_size:
             self.channel.refuse_body()
         elif door.arriving + size > door.room_for_bodies:
             self.channel.refuse(Unavailable("Too much is being sent to the server at once", hint="Try again."))
         else:
-            self._arrived += size
+            self.arrived += size
             door.arriving += size
             super().handleContentChunk(data)
 
@@ -63,12 +64,15 @@ class LimitedRequest(Request):
         super().connectionLost(reason)
 
     def _leave_arrivals(self) -> None:
-        self.channel.site.arriving -= self._arrived
-        self._arrived = 0
+        self.channel.site.arriving -= self.arrived
+        self.arrived = 0
 
     # -- when it is there
 
     def process(self) -> None:
+        if self.channel.site.stopping:
+            self.setHeader("Connection", "close")
+            self.channel.persistent = False
         error = self._fault()
         if error is None:
             super().process()

@@ -89,7 +89,10 @@ CHUNKS = [
     Row(120, "endless trailers", chunked(b"0\r\n" + b"A: b\r\n" * 100_000), REFUSED),
     Row(120, "one endless trailer", chunked(b"0\r\nA: " + b"b" * MEGABYTE), REFUSED),
     Row(120, "chunks beyond the limit", chunked((b"10000\r\n" + b"x" * 65536 + b"\r\n") * 17), [413]),
-    Row(120, "a million chunks of one byte", chunked(b"1\r\nx\r\n" * (MEGABYTE + 1)), [413]),
+    Row(120, "a million chunks of one byte", chunked(b"1\r\nx\r\n" * MEGABYTE + b"0\r\n\r\n"), REFUSED),
+    Row(120, "10,000 chunks of one byte", chunked(b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"), [401, 200]),
+    Row(120, "a million chunks of ten bytes", chunked(b"A\r\n0123456789\r\n" * MEGABYTE), [413]),
+    Row(120, "extensions without end", chunked((b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 10_000), REFUSED),
 ]
 HEAD = [
     Row(121, "a first line of 1 MB", get(b"/" + b"a" * MEGABYTE), [414]),

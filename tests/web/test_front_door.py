@@ -140,6 +140,18 @@ def test_what_counts_as_one_address(one: IAddress, other: IAddress, same: bool) 
     assert (address_of(one) == address_of(other)) is same
 
 
+def test_while_it_stops_every_answer_is_the_last_one_and_says_so() -> None:
+    door = Door()
+    caller = door.caller()
+    assert caller.send(GET) == [200]
+    assert not caller.wire.closed
+    door.site.stopping = True
+    caller.channel.dataReceived(GET + GET)
+    (last,) = caller.answers()
+    assert (last.status, last.headers["connection"]) == (200, ["close"])
+    assert caller.wire.closed
+
+
 def test_a_unix_socket_has_no_address() -> None:
     assert address_of(LOCAL) is None
     assert address_of(UNIXAddress(b"/run/x")) is None
