@@ -76,7 +76,8 @@ def presence_of(row: Any) -> LastPresence:
 
 
 def tenant_of(row: Any) -> Tenant:
-    return Tenant(**row._mapping)
+    members = dict(row._mapping)
+    return Tenant(title=members.pop("name"), **members)
 
 
 def customer_of(row: Any) -> Customer:

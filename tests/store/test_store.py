@@ -202,6 +202,16 @@ async def test_lists(store: Any) -> None:
     assert page.total == 0
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_tenant_is_found_again_and_in_the_list(store: Any) -> None:
+    tenant, _ = first_records()
+    assert await store.people.tenant(tenant.id) == tenant
+    changed = replace(tenant, title="Renamed", contact={"city": "Zwolle"}, version=2)
+    await store.people.update_tenant(changed)
+    assert await store.people.tenant(tenant.id) == changed
+    assert (await store.people.tenants(PageLink(page_size=10, sort_property="title"))).items == (changed,)
+
+
 # -- databases only
 
 
