@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from rpcbroker.api import checks
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.core import access
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.credentials import check_access_token, check_mqtt_basic, mqtt_basic_id, x509_id
@@ -18,6 +18,7 @@ from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInf
 from rpcbroker.core.ports import Store
 from rpcbroker.schema.common import EntityId, PageJSON, PageQuery, page_json
 from rpcbroker.schema.devices import (
+    DEFAULT_TYPE,
     CredentialsBody,
     CredentialsJSON,
     DeviceBody,
@@ -27,6 +28,7 @@ from rpcbroker.schema.devices import (
     DeviceJSON,
     DeviceListQuery,
     DeviceNameQuery,
+    DeviceProfileInfoJSON,
     DeviceWithCredentialsBody,
     EntitySubtypeJSON,
     GivenCredentials,
@@ -34,6 +36,7 @@ from rpcbroker.schema.devices import (
     SaveDeviceQuery,
     TenantDevicesQuery,
     credentials_json,
+    default_profile_json,
     device_info_json,
     device_json,
     presence_json,
@@ -163,6 +166,10 @@ class Devices:
         tenant = EntityId("TENANT", principal.tenant_id)
         return [EntitySubtypeJSON(tenant, "DEVICE", type_) for type_ in found]
 
+    async def default_profile(self, principal: Principal) -> DeviceProfileInfoJSON:
+        """There are no device profiles here: what stands in for that of the type `default`."""
+        return default_profile_json(principal.tenant_id)
+
     # -- credentials
 
     async def credentials(self, principal: Principal, *, device_id: UUID, note: Note) -> CredentialsJSON:
@@ -234,7 +241,7 @@ class Devices:
         self, principal: Principal, body: DeviceBody, given: GivenCredentials | None, note: Note
     ) -> DeviceJSON:
         name = checks.text("Device name", body.name)
-        type_ = checks.text("Device type", body.type or "default")
+        type_ = checks.text("Device type", body.type or DEFAULT_TYPE)
         label = checks.plain("label", body.label)
         if body.id is None:
             device = Device(
@@ -250,7 +257,7 @@ class Devices:
             await self.create(device, given or GivenCredentials())
             return device_json(device)
         stored = await self.visible(principal, body.id.id)
-        note.entity_id, note.name = stored.id, stored.name
+        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, stored.name
         version = stored.version if body.version is None else body.version
         changed = replace(
             stored, name=name, type=type_, label=label, additional_info=body.additional_info, version=version + 1

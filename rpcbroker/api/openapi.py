@@ -17,7 +17,11 @@ from rpcbroker.core import errors as e
 from rpcbroker.schema.common import ErrorJSON
 
 _PARAMETER = re.compile(r"<(\w+)>")
-_TEXTS = {"enabled": {"type": "string", "enum": ["true", "false"]}}
+_TEXTS = {
+    "enabled": {"type": "string", "pattern": "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"},
+    "owner_type": {"type": "string", "enum": ["CUSTOMER", "TENANT"]},
+    "owned_type": {"type": "string", "enum": ["DEVICE"]},
+}
 """Parameters in paths that are neither ids nor any text."""
 
 _ALWAYS = (

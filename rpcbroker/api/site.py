@@ -161,9 +161,9 @@ def _authorization(request: Request) -> str:
 
 
 def _query(request: Request, type_: Any) -> Any:
-    """Query parameters as `type_`; of a parameter given twice the last counts."""
+    """Query parameters as `type_`; one that is given twice has both values, with a comma between them."""
     try:
-        pairs = {name.decode(): values[-1].decode() for name, values in request.args.items()}
+        pairs = {name.decode(): b",".join(values).decode() for name, values in request.args.items()}
         return msgspec.convert(pairs, type_, strict=False)
     except UnicodeDecodeError:
         raise InvalidRequest("Query parameters must be UTF-8") from None

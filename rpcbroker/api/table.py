@@ -17,13 +17,14 @@ from rpcbroker.api.health import Health
 from rpcbroker.api.login import Login
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, SYS_ADMINS, TEXT, USERS, Action, Route
+from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import KeyAccess
 from rpcbroker.schema.audit import AuditEntryJSON, AuditQuery
 from rpcbroker.schema.calls import CallBody
-from rpcbroker.schema.common import PageJSON, PageQuery
+from rpcbroker.schema.common import PageJSON, PageQuery, Text
 from rpcbroker.schema.devices import (
     CredentialsBody,
     CredentialsJSON,
@@ -106,6 +107,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_tenants(to.tenants, to.users),
         *_audit(to.audit),
         *_server(to.health, to.pages),
+        *second_names(to.devices, to.customers, to.users),
     )
 
 
@@ -468,6 +470,7 @@ def _api_keys(api_keys: ApiKeys) -> tuple[Route, ...]:
         )
 
     about: dict[str, Any] = {"entity": "API_KEY"}
+    changed: dict[str, Any] = {"answers": ApiKeyJSON, "action": Action.UPDATED, **about}
     return (
         route(
             "saveApiKey",
@@ -488,14 +491,14 @@ def _api_keys(api_keys: ApiKeys) -> tuple[Route, ...]:
             query=PageQuery,
             answers=PageJSON[ApiKeyJSON],
         ),
+        route("enableApiKey", "PUT", "/api/apiKey/<key_id>/enabled/<enabled>", api_keys.set_enabled, **changed),
         route(
-            "enableApiKey",
+            "updateApiKeyDescription",
             "PUT",
-            "/api/apiKey/<key_id>/enabled/<enabled>",
-            api_keys.set_enabled,
-            answers=ApiKeyJSON,
-            action=Action.UPDATED,
-            **about,
+            "/api/apiKey/<key_id>/description",
+            api_keys.set_description,
+            body=Text,
+            **changed,
         ),
         route("deleteApiKey", "DELETE", "/api/apiKey/<key_id>", api_keys.delete, action=Action.DELETED, **about),
     )

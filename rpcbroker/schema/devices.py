@@ -14,6 +14,9 @@ from rpcbroker.schema.common import EntityId, EpochMs, Id, PageQuery, Text, Vers
 
 TOKEN_PATTERN = r"^[^/+#\u0000-\u001f\u007f]{1,32}$"  # noqa: S105 - a pattern, no token
 
+DEFAULT_TYPE = "default"
+"""The type of a device that names none."""
+
 AccessToken = Annotated[
     str, Meta(description="1 to 32 characters but / + # and controls", extra_json_schema={"pattern": TOKEN_PATTERN})
 ]
@@ -144,6 +147,30 @@ class EntitySubtypeJSON(msgspec.Struct, rename="camel"):
     tenant_id: EntityId
     entity_type: str
     type: str
+
+
+class DeviceProfileInfoJSON(msgspec.Struct, rename="camel"):
+    """What scripts ask for in order to name it in a new device."""
+
+    id: EntityId
+    tenant_id: EntityId
+    name: str
+    image: str | None
+    default_dashboard_id: EntityId | None
+    type: str
+    transport_type: str
+
+
+def default_profile_json(tenant_id: UUID) -> DeviceProfileInfoJSON:
+    return DeviceProfileInfoJSON(
+        id=EntityId("DEVICE_PROFILE", profile_id(tenant_id, DEFAULT_TYPE)),
+        tenant_id=EntityId("TENANT", tenant_id),
+        name=DEFAULT_TYPE,
+        image=None,
+        default_dashboard_id=None,
+        type="DEFAULT",
+        transport_type="DEFAULT",
+    )
 
 
 # -- credentials
