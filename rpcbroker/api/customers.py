@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Never
 from uuid import UUID
 
 from rpcbroker.api import checks
@@ -142,7 +143,7 @@ class Customers:
             raise NotFound(f"Tenant with id [{owner_id}] is not found")
         await self._give(principal, device, None)
 
-    async def make_public(self, principal: Principal, *, device_id: UUID) -> DeviceJSON:
+    async def make_public(self, principal: Principal, *, device_id: UUID) -> Never:
         """Public devices are not offered: this says so."""
         await self._device(principal, device_id)
         raise InvalidRequest(
