@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo serve test lint soak bench clean
+.PHONY: help demo serve test lint fuzz soak bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) foreign  ## insta
 foreign:
 	@command -v mosquitto_rr >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto-clients curl postgresql; }
+
+fuzz: $(VENV)/.tests-installed $(VENV)-fuzz/.installed  ## fuzz the API for long, with a seed of its own
+	FUZZ_EXAMPLES=100 $(ALONE_PYTHONS) $(BIN)/python -m pytest tests/interop/test_fuzz.py
 
 soak: $(VENV)/.tests-installed  ## long fuzzing and many kills
 	$(BIN)/python -m pytest -m soak

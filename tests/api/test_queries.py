@@ -35,6 +35,13 @@ async def test_a_parameter_is_left_out_or_has_a_value(query: str, status: int) -
     assert (await Rest().ask("GET", DEVICES + query))[0] == status
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_bad_access_token_is_refused_also_where_none_is_needed() -> None:
+    rest = Rest()
+    for body in ({"name": "new"}, {"name": "changed", "id": {"entityType": "DEVICE", "id": str(rest.device.id)}}):
+        assert (await rest.ask("POST", "/api/device?accessToken=a%2Fb", body))[0] == 400
+
+
 @pytest.mark.parametrize("size", ["0", "-1", "1001"])
 @pytest_twisted.ensureDeferred
 async def test_a_page_has_a_size_also_of_a_type_that_no_device_has(size: str) -> None:

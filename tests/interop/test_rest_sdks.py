@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as mqtt
 import pytest
 from daemon import EMAIL, PASSWORD, Daemon
+from paho_device import callable_device, end
 
 pytestmark = pytest.mark.interop
 
 SCRIPTS = Path(__file__).parent / "sdk"
-REQUESTS = "v1/devices/me/rpc/request/+"
 API_KEYS = ("tb_rest_44", "tb_ce")
 
 
@@ -50,7 +49,12 @@ def played(broker: Daemon, request: pytest.FixtureRequest, tmp_path_factory: pyt
     assert Path(python).is_file(), f"{name.upper()}_PYTHON names no Python; `make test` makes one"
     log = tmp_path_factory.mktemp(name) / "log"
     arrived: list[Any] = []
-    devices: list[mqtt.Client] = []
+    devices: list[Any] = []
+
+    def called(call: Any) -> Any:
+        arrived.append(call)
+        return {"got": call["params"]} if call["method"] == "get" else None
+
     with log.open("w") as stderr:
         script = subprocess.Popen(
             [python, str(SCRIPTS / f"{name}.py"), broker.http, name, EMAIL, PASSWORD],
@@ -69,7 +73,7 @@ def played(broker: Daemon, request: pytest.FixtureRequest, tmp_path_factory: pyt
             for line in from_script:
                 said = json.loads(line)
                 if "connect" in said:
-                    devices.append(device(broker.mqtt_port, said["connect"], arrived))
+                    devices.append(callable_device(broker.mqtt_port, said["connect"], called))
                     to_script.write("\n")
                     to_script.flush()
                 else:
@@ -78,32 +82,9 @@ def played(broker: Daemon, request: pytest.FixtureRequest, tmp_path_factory: pyt
     finally:
         limit.cancel()
         for each in devices:
-            each.disconnect()
-            each.loop_stop()
+            end(each)
     assert saw is not None, log.read_text()[-5000:]
     return Played(name, saw, arrived)
-
-
-def device(port: int, token: str, arrived: list[Any]) -> mqtt.Client:
-    """A device that can be called; it answers only `get`."""
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-    client.username_pw_set(token)
-    ready = threading.Event()
-    client.on_connect = lambda *_: client.subscribe(REQUESTS, qos=1)
-    client.on_subscribe = lambda *_: ready.set()
-
-    def on_message(_client: Any, _data: Any, message: Any) -> None:
-        call = json.loads(message.payload)
-        arrived.append(call)
-        if call["method"] == "get":
-            reply = json.dumps({"got": call["params"]})
-            client.publish(message.topic.replace("request", "response"), reply, qos=1)
-
-    client.on_message = on_message
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    assert ready.wait(10), "the device could not subscribe"
-    return client
 
 
 def failure(status: int, code: int, reason: str | None = None) -> dict[str, Any]:
