@@ -11,7 +11,7 @@ import msgspec
 
 from rpcbroker.api import checks
 from rpcbroker.api.keys import HINT_LENGTH, Keys, digest
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.users import Users, may_see
 from rpcbroker.core.errors import InvalidRequest, NotFound, PermissionDenied
 from rpcbroker.core.model import ApiKey, Authority, KeyAccess, KeyScope, Principal, User
@@ -59,7 +59,7 @@ class ApiKeys:
         _check_scope(scope)
         if body.id is not None:
             key, user = await self._visible(principal, body.id.id)
-            note.entity_id, note.name = key.id, key.description
+            note.action, note.entity_id, note.name = Action.UPDATED, key.id, key.description
             changed = replace(
                 key,
                 description=description,
@@ -108,11 +108,18 @@ class ApiKeys:
 
     async def set_enabled(self, principal: Principal, *, key_id: UUID, enabled: str, note: Note) -> ApiKeyJSON:
         """Switch a key on or off."""
-        if enabled not in {"true", "false"}:
+        on = {"true": True, "false": False}.get(enabled.lower())
+        if on is None:
             raise InvalidRequest("enabled must be true or false")
         key, user = await self._visible(principal, key_id)
         note.entity_id, note.name = key.id, key.description
-        return await self._keep(replace(key, enabled=enabled == "true"), user)
+        return await self._keep(replace(key, enabled=on), user)
+
+    async def set_description(self, principal: Principal, *, key_id: UUID, body: str, note: Note) -> ApiKeyJSON:
+        """Call a key something else; the body is the new description, a JSON string."""
+        key, user = await self._visible(principal, key_id)
+        note.entity_id, note.name = key.id, key.description
+        return await self._keep(replace(key, description=checks.text("description", body)), user)
 
     async def delete(self, principal: Principal, *, key_id: UUID, note: Note) -> None:
         """Revoke a key; it is refused from now on."""

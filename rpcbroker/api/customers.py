@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Never
 from uuid import UUID
 
 from rpcbroker.api import checks
 from rpcbroker.api.keys import Keys
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.core import access
 from rpcbroker.core.broker import Broker
@@ -66,7 +67,7 @@ class Customers:
             await self._people.create_customer(customer)
             return customer_json(customer)
         stored = await self._visible(principal, body.id.id)
-        note.entity_id, note.name = stored.id, stored.title
+        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, stored.title
         version = stored.version if body.version is None else body.version
         customer = replace(
             stored, title=title, contact=contact, additional_info=body.additional_info, version=version + 1
@@ -126,7 +127,23 @@ class Customers:
             raise InvalidRequest("Device isn't assigned to any customer!")
         return device_json(await self._give(principal, device, None))
 
-    async def make_public(self, principal: Principal, *, device_id: UUID) -> DeviceJSON:
+    async def change_owner(
+        self, principal: Principal, *, owner_type: str, owner_id: UUID, owned_type: str, device_id: UUID, note: Note
+    ) -> None:
+        """Give a device to a customer, or back to the tenant: another word for assigning and unassigning."""
+        if owned_type != "DEVICE" or owner_type not in {"CUSTOMER", "TENANT"}:
+            raise InvalidRequest("Only a DEVICE has an owner, and that is a CUSTOMER or the TENANT")
+        if owner_type == "CUSTOMER":
+            await self.assign(principal, customer_id=owner_id, device_id=device_id, note=note)
+            return
+        note.action = Action.UNASSIGNED_FROM_CUSTOMER
+        device = await self._device(principal, device_id)
+        note.entity_id, note.name = device.id, device.name
+        if owner_id != principal.tenant_id:
+            raise NotFound(f"Tenant with id [{owner_id}] is not found")
+        await self._give(principal, device, None)
+
+    async def make_public(self, principal: Principal, *, device_id: UUID) -> Never:
         """Public devices are not offered: this says so."""
         await self._device(principal, device_id)
         raise InvalidRequest(

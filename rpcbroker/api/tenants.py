@@ -8,7 +8,7 @@ from uuid import UUID
 
 from rpcbroker.api import checks
 from rpcbroker.api.keys import Keys
-from rpcbroker.api.routes import Note
+from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotFound
@@ -56,7 +56,7 @@ class Tenants:
             await self._people.create_tenant(tenant)
             return tenant_json(tenant)
         stored = await self._tenant(body.id.id)
-        note.entity_id, note.name = stored.id, stored.title
+        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, stored.title
         version = stored.version if body.version is None else body.version
         tenant = replace(
             stored, title=title, contact=contact, additional_info=body.additional_info, version=version + 1

@@ -164,6 +164,7 @@ class Users:
     async def _update(self, principal: Principal, user_id: UUID, body: UserBody, note: Note) -> UserJSON:
         user = await self.handled(principal, user_id)
         _about(note, user)
+        note.action = Action.UPDATED
         if body.authority is not user.authority:
             raise InvalidRequest(f"authority: it is {user.authority.value} and cannot be changed")
         customer_id = user.customer_id

@@ -20,6 +20,12 @@ TEXT_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": TEXT_PATTERN})]
 """A name or a title; checked by `api.checks.text`, which says what is wrong in plain words."""
 
+Plain = Annotated[str, Meta(extra_json_schema={"pattern": r"^[^\u0000]*$"})]
+"""Any text that a database can keep; checked by `api.checks.plain`."""
+
+UUID_PATTERN = r"[0-9a-fA-F]{1,8}(-[0-9a-fA-F]{1,4}){3}-[0-9a-fA-F]{1,12}"
+"""Groups may be shorter than usual."""
+
 EpochMs = Annotated[int, Meta(description="milliseconds since 1970-01-01 UTC", ge=0, le=2**53)]
 Version = (
     Annotated[int, Meta(description="the version that a change is made from; another one is 409", ge=0, le=2**31 - 2)]
@@ -55,9 +61,12 @@ class PageQuery(msgspec.Struct, rename="camel", kw_only=True):
         int, Meta(description="which page, from 0", extra_json_schema={"minimum": 0, "maximum": 2**31 - 1})
     ] = 0
     text_search: (
-        Annotated[str, Meta(description="only what contains this, in upper or lower case", max_length=MAX_TEXT)] | None
+        Annotated[Plain, Meta(description="only what contains this, in upper or lower case", max_length=MAX_TEXT)]
+        | None
     ) = None
-    sort_property: Annotated[str | None, Meta(description="a member of the items; createdTime if absent")] = None
+    sort_property: Annotated[str | None, Meta(description="a member of the items; createdTime if absent or empty")] = (
+        None
+    )
     sort_order: Annotated[
         str,
         Meta(
@@ -102,14 +111,14 @@ class ErrorJSON(msgspec.Struct, rename="camel", omit_defaults=True):
 class Contact(msgspec.Struct, rename="camel", kw_only=True):
     """Where a tenant or a customer can be found; nothing of it means anything to the broker."""
 
-    country: str | None = None
-    state: str | None = None
-    city: str | None = None
-    address: str | None = None
-    address2: str | None = None
-    zip: str | None = None
-    phone: str | None = None
-    email: str | None = None
+    country: Plain | None = None
+    state: Plain | None = None
+    city: Plain | None = None
+    address: Plain | None = None
+    address2: Plain | None = None
+    zip: Plain | None = None
+    phone: Plain | None = None
+    email: Plain | None = None
 
 
 CONTACT = Contact.__struct_fields__

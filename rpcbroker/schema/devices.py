@@ -11,9 +11,12 @@ from msgspec import Meta
 
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
 from rpcbroker.core.presence import Fact, Presence
-from rpcbroker.schema.common import EntityId, EpochMs, Id, PageQuery, Text, Version, customer_ref
+from rpcbroker.schema.common import UUID_PATTERN, EntityId, EpochMs, Id, PageQuery, Plain, Text, Version, customer_ref
 
 TOKEN_PATTERN = r"^[^/+#\u0000-\u001f\u007f]{1,32}$"  # noqa: S105 - a pattern, no token
+
+DEFAULT_TYPE = "default"
+"""The type of a device that names none."""
 
 AccessToken = Annotated[
     str, Meta(description="1 to 32 characters but / + # and controls", extra_json_schema={"pattern": TOKEN_PATTERN})
@@ -26,7 +29,7 @@ class DeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     id: EntityId | None = None
     name: Text
     type: Annotated[Text | None, Meta(description="what kind of device it is; default if absent")] = None
-    label: str | None = None
+    label: Plain | None = None
     additional_info: Any = None
     version: Version = None
 
@@ -40,13 +43,13 @@ class SaveDeviceQuery(msgspec.Struct, rename="camel"):
 class DeviceListQuery(PageQuery, kw_only=True):
     """Which devices."""
 
-    type: str | None = None
+    type: Plain | None = None
 
 
 class DeviceInfoListQuery(PageQuery, kw_only=True):
     """Which devices."""
 
-    type: str | None = None
+    type: Plain | None = None
     device_profile_id: Annotated[UUID | None, Meta(description="the deviceProfileId of a type")] = None
     active: Annotated[bool | None, Meta(description="only those that are connected, or are not")] = None
 
@@ -54,23 +57,29 @@ class DeviceInfoListQuery(PageQuery, kw_only=True):
 class DeviceNameQuery(msgspec.Struct, rename="camel"):
     """Which device."""
 
-    device_name: str
+    device_name: Text
 
 
 class TenantDevicesQuery(PageQuery, kw_only=True):
     """Which devices; or, with `deviceName` alone, the one of that name."""
 
-    type: str | None = None
+    type: Plain | None = None
     page_size: Annotated[
         int | None, Meta(description="how many on a page", extra_json_schema={"minimum": 1, "maximum": 1000})
     ] = None  # type: ignore[assignment]
-    device_name: str | None = None
+    device_name: Plain | None = None
 
 
 class DeviceIdsQuery(msgspec.Struct, rename="camel"):
     """Which devices."""
 
-    device_ids: Annotated[str, Meta(description="UUIDs, with commas between them, 1,000 at most")]
+    device_ids: Annotated[
+        str,
+        Meta(
+            description="UUIDs, with commas between them, 1,000 at most",
+            extra_json_schema={"pattern": f"^{UUID_PATTERN}(,{UUID_PATTERN})*$"},
+        ),
+    ]
 
 
 class DeviceJSON(msgspec.Struct, rename="camel"):
@@ -147,6 +156,30 @@ class EntitySubtypeJSON(msgspec.Struct, rename="camel"):
     type: str
 
 
+class DeviceProfileInfoJSON(msgspec.Struct, rename="camel"):
+    """What scripts ask for in order to name it in a new device."""
+
+    id: EntityId
+    tenant_id: EntityId
+    name: str
+    image: str | None
+    default_dashboard_id: EntityId | None
+    type: str
+    transport_type: str
+
+
+def default_profile_json(tenant_id: UUID) -> DeviceProfileInfoJSON:
+    return DeviceProfileInfoJSON(
+        id=EntityId("DEVICE_PROFILE", profile_id(tenant_id, DEFAULT_TYPE)),
+        tenant_id=EntityId("TENANT", tenant_id),
+        name=DEFAULT_TYPE,
+        image=None,
+        default_dashboard_id=None,
+        type="DEFAULT",
+        transport_type="DEFAULT",
+    )
+
+
 # -- credentials
 
 
@@ -210,10 +243,10 @@ class PutDeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     """What the device of this name shall be like; members that are absent stay as they are."""
 
     type: Text | None = None
-    label: str | None = None
+    label: Plain | None = None
     additional_info: Any = msgspec.UNSET
     customer_title: Annotated[
-        str | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
+        Plain | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
     ] = None
     credentials: GivenCredentials | None = None
 

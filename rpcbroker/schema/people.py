@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from rpcbroker.core.model import Authority, Customer, Tenant, User
-from rpcbroker.schema.common import Contact, EntityId, EpochMs, Text, Version, customer_ref
+from rpcbroker.schema.common import Contact, EntityId, EpochMs, Plain, Text, Version, customer_ref
 
 MAX_EMAIL = 320
 EMAIL_PATTERN = r"^[^@\s\u0000]+@[^@\s\u0000]+$"
@@ -72,9 +72,9 @@ class UserBody(msgspec.Struct, rename="camel", kw_only=True):
         None
     )
     customer_id: Annotated[EntityId | None, Meta(description="of a CUSTOMER_USER")] = None
-    first_name: str | None = None
-    last_name: str | None = None
-    phone: str | None = None
+    first_name: Plain | None = None
+    last_name: Plain | None = None
+    phone: Plain | None = None
     additional_info: Any = None
     version: Version = None
 
@@ -188,7 +188,7 @@ class CustomerBody(Contact, kw_only=True):
 class CustomerTitleQuery(msgspec.Struct, rename="camel"):
     """Which customer."""
 
-    customer_title: str
+    customer_title: Plain
 
 
 class CustomerJSON(Contact, kw_only=True):
