@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import Request
 
-from rpcbroker.core.errors import BrokerError, InvalidRequest, TooManyRequests, Unavailable, UnknownMethod
+from rpcbroker.core.errors import BrokerError, InvalidRequest, MethodNotAllowed, TooManyRequests, Unavailable
 
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-"""Those that some resource might have; all others are 501. They are written like this: `get` is none of them."""
+METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
+"""Those that some resource has."""
 
 
 class Refusal(Protocol):
@@ -107,8 +107,8 @@ class LimitedRequest(Request):
         return b"localhost"
 
     def _fault(self) -> BrokerError | None:
-        if self.method not in METHODS:
-            return UnknownMethod("This method is not known here")
+        if not self.method.isupper():  # RFC 9110 9.1; the routes below would take `get` for GET
+            return MethodNotAllowed("Methods are written in capital letters", allowed=METHODS)
         hosts: Sequence[bytes] = self.requestHeaders.getRawHeaders(b"host", ())
         if len(hosts) != 1 and (hosts or self.clientproto == b"HTTP/1.1"):  # RFC 9112 3.2
             return InvalidRequest("A request must have one Host header")

@@ -205,7 +205,7 @@ def test_a_row_is_all_that_the_document_is_made_of() -> None:
     assert operation["requestBody"]["content"] == {
         "application/json": {"schema": {"$ref": "#/components/schemas/CustomerBody"}}
     }
-    statuses = [200, 201, 400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504]
+    statuses = [200, 201, 400, 401, 403, 404, 408, 413, 414, 415, 417, 429, 431, 500, 503, 504]
     assert list(operation["responses"]) == [str(status) for status in statuses]
     assert operation["responses"]["201"]["content"] == operation["responses"]["200"]["content"]
 
