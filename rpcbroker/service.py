@@ -103,7 +103,6 @@ class BrokerService(Service):
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = MqttFactory(
             broker=self.broker,
-            store=self.store,
             settings=settings.mqtt,
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",

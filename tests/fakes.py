@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from rpcbroker.api.metrics import Metrics
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.lag import LoopLag
-from rpcbroker.core.model import Authority, Credentials, CredentialsType, Device, Principal, Tenant, User
+from rpcbroker.core.model import Authority, Credentials, CredentialsType, Customer, Device, Principal, Tenant, User
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import RpcSettings
@@ -38,6 +38,16 @@ def device(number: int = 100, *, tenant: UUID = TENANT, **more: Any) -> Device:
     return Device(id=UUID(int=number), tenant_id=tenant, name=f"device-{number}", created_time=EPOCH_MS, **more)
 
 
+def tenant(number: int = OTHER_TENANT.int, **more: Any) -> Tenant:
+    return Tenant(id=UUID(int=number), **{"title": f"tenant-{number}", "created_time": EPOCH_MS} | more)
+
+
+def customer(number: int = CUSTOMER.int, *, tenant: UUID = TENANT, **more: Any) -> Customer:
+    return Customer(
+        id=UUID(int=number), tenant_id=tenant, **{"title": f"customer-{number}", "created_time": EPOCH_MS} | more
+    )
+
+
 def token(of: Device, text: str | None = None) -> Credentials:
     return Credentials(
         id=UUID(int=of.id.int + 10**6),
@@ -49,7 +59,6 @@ def token(of: Device, text: str | None = None) -> Credentials:
 
 
 def first_records() -> tuple[Tenant, User]:
-    tenant = Tenant(id=TENANT, title="Default", created_time=EPOCH_MS)
     user = User(
         id=ADMIN.user_id,
         tenant_id=TENANT,
@@ -58,7 +67,7 @@ def first_records() -> tuple[Tenant, User]:
         password_hash="hash",
         created_time=EPOCH_MS,
     )
-    return tenant, user
+    return tenant(TENANT.int, title="Default"), user
 
 
 @dataclass(eq=False)
@@ -124,10 +133,18 @@ class World:
         return next(self._uuids)
 
     def add(self, a_device: Device, text: str | None = None) -> None:
+        """With its tenant and its customer, if those are new."""
+        people, customer_id = self.store.people, a_device.customer_id
+        if result_of(people.tenant(a_device.tenant_id)) is None:
+            result_of(people.create_tenant(tenant(a_device.tenant_id.int)))
+        if customer_id is not None and result_of(people.customer(customer_id)) is None:
+            result_of(people.create_customer(customer(customer_id.int, tenant=a_device.tenant_id)))
         result_of(self.store.create_device(a_device, token(a_device, text)))
 
     def session(self, of: Device | None = None) -> DeviceSession:
-        return result_of(Deferred.fromCoroutine(self.broker.session_of(of or self.device)))
+        of = of or self.device
+        admin = replace(ADMIN, tenant_id=of.tenant_id)
+        return result_of(Deferred.fromCoroutine(self.broker.session_for(admin, of.id)))
 
     def link(self, *, subscribed: bool = True, **more: Any) -> FakeLink:
         session = self.session()
@@ -161,6 +178,31 @@ def metrics_of(world: World, **more: Any) -> Metrics:
         "access": lambda: "open",
     }
     return Metrics(**given | more)
+
+
+class Slow:
+    """A method of the store whose answers, to what is asked while this is entered, are on their way until `arrive`."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._owner, self._name, self._real = owner, name, getattr(owner, name)
+        self._waiting: list[tuple[Deferred[Any], Any]] = []
+
+    def __enter__(self) -> Slow:
+        setattr(self._owner, self._name, self._read)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        delattr(self._owner, self._name)
+
+    def _read(self, *args: Any) -> Deferred[Any]:
+        waiting: Deferred[Any] = Deferred()
+        self._waiting.append((waiting, result_of(self._real(*args))))
+        return waiting
+
+    def arrive(self) -> None:
+        assert self._waiting, f"nobody asked for {self._name}"
+        for waiting, answer in self._waiting:
+            waiting.callback(answer)
 
 
 def result_of(deferred: Deferred[Any]) -> Any:

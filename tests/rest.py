@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from fakes import TENANT, World, first_records, metrics_of, result_of
@@ -13,8 +14,12 @@ from twisted.internet.defer import maybeDeferred
 from rpcbroker.api.health import Health
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
-from rpcbroker.core.model import Authority, Customer, User
+from rpcbroker.api.routes import Route
+from rpcbroker.core.model import NULL_UUID as NULL_TENANT
+from rpcbroker.core.model import AuditEntry, AuditFilter, Authority, Customer, Page, PageLink, User
 from rpcbroker.core.settings import AuditSettings, AuthSettings, HttpSettings, Settings
+from rpcbroker.schema.people import TokenPair
+from rpcbroker.store.tables import metadata
 
 PASSWORD = "correct horse"
 HASH = hash_password(PASSWORD)
@@ -26,8 +31,12 @@ NULL_UUID = "13814000-1dd2-11b2-8080-808080808080"
 class Rest(World):
     """The API around a World. `self.token` is a tenant administrator's."""
 
-    def __init__(self, *, store: Any = None, http: Any = None, audit: Any = None, **auth: Any) -> None:
+    def __init__(
+        self, *, store: Any = None, http: Any = None, audit: Any = None, now: float = 0.0, **auth: Any
+    ) -> None:
+        """`now`: seconds that have passed when it starts."""
         super().__init__(store=store)
+        self.clock.advance(now)
         self.user = result_of(self.store.people.user(first_records()[1].id))
         if self.user.password_hash != HASH:
             self.user = replace(self.user, password_hash=HASH, version=self.user.version + 1)
@@ -55,7 +64,11 @@ class Rest(World):
         self.tokens = self.rest.tokens
         self.table = self.rest.table
         self.treq = StubTreq(self.rest.site.resource())
-        self.token = self.tokens.issue(self.user).token
+        self.token = self.pair().token
+
+    def pair(self, user: User | None = None) -> TokenPair:
+        """A new session of a user, the tenant administrator if none is named."""
+        return self.tokens.issue(user or self.user, self.tokens.moment())
 
     def add_user(self, email: str, authority: Authority, *, tenant: Any = TENANT, customer: Any = None) -> str:
         """A new user, activated; its access token."""
@@ -69,7 +82,7 @@ class Rest(World):
             created_time=self.now_ms(),
         )
         result_of(self.store.people.create_user(user))
-        return self.tokens.issue(user).token
+        return self.pair(user).token
 
     def add_customer(self, title: str, *, tenant: Any = TENANT) -> Customer:
         customer = Customer(id=self.new_uuid(), tenant_id=tenant, title=title, created_time=self.now_ms())
@@ -95,3 +108,40 @@ class Rest(World):
 
     def rpc(self, path: str = "/api/rpc/twoway", device_id: Any = None) -> str:
         return f"{path}/{device_id or self.device.id}"
+
+    @cached_property
+    def sys_token(self) -> str:
+        """A system administrator's."""
+        return self.add_user("root@example.org", Authority.SYS_ADMIN, tenant=NULL_TENANT)
+
+    def role_fits(self, route: Route) -> bool:
+        """Whether a tenant administrator may use it."""
+        return route.roles is None or Authority.TENANT_ADMIN in route.roles
+
+    def audit(self, tenant: Any = TENANT, **wanted: Any) -> tuple[AuditEntry, ...]:
+        """What the audit log says, oldest first."""
+        result_of(self.rest.flush())
+        link = PageLink(page_size=1000)
+        page: Page[AuditEntry] = result_of(self.store.audit.entries(AuditFilter(tenant_id=tenant, **wanted), link))
+        return page.items
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of all tables."""
+
+        def read(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+            return {
+                table.name: sorted(map(repr, connection.execute(table.select()))) for table in metadata.sorted_tables
+            }
+
+        return result_of(self.store.database.read(read))
+
+
+def leave(rest: Rest, method: str, path: str, body: Any = None) -> None:
+    """A caller that sends a request and does not wait for the answer."""
+    headers = {"X-Authorization": f"Bearer {rest.token}"}
+    data = None if body is None else json.dumps(body).encode()
+    waiting = rest.treq.request(method, BASE + path, data=data, headers=headers)
+    waiting.addErrback(lambda _: None)
+    rest.treq.flush()
+    waiting.cancel()
+    rest.treq.flush()

@@ -12,7 +12,8 @@ import msgspec
 from rpcbroker.api import checks
 from rpcbroker.api.keys import HINT_LENGTH, Keys, digest
 from rpcbroker.api.routes import Action, Note
-from rpcbroker.api.users import Users, may_see
+from rpcbroker.api.visible import Visible
+from rpcbroker.core.access import may_see_user
 from rpcbroker.core.errors import InvalidRequest, NotFound, PermissionDenied
 from rpcbroker.core.model import ApiKey, Authority, KeyAccess, KeyScope, Principal, User
 from rpcbroker.core.ports import People
@@ -37,7 +38,7 @@ class ApiKeys:
         *,
         people: People,
         keys: Keys,
-        users: Users,
+        visible: Visible,
         settings: AuthSettings,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
@@ -45,7 +46,7 @@ class ApiKeys:
         self.settings = settings
         self._people = people
         self._keys = keys
-        self._users = users
+        self._visible = visible
         self._now_ms = now_ms
         self._new_uuid = new_uuid
 
@@ -54,94 +55,83 @@ class ApiKeys:
 
         Without a `scope` it may do what its user may.
         """
-        description = checks.text("description", body.description)
-        scope = None if body.scope is None else scope_of(body.scope)
-        _check_scope(scope)
+        members: dict[str, Any] = {"description": checks.text("description", body.description)}
+        if body.enabled is not msgspec.UNSET:
+            members["enabled"] = body.enabled
+        if body.expiration_time is not msgspec.UNSET:
+            members["expiration_time"] = body.expiration_time
+        if body.scope is not None:
+            members["scope"] = _checked(scope_of(body.scope))
         if body.id is not None:
-            key, user = await self._visible(principal, body.id.id)
-            note.action, note.entity_id, note.name = Action.UPDATED, key.id, key.description
-            changed = replace(
-                key,
-                description=description,
-                enabled=body.enabled,
-                expiration_time=body.expiration_time,
-                scope=key.scope if scope is None else scope,
-            )
-            await self._check_customer(user, changed.scope)
-            return await self._keep(changed, user)
-        user = await self._users.visible(principal, body.user_id.id if body.user_id else principal.user_id)
+            key, user = await self._one(principal, body.id.id)
+            note.action = Action.UPDATED
+            note.about(key.id, key.description)
+            await self._check_customer(user, members.get("scope"))
+            return await self._keep(replace(key, **members), note)
+        user = await self._visible.user(principal, body.user_id.id if body.user_id else principal.user_id)
         _check_may_speak_for(principal, user)
-        scope = scope or KeyScope()
-        await self._check_customer(user, scope)
-        if self._keys.count(user.id) >= self.settings.max_api_keys_per_user:
-            raise InvalidRequest(
-                f"The user has {self.settings.max_api_keys_per_user} API keys already",
-                hint="Delete one that is not used any more. The limit is auth.max_api_keys_per_user.",
-            )
+        await self._check_customer(user, members.get("scope"))
         value = self._keys.new_value()
         key = ApiKey(
             id=self._new_uuid(),
             tenant_id=user.tenant_id,
             user_id=user.id,
-            description=description,
             digest=digest(value),
             hint=value[:HINT_LENGTH],
-            scope=scope,
-            enabled=body.enabled,
-            expiration_time=body.expiration_time,
             created_time=self._now_ms(),
+            **{"scope": KeyScope()} | members,
         )
-        note.entity_id, note.name = key.id, key.description
-        note.data = {"user": user.email, "scope": msgspec.to_builtins(scope)}
-        await self._people.create_api_key(key)
-        self._keys.put(key, user)
+        note.about(key.id, key.description)
+        note.data = {"user": user.email, "scope": msgspec.to_builtins(key.scope)}
+        most = self.settings.max_api_keys_per_user
+        self._keys.put(key, await self._people.create_api_key(key, most=most))
         return self._json(key, value=value)
 
     async def page(self, principal: Principal, *, user_id: UUID, query: PageQuery) -> PageJSON[ApiKeyJSON]:
         """The keys of a user, without their values."""
         link = checks.page_link(query, SORTS)
-        user = await self._users.visible(principal, user_id)
+        user = await self._visible.user(principal, user_id)
         if not _handles_keys_of(principal, user):
             raise NotFound(f"User with id [{user_id}] is not found")
         page = await self._people.api_keys(user.id, link)
         return page_json(page, [self._json(key) for key in page.items], query)
 
-    async def set_enabled(self, principal: Principal, *, key_id: UUID, enabled: str, note: Note) -> ApiKeyJSON:
+    async def set_enabled(self, principal: Principal, *, api_key_id: UUID, enabled: str, note: Note) -> ApiKeyJSON:
         """Switch a key on or off."""
         on = {"true": True, "false": False}.get(enabled.lower())
         if on is None:
             raise InvalidRequest("enabled must be true or false")
-        key, user = await self._visible(principal, key_id)
-        note.entity_id, note.name = key.id, key.description
-        return await self._keep(replace(key, enabled=on), user)
+        key, _ = await self._one(principal, api_key_id)
+        note.about(key.id, key.description)
+        return await self._keep(replace(key, enabled=on), note)
 
-    async def set_description(self, principal: Principal, *, key_id: UUID, body: str, note: Note) -> ApiKeyJSON:
+    async def set_description(self, principal: Principal, *, api_key_id: UUID, body: str, note: Note) -> ApiKeyJSON:
         """Call a key something else; the body is the new description, a JSON string."""
-        key, user = await self._visible(principal, key_id)
-        note.entity_id, note.name = key.id, key.description
-        return await self._keep(replace(key, description=checks.text("description", body)), user)
+        key, _ = await self._one(principal, api_key_id)
+        note.about(key.id, key.description)
+        return await self._keep(replace(key, description=checks.text("description", body)), note)
 
-    async def delete(self, principal: Principal, *, key_id: UUID, note: Note) -> None:
+    async def delete(self, principal: Principal, *, api_key_id: UUID, note: Note) -> None:
         """Revoke a key; it is refused from now on."""
-        key, _ = await self._visible(principal, key_id)
-        note.entity_id, note.name = key.id, key.description
+        key, _ = await self._one(principal, api_key_id)
+        note.about(key.id, key.description)
         await self._people.delete_api_key(key.id)
         self._keys.drop(key.id)
 
-    async def _keep(self, key: ApiKey, user: User) -> ApiKeyJSON:
-        await self._people.update_api_key(key)
-        self._keys.put(key, user)
+    async def _keep(self, key: ApiKey, note: Note) -> ApiKeyJSON:
+        note.data = {"enabled": key.enabled, "scope": msgspec.to_builtins(key.scope)}
+        self._keys.put(key, await self._people.update_api_key(key))
         return self._json(key)
 
-    async def _visible(self, principal: Principal, key_id: UUID) -> tuple[ApiKey, User]:
+    async def _one(self, principal: Principal, key_id: UUID) -> tuple[ApiKey, User]:
         key = self._keys.get(key_id)
-        user = await self._people.user(key.user_id)
-        if user is None or not may_see(principal, user) or not _handles_keys_of(principal, user):
+        user = key and await self._people.user(key.user_id)
+        if not key or not user or not may_see_user(principal, user) or not _handles_keys_of(principal, user):
             raise NotFound(f"API key with id [{key_id}] is not found")
         return key, user
 
-    async def _check_customer(self, user: User, scope: KeyScope) -> None:
-        if scope.customer_id is None:
+    async def _check_customer(self, user: User, scope: KeyScope | None) -> None:
+        if scope is None or scope.customer_id is None:
             return
         customer = await self._people.customer(scope.customer_id)
         mine = user.customer_id in {None, scope.customer_id}
@@ -163,11 +153,14 @@ def _check_may_speak_for(principal: Principal, user: User) -> None:
         raise PermissionDenied("Administrators make their API keys themselves")
 
 
-def _check_scope(scope: KeyScope | None) -> None:
-    if scope is None or scope.access is not KeyAccess.MANAGE:
-        return
-    if scope != KeyScope(access=KeyAccess.MANAGE):
+def _checked(scope: KeyScope) -> KeyScope:
+    """The scope itself. Raises InvalidRequest."""
+    for label, rules in (("scope.methods", scope.methods), ("scope.deviceTypes", scope.device_types)):
+        for rule in rules:
+            checks.plain(label, rule)
+    if scope.access is KeyAccess.MANAGE and scope != KeyScope(access=KeyAccess.MANAGE):
         raise InvalidRequest(
             "scope: a key with access MANAGE cannot have other rules",
             hint="Say access CALL, or READ: only those are held to methods and devices.",
         )
+    return scope

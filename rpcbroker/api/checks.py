@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 from rpcbroker.api.ids import parse_uuid
+from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import PageLink
-from rpcbroker.schema.common import MAX_PAGE_SIZE, MAX_TEXT, TEXT_PATTERN, PageQuery
+from rpcbroker.schema.common import MAX_INFO, MAX_PAGE_SIZE, MAX_TEXT, TEXT_PATTERN, Contact, PageQuery
 from rpcbroker.schema.people import EMAIL_PATTERN, MAX_EMAIL
+
+T = TypeVar("T")
 
 _TEXT = re.compile(TEXT_PATTERN, re.DOTALL)
 _EMAIL = re.compile(EMAIL_PATTERN)
@@ -19,18 +23,35 @@ MAX_IDS = 1_000
 
 def text(label: str, value: str) -> str:
     """A name or a title, without blanks around it. Raises InvalidRequest."""
-    if len(value) > MAX_TEXT or "\x00" in value:
-        raise InvalidRequest(f"{label} must have at most {MAX_TEXT} characters, none of them U+0000")
+    plain(label, value)
     if not _TEXT.fullmatch(value):
         raise InvalidRequest(f"{label} should be specified!")
     return value.strip()
 
 
-def plain(label: str, value: str | None) -> str | None:
-    """A text that a database can keep. Raises InvalidRequest."""
-    if value is not None and "\x00" in value:
-        raise InvalidRequest(f"{label} must not contain U+0000")
+def plain(label: str, value: str | None, *, most: int = MAX_TEXT) -> str | None:
+    """A text that a database can keep, of at most so many characters. Raises InvalidRequest."""
+    if value is not None and (len(value) > most or "\x00" in value):
+        raise InvalidRequest(f"{label} must have at most {most} characters, none of them U+0000")
     return value
+
+
+def info(value: T) -> T:
+    """An additionalInfo, of at most MAX_INFO bytes as JSON. Raises InvalidRequest."""
+    if len(jsontext.encode(value)) > MAX_INFO:
+        raise InvalidRequest(f"additionalInfo must have at most {MAX_INFO} bytes as JSON")
+    return value
+
+
+def contact(body: Contact) -> dict[str, str]:
+    """The members of a contact that are given. Raises InvalidRequest."""
+    given = {name: plain(name, getattr(body, name)) for name in Contact.__struct_fields__}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def version(stored: int, given: int | None) -> int:
+    """That of a changed record: the store refuses it if the change is made from another one than the stored."""
+    return (stored if given is None else given) + 1
 
 
 def email(value: str) -> str:

@@ -6,10 +6,12 @@ import secrets
 import string
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from rpcbroker.api import checks
 from rpcbroker.api.routes import Action, Note
+from rpcbroker.api.visible import Visible
 from rpcbroker.core import access
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.credentials import check_access_token, check_mqtt_basic, mqtt_basic_id, x509_id
@@ -43,7 +45,10 @@ from rpcbroker.schema.devices import (
     profile_id,
 )
 
+NOTHING: Page[DeviceInfo] = Page(items=(), total=0)
 TOKEN_LENGTH = 20
+MAX_CREDENTIALS = 16 << 10
+"""Characters of a certificate, or of MQTT_BASIC's JSON."""
 SORTS = {"createdTime": "created_time", "name": "name", "type": "type", "label": "label"}
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -62,12 +67,14 @@ class Devices:
         *,
         store: Store,
         broker: Broker,
+        visible: Visible,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
         new_token: Callable[[], str],
     ) -> None:
         self._store = store
         self._broker = broker
+        self._visible = visible
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._new_token = new_token
@@ -89,27 +96,30 @@ class Devices:
 
     async def get(self, principal: Principal, *, device_id: UUID) -> DeviceJSON:
         """One device."""
-        return device_json(await self.visible(principal, device_id))
+        return device_json(await self._visible.device(principal, device_id))
 
     async def info(self, principal: Principal, *, device_id: UUID) -> DeviceInfoJSON:
         """One device, with its customer's title and whether it is connected."""
-        await self.visible(principal, device_id)
         wanted = access.visible_devices(principal, ids=(device_id,))
-        page = await self._store.devices(wanted, PageLink(page_size=1)) if wanted else Page(items=(), total=0)
+        page = await self._store.devices(wanted, PageLink(page_size=1)) if wanted else NOTHING
         if not page.items:
             raise NotFound(f"Device with id [{device_id}] is not found")
         return device_info_json(page.items[0])
 
     async def delete(self, principal: Principal, *, device_id: UUID, note: Note) -> None:
         """Delete a device with its credentials; its connection is closed and its calls end."""
-        device = await self.visible(principal, device_id)
+        device = await self._visible.device(principal, device_id)
         note.name = device.name
         await self._store.delete_device(device.id)
         self._broker.device_deleted(device.id)
 
     async def by_name(self, principal: Principal, *, query: DeviceNameQuery) -> DeviceJSON:
         """The device of this name."""
-        return device_json(await self.named(principal, query.device_name))
+        name = checks.plain("deviceName", query.device_name) or ""
+        device = await self._store.device_by_name(principal.tenant_id, name)
+        if device is None or not access.may_see(principal, device):
+            raise NotFound(f"Device with name [{name}] is not found")
+        return device_json(device)
 
     async def presence(self, principal: Principal, *, device_id: UUID) -> PresenceJSON:
         """Connected, callable, last seen: three facts, each with its time and its cause."""
@@ -140,7 +150,7 @@ class Devices:
         self, principal: Principal, *, customer_id: UUID, query: DeviceListQuery
     ) -> PageJSON[DeviceJSON]:
         """One page of the devices that are assigned to a customer."""
-        await self._check_customer(principal, customer_id)
+        await self._visible.customer(principal, customer_id)
         link = checks.page_link(query, SORTS)
         page = await self._find(principal, link, customer_id=customer_id, types=_types(query.type))
         return page_json(page, [device_json(info.device) for info in page.items], query)
@@ -149,7 +159,7 @@ class Devices:
         self, principal: Principal, *, customer_id: UUID, query: DeviceInfoListQuery
     ) -> PageJSON[DeviceInfoJSON]:
         """One page of the devices that are assigned to a customer, each with what people want to see beside it."""
-        await self._check_customer(principal, customer_id)
+        await self._visible.customer(principal, customer_id)
         return await self._infos(principal, query, customer_id=customer_id)
 
     async def by_ids(self, principal: Principal, *, query: DeviceIdsQuery) -> list[DeviceJSON]:
@@ -177,43 +187,26 @@ class Devices:
 
     async def credentials(self, principal: Principal, *, device_id: UUID, note: Note) -> CredentialsJSON:
         """How a device proves who it is."""
-        device = await self.visible(principal, device_id)
+        device = await self._visible.device(principal, device_id)
         note.name = device.name
         return credentials_json(await self._credentials(device.id))
 
     async def save_credentials(self, principal: Principal, *, body: CredentialsBody, note: Note) -> CredentialsJSON:
         """Replace a device's credentials; a connection made with the old ones is closed."""
-        device = await self.visible(principal, body.device_id.id)
-        note.entity_id, note.name = device.id, device.name
+        device = await self._visible.device(principal, body.device_id.id)
+        note.about(device.id, device.name)
         old = await self._credentials(device.id)
-        new = self.replaced(old, body, version=body.version)
-        if (new.type, new.credentials_id, new.credentials_value) != (
-            old.type,
-            old.credentials_id,
-            old.credentials_value,
-        ):
-            await self._store.update_credentials(new)
-            self._broker.credentials_changed(device.id)
-            return credentials_json(new)
-        return credentials_json(old)
+        new = self._replaced(old, body)
+        if new == old:
+            return credentials_json(old)
+        new = replace(new, version=checks.version(old.version, body.version))
+        await self._store.update_credentials(new)
+        self._broker.credentials_changed(device.id)
+        return credentials_json(new)
 
     # -- for other handlers too
 
-    async def visible(self, principal: Principal, device_id: UUID) -> Device:
-        """Raises NotFound, for unknown and foreign devices alike."""
-        device = await self._store.device(device_id)
-        if device is None or not access.may_see(principal, device):
-            raise NotFound(f"Device with id [{device_id}] is not found")
-        return device
-
-    async def named(self, principal: Principal, name: str) -> Device:
-        """Raises NotFound, for unknown and foreign devices alike."""
-        device = await self._store.device_by_name(principal.tenant_id, checks.plain("deviceName", name) or "")
-        if device is None or not access.may_see(principal, device):
-            raise NotFound(f"Device with name [{name}] is not found")
-        return device
-
-    async def create(self, device: Device, given: GivenCredentials) -> Credentials:
+    async def create(self, device: Device, given: GivenCredentials) -> None:
         """Keep a new device. Raises InvalidRequest, AlreadyExists."""
         credentials_id, value = self._checked(given)
         credentials = Credentials(
@@ -225,55 +218,54 @@ class Devices:
             created_time=self._now_ms(),
         )
         await self._store.create_device(device, credentials)
-        return credentials
 
-    def replaced(self, old: Credentials, given: GivenCredentials, *, version: int | None = None) -> Credentials:
-        """`old` with what is given. Raises InvalidRequest."""
-        credentials_id, value = self._checked(given)
-        return replace(
-            old,
-            type=given.credentials_type,
-            credentials_id=credentials_id,
-            credentials_value=value,
-            version=(old.version if version is None else version) + 1,
-        )
+    async def keep(self, changed: Device, credentials: Credentials | None = None) -> None:
+        """Keep a device that has changed, and new credentials if there are any."""
+        await self._store.update_device(changed, credentials)
+        self._broker.device_changed(changed)
+        if credentials is not None:
+            self._broker.credentials_changed(changed.id)
+
+    async def new_credentials(self, device_id: UUID, given: GivenCredentials | None) -> Credentials | None:
+        """What replaces the device's credentials; None if it has what is given. Raises InvalidRequest, NotFound."""
+        if given is None:
+            return None
+        old = await self._credentials(device_id)
+        if given == GivenCredentials(credentials_type=old.type):
+            return None
+        new = self._replaced(old, given)
+        return None if new == old else replace(new, version=old.version + 1)
 
     # -- inside
 
     async def _save(
         self, principal: Principal, body: DeviceBody, given: GivenCredentials | None, note: Note
     ) -> DeviceJSON:
-        name = checks.text("Device name", body.name)
-        type_ = checks.text("Device type", body.type or DEFAULT_TYPE)
-        label = checks.plain("label", body.label)
+        members: dict[str, Any] = {
+            "name": checks.text("Device name", body.name),
+            "type": checks.text("Device type", body.type or DEFAULT_TYPE),
+            "label": checks.plain("label", body.label),
+            "additional_info": checks.info(body.additional_info),
+        }
         if body.id is None:
-            device = Device(
-                id=self._new_uuid(),
-                tenant_id=principal.tenant_id,
-                name=name,
-                type=type_,
-                label=label,
-                created_time=self._now_ms(),
-                additional_info=body.additional_info,
-            )
-            note.entity_id, note.name = device.id, device.name
+            device = Device(id=self._new_uuid(), tenant_id=principal.tenant_id, created_time=self._now_ms(), **members)
+            note.about(device.id, device.name)
             await self.create(device, given or GivenCredentials())
             return device_json(device)
-        stored = await self.visible(principal, body.id.id)
-        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, stored.name
-        version = stored.version if body.version is None else body.version
-        changed = replace(
-            stored, name=name, type=type_, label=label, additional_info=body.additional_info, version=version + 1
-        )
-        credentials = None if given is None else self.replaced(await self._credentials(stored.id), given)
-        await self._store.update_device(changed, credentials)
-        self._broker.device_changed(changed)
-        if credentials is not None:
-            self._broker.credentials_changed(stored.id)
+        stored = await self._visible.device(principal, body.id.id)
+        note.action = Action.UPDATED
+        note.about(stored.id, stored.name)
+        changed = replace(stored, version=checks.version(stored.version, body.version), **members)
+        await self.keep(changed, await self.new_credentials(stored.id, given))
         return device_json(changed)
+
+    def _replaced(self, old: Credentials, given: GivenCredentials) -> Credentials:
+        credentials_id, value = self._checked(given)
+        return replace(old, type=given.credentials_type, credentials_id=credentials_id, credentials_value=value)
 
     def _checked(self, given: GivenCredentials) -> tuple[str, str | None]:
         """`credentials_id` and `credentials_value`. Raises InvalidRequest."""
+        checks.plain("credentialsValue", given.credentials_value, most=MAX_CREDENTIALS)
         if given.credentials_type is CredentialsType.MQTT_BASIC:
             basic = check_mqtt_basic(given.credentials_value)
             return mqtt_basic_id(basic.client_id, basic.user_name), given.credentials_value
@@ -287,12 +279,6 @@ class Devices:
             raise NotFound(f"Device with id [{device_id}] is not found")
         return credentials
 
-    async def _check_customer(self, principal: Principal, customer_id: UUID) -> None:
-        customer = await self._store.people.customer(customer_id)
-        mine = principal.customer_id in {None, customer_id}
-        if customer is None or customer.tenant_id != principal.tenant_id or not mine:
-            raise NotFound(f"Customer with id [{customer_id}] is not found")
-
     async def _infos(
         self, principal: Principal, query: DeviceInfoListQuery, *, customer_id: UUID | None = None
     ) -> PageJSON[DeviceInfoJSON]:
@@ -303,7 +289,7 @@ class Devices:
             there = await self._store.device_types(everything) if everything else ()
             types = tuple(each for each in there if profile_id(principal.tenant_id, each) == query.device_profile_id)
             if not types:
-                return page_json(Page(items=(), total=0), [], query)
+                return page_json(NOTHING, [], query)
         page = await self._find(principal, link, customer_id=customer_id, types=types, connected=query.active)
         return page_json(page, [device_info_json(info) for info in page.items], query)
 
@@ -317,7 +303,7 @@ class Devices:
         connected: bool | None = None,
     ) -> Page[DeviceInfo]:
         wanted = access.visible_devices(principal, customer_id=customer_id, types=types, connected=connected)
-        return await self._store.devices(wanted, link) if wanted else Page(items=(), total=0)
+        return await self._store.devices(wanted, link) if wanted else NOTHING
 
 
 def _types(type_: str | None) -> tuple[str, ...]:

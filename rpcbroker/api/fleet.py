@@ -13,9 +13,8 @@ from rpcbroker.api import checks
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.routes import Action, Answer, Note
 from rpcbroker.core import access, jsontext
-from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
-from rpcbroker.core.model import Credentials, Device, Principal
+from rpcbroker.core.model import Device, Principal
 from rpcbroker.core.ports import Store
 from rpcbroker.schema.devices import DeviceNameQuery, GivenCredentials, PutDeviceBody, PutResult, device_json
 
@@ -30,13 +29,11 @@ class Fleet:
         self,
         *,
         store: Store,
-        broker: Broker,
         devices: Devices,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
     ) -> None:
         self._store = store
-        self._broker = broker
         self._devices = devices
         self._now_ms = now_ms
         self._new_uuid = new_uuid
@@ -69,20 +66,19 @@ class Fleet:
                 created_time=self._now_ms(),
                 **await self._members(principal, body),
             )
-            note.action, note.entity_id, note.name = Action.ADDED, device.id, name
+            note.action = Action.ADDED
+            note.about(device.id, name)
             await self._devices.create(device, body.credentials or GivenCredentials())
             return PutResult.CREATED, device
-        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, name
+        note.action = Action.UPDATED
+        note.about(stored.id, name)
         changed = replace(stored, **await self._members(principal, body))
-        credentials = await self._new_credentials(stored.id, body.credentials)
+        credentials = await self._devices.new_credentials(stored.id, body.credentials)
         if changed == stored and credentials is None:
             note.entity_id = None  # nothing was done, and the audit log says nothing
             return PutResult.UNCHANGED, stored
         changed = replace(changed, version=stored.version + 1)
-        await self._store.update_device(changed, credentials)
-        self._broker.device_changed(changed)
-        if credentials is not None:
-            self._broker.credentials_changed(stored.id)
+        await self._devices.keep(changed, credentials)
         return PutResult.CHANGED, changed
 
     async def _members(self, principal: Principal, body: PutDeviceBody) -> dict[str, Any]:
@@ -92,7 +88,7 @@ class Fleet:
         if body.label is not None:
             members["label"] = checks.plain("label", body.label) or None
         if body.additional_info is not UNSET:
-            members["additional_info"] = body.additional_info
+            members["additional_info"] = checks.info(body.additional_info)
         if body.customer_title is not None:
             members["customer_id"] = await self._customer(principal, body.customer_title)
         return members
@@ -106,16 +102,6 @@ class Fleet:
         if customer is None:
             raise NotFound(f"Customer with title [{title}] is not found")
         return customer.id
-
-    async def _new_credentials(self, device_id: UUID, given: GivenCredentials | None) -> Credentials | None:
-        """What replaces the device's credentials; None if they are what is asked for."""
-        old = await self._store.credentials(device_id)
-        if given is None or old is None:
-            return None
-        if given.credentials_type is old.type and given.credentials_id is None and given.credentials_value is None:
-            return None
-        new = self._devices.replaced(old, given)
-        return None if replace(new, version=old.version) == old else new
 
     async def _raced(self, principal: Principal, name: str) -> bool:
         """Whether trying again can help: the name is taken now, and not the credentials."""

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.errors import NotAuthenticated, NotFound
+from rpcbroker.core.errors import NotAuthenticated
 from rpcbroker.core.model import ApiKey, Authority, Principal, User
 from rpcbroker.core.ports import People
 
@@ -77,20 +77,14 @@ class Keys:
         self._used[key.id] = now
         return principal
 
-    def get(self, key_id: UUID) -> ApiKey:
-        """Raises NotFound."""
+    def get(self, key_id: UUID) -> ApiKey | None:
+        """The key of this id."""
         entry = self._keys.get(key_id)
-        if entry is None:
-            raise NotFound(f"API key with id [{key_id}] is not found")
-        return entry[0]
+        return entry and entry[0]
 
     def last_used(self, key: ApiKey) -> int | None:
         """Epoch ms; also what is not written yet."""
         return self._used.get(key.id) or self._last_used.get(key.id) or key.last_used_time
-
-    def count(self, user_id: UUID) -> int:
-        """How many this user has."""
-        return sum(1 for key, _ in self._keys.values() if key.user_id == user_id)
 
     def put(self, key: ApiKey, user: User) -> None:
         """A key is new, or changed, and stored."""

@@ -61,6 +61,7 @@ class Login:
             raise NotAuthenticated("Authentication failed", hint="username and password must be given.")
         account = email.lower()
         locks = self._lockout.attempt(account)
+        moment = self._tokens.moment()
         user = await self._people.user_by_email(email)
         if user is not None:
             _about(note, user)
@@ -71,7 +72,7 @@ class Login:
         note.action = Action.LOGIN
         if not user.enabled:
             raise NotAuthenticated("User account is not active")
-        return self._tokens.issue(user)
+        return self._tokens.issue(user, moment)
 
     async def login_public(self, *, body: PublicLoginBody) -> Never:
         """Public customers are not offered: this says so."""
@@ -82,14 +83,15 @@ class Login:
 
     async def refresh(self, *, body: RefreshBody) -> TokenPair:
         """A new pair of tokens, of a new session."""
+        moment = self._tokens.moment()
         user = await self._people.user(self._tokens.verify_refresh(body.refresh_token))
         if user is None or not user.enabled:
             raise NotAuthenticated("User account is not active")
-        return self._tokens.issue(user)
+        return self._tokens.issue(user, moment)
 
     async def logout(self, principal: Principal, *, note: Note) -> None:
         """End this session: no token of it is good any more."""
-        note.entity_id, note.name = principal.user_id, principal.email
+        note.about(principal.user_id, principal.email)
         await self._tokens.revoke(principal.session_id)
 
     async def user(self, principal: Principal) -> UserJSON:
@@ -116,10 +118,10 @@ class Login:
     async def _with_password(self, user: User, password: str) -> TokenPair:
         hashed = await self._passwords.hash(password)
         changed = replace(user, password_hash=hashed, version=user.version + 1)
-        await self._people.update_user(changed)
-        await self._tokens.revoke_users([changed.id])
+        await self._people.update_user(changed, revoked=self._tokens.moment())
+        self._tokens.revoke_users([changed.id])
         self._keys.user_changed(changed)
-        return self._tokens.issue(changed)
+        return self._tokens.issue(changed, self._tokens.moment())
 
     async def _myself(self, principal: Principal) -> User:
         user = await self._people.user(principal.user_id)
@@ -130,7 +132,7 @@ class Login:
 
 def _about(note: Note, user: User) -> None:
     """The note is about `user`, who acts upon itself."""
-    note.entity_id, note.name = user.id, user.email
+    note.about(user.id, user.email)
     note.principal = Principal(
         user_id=user.id,
         tenant_id=user.tenant_id,

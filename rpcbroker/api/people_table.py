@@ -281,16 +281,16 @@ def _api_keys(api_keys: ApiKeys) -> tuple[Route, ...]:
             query=PageQuery,
             answers=PageJSON[ApiKeyJSON],
         ),
-        route("enableApiKey", "PUT", "/api/apiKey/<key_id>/enabled/<enabled>", api_keys.set_enabled, **changed),
+        route("enableApiKey", "PUT", "/api/apiKey/<api_key_id>/enabled/<enabled>", api_keys.set_enabled, **changed),
         route(
             "updateApiKeyDescription",
             "PUT",
-            "/api/apiKey/<key_id>/description",
+            "/api/apiKey/<api_key_id>/description",
             api_keys.set_description,
             body=Text,
             **changed,
         ),
-        route("deleteApiKey", "DELETE", "/api/apiKey/<key_id>", api_keys.delete, action=Action.DELETED, **about),
+        route("deleteApiKey", "DELETE", "/api/apiKey/<api_key_id>", api_keys.delete, action=Action.DELETED, **about),
     )
 
 

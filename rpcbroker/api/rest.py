@@ -28,6 +28,7 @@ from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.api.users import Users
+from rpcbroker.api.visible import Visible
 from rpcbroker.api.who import Who
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
@@ -67,16 +68,17 @@ class RestApi:
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
         self._who = Who(bearer=self.tokens.verify, api_key=self.keys.verify, settings=settings.http, seconds=seconds)
         rights: dict[str, Any] = {"tokens": self.tokens, "keys": self.keys}
-        users = Users(people=people, activation=self._activation, **rights, **made)
-        devices = Devices(store=store, broker=broker, new_token=new_token, **made)
+        visible = Visible(store)
+        users = Users(people=people, visible=visible, activation=self._activation, **rights, **made)
+        devices = Devices(store=store, broker=broker, visible=visible, new_token=new_token, **made)
         pages = Pages()
-        self._api_keys = ApiKeys(people=people, keys=self.keys, users=users, settings=auth, **made)
+        self._api_keys = ApiKeys(people=people, keys=self.keys, visible=visible, settings=auth, **made)
         self.table = routes(
             Handlers(
                 calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
                 devices=devices,
-                fleet=Fleet(store=store, broker=broker, devices=devices, **made),
-                customers=Customers(store=store, broker=broker, **rights, **made),
+                fleet=Fleet(store=store, devices=devices, **made),
+                customers=Customers(people=people, broker=broker, visible=visible, devices=devices, **rights, **made),
                 tenants=Tenants(people=people, broker=broker, **rights, **made),
                 users=users,
                 login=Login(

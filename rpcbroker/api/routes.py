@@ -61,6 +61,10 @@ class Note:
     data: dict[str, Any] | None = None
     principal: Principal | None = None
 
+    def about(self, entity_id: UUID, name: str) -> None:
+        """What it was that something was done to."""
+        self.entity_id, self.name = entity_id, name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
@@ -76,7 +80,8 @@ class Route:
     failures; the handler returns a value of that type, or an Answer. `action` and `entity` (a type) are
     what the audit log says; the handler is then given a Note as `note`. `needs_url` gives it the server's
     own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody. The answer of a
-    `stream` does not end.
+    `stream` does not end. What is done `ends_with_caller` if the caller leaves; anything else goes on to
+    its end.
     """
 
     operation: str
@@ -99,3 +104,4 @@ class Route:
     needs_url: bool = False
     needs_who: bool = False
     stream: bool = False
+    ends_with_caller: bool = False

@@ -77,7 +77,8 @@ class Api:
 
     def _mount(self, route: Route) -> None:
         def endpoint(request: Request, **parameters: str) -> Deferred[bytes]:
-            return Deferred.fromCoroutine(self._serve(route, request, parameters))
+            serving = Deferred.fromCoroutine(self._serve(route, request, parameters))
+            return serving if route.stream or route.ends_with_caller else _to_the_end(serving)
 
         self._app.route(route.path, methods=[route.method], endpoint=route.operation)(endpoint)
 
@@ -133,7 +134,7 @@ class Api:
         """How the caller reaches this server, for links."""
         if self.settings.public_url:
             return self.settings.public_url.rstrip("/")
-        host = request.getHeader("host") or ""
+        host = _header(request, b"host")
         if not _HOST.fullmatch(host):
             raise InvalidRequest("The Host header cannot be used for a link", hint="Set http.public_url.")
         return f"http{'s' if request.isSecure() else ''}://{host}"
@@ -163,8 +164,21 @@ def _parameter_converter(table: Iterable[Route]) -> type[UnicodeConverter]:
     return Parameter
 
 
+def _to_the_end(serving: Deferred[bytes]) -> Deferred[bytes]:
+    """Fires as `serving` does. Klein cancels it when the caller leaves: what was begun is not left half done."""
+    answered: Deferred[bytes] = Deferred()
+    serving.addBoth(answered.callback)
+    return answered
+
+
+def _header(request: Request, name: bytes) -> str:
+    """A header's value, empty if there is none; whatever bytes it may have."""
+    value: bytes = request.getHeader(name) or b""
+    return value.decode("latin-1").strip()
+
+
 def _authorization(request: Request) -> str:
-    return request.getHeader("x-authorization") or request.getHeader("authorization") or ""
+    return _header(request, b"x-authorization") or _header(request, b"authorization")
 
 
 def _query(request: Request, type_: Any) -> Any:
@@ -183,8 +197,8 @@ def _query(request: Request, type_: Any) -> Any:
 
 
 def _body(request: Request, type_: Any) -> Any:
-    content_type = request.getHeader("content-type")
-    if content_type and not _JSON_TYPE.fullmatch(content_type.strip()):
+    content_type = _header(request, b"content-type")
+    if content_type and not _JSON_TYPE.fullmatch(content_type):
         raise UnsupportedMediaType(
             "The body must be JSON", hint="Say Content-Type: application/json; curl does with -H or --json."
         )
@@ -203,6 +217,7 @@ def _answer(result: Any) -> Answer:
 def _write(request: Request, answer: Answer | Rendered) -> bytes:
     request.setResponseCode(answer.status)
     headers = request.responseHeaders
+    headers.setRawHeaders("Cache-Control", ["no-store"])  # caches do not know that X-Authorization means somebody
     if answer.body:
         headers.setRawHeaders("Content-Type", [answer.content_type])
     else:

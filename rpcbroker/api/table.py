@@ -108,6 +108,7 @@ def _calls(calls: Calls) -> tuple[Route, ...]:
             errors=CALL_ERRORS,
             action=Action.RPC_CALL,
             entity="DEVICE",
+            ends_with_caller=True,
             **more,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from rpcbroker.api import checks
@@ -14,7 +15,7 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotFound
 from rpcbroker.core.model import Authority, Principal, Tenant
 from rpcbroker.core.ports import People
-from rpcbroker.schema.common import PageJSON, PageQuery, contact_of, page_json
+from rpcbroker.schema.common import PageJSON, PageQuery, page_json
 from rpcbroker.schema.people import TenantBody, TenantJSON, tenant_json
 
 SORTS = {"createdTime": "created_time", "title": "title", "name": "title"}
@@ -42,25 +43,20 @@ class Tenants:
 
     async def save(self, principal: Principal, *, body: TenantBody, note: Note) -> TenantJSON:
         """Create a tenant, or change the one whose id is given."""
-        title = checks.text("Tenant title", body.title)
-        contact = {name: checks.plain(name, value) or "" for name, value in contact_of(body).items()}
+        members: dict[str, Any] = {
+            "title": checks.text("Tenant title", body.title),
+            "contact": checks.contact(body),
+            "additional_info": checks.info(body.additional_info),
+        }
         if body.id is None:
-            tenant = Tenant(
-                id=self._new_uuid(),
-                title=title,
-                created_time=self._now_ms(),
-                contact=contact,
-                additional_info=body.additional_info,
-            )
-            note.entity_id, note.name = tenant.id, tenant.title
+            tenant = Tenant(id=self._new_uuid(), created_time=self._now_ms(), **members)
+            note.about(tenant.id, tenant.title)
             await self._people.create_tenant(tenant)
             return tenant_json(tenant)
         stored = await self._tenant(body.id.id)
-        note.action, note.entity_id, note.name = Action.UPDATED, stored.id, stored.title
-        version = stored.version if body.version is None else body.version
-        tenant = replace(
-            stored, title=title, contact=contact, additional_info=body.additional_info, version=version + 1
-        )
+        note.action = Action.UPDATED
+        note.about(stored.id, stored.title)
+        tenant = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self._people.update_tenant(tenant)
         return tenant_json(tenant)
 
@@ -78,14 +74,12 @@ class Tenants:
     async def delete(self, principal: Principal, *, tenant_id: UUID, note: Note) -> None:
         """With all that is its: devices are cut off, users are out, nothing is left."""
         tenant = await self._tenant(tenant_id)
-        note.entity_id, note.name = tenant.id, tenant.title
-        gone = await self._people.delete_tenant(tenant.id)
-        if gone is None:
-            return
+        note.about(tenant.id, tenant.title)
+        gone = await self._people.delete_tenant(tenant.id, revoked=self._tokens.moment())
+        self._tokens.revoke_users(gone.users)
         self._keys.users_gone(gone.users)
         for device_id in gone.devices:
             self._broker.device_deleted(device_id)
-        await self._tokens.revoke_users(gone.users)
 
     async def _tenant(self, tenant_id: UUID) -> Tenant:
         tenant = await self._people.tenant(tenant_id)

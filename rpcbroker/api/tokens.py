@@ -7,7 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import jwt
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rpcbroker.core.errors import NotAuthenticated, TokenExpired
 from rpcbroker.core.model import NULL_UUID, Authority, Principal, User
@@ -20,6 +22,7 @@ ISSUER = "thingsboard.io"
 
 _ALGORITHM = "HS512"
 _REFRESH_SCOPE = "REFRESH_TOKEN"
+_CHANGED = "The user was changed, disabled or deleted, or has a new password: log in again."
 _OPTIONS: Any = {
     "require": ["exp", "sub", "userId", "sessionId", "scopes", "issuedMs"],
     "verify_exp": False,  # by our own clock, below
@@ -32,6 +35,8 @@ _OPTIONS: Any = {
 
 class Tokens:
     """The tokens of one server. `key` is the secret, at least 64 bytes."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -51,24 +56,41 @@ class Tokens:
         self._remembered: dict[str, tuple[Principal, int]] = {}
         self._revoked: dict[str, int] = {}
         self._revoked_users: dict[UUID, int] = {}
+        self._moment = 0
 
     def start(self, revoked: Mapping[str, int], revoked_users: Mapping[UUID, int]) -> None:
-        """What the store has kept: session id -> until when, user -> up to when issued; epoch ms."""
-        self._revoked = dict(revoked)
-        self._revoked_users = dict(revoked_users)
+        """What the store has kept: session id -> until when, user -> up to which moment; epoch ms."""
+        now = self._now_ms()
+        since = now - self._lifetime()
+        self._revoked = {session: until for session, until in revoked.items() if until > now}
+        self._revoked_users = {user: time for user, time in revoked_users.items() if time > since}
+        self._moment = max(revoked_users.values(), default=0)
+        self._people.forget_revoked(now=now, since=since).addErrback(self._not_forgotten)
 
-    def issue(self, user: User) -> TokenPair:
-        """A new session: an access token, and a refresh token that can be made into the next pair."""
+    def moment(self) -> int:
+        """Epoch ms, later than all moments before: to be asked for before a user is read for whom tokens are made.
+
+        So a user who is changed meanwhile gets tokens that are revoked already, whatever the wall clock does.
+        """
+        self._moment = max(self._now_ms(), self._moment + 1)
+        return self._moment
+
+    def issue(self, user: User, moment: int) -> TokenPair:
+        """A new session: an access token, and a refresh token that can be made into the next pair.
+
+        `user` is as it was at the `moment` or later. Raises NotAuthenticated if it has changed since.
+        """
+        if moment <= self._revoked_users.get(user.id, 0):
+            raise NotAuthenticated("Token was revoked", hint=_CHANGED)
         session_id = str(self._new_uuid())
-        now_ms = max(self._now_ms(), self._revoked_users.get(user.id, 0) + 1)
-        now = now_ms // 1000
+        now = self._now_ms() // 1000
         common: dict[str, Any] = {
             "sub": user.email,
             "userId": str(user.id),
             "sessionId": session_id,
             "iss": ISSUER,
             "iat": now,
-            "issuedMs": now_ms,
+            "issuedMs": moment,
             "isPublic": False,
         }
         access = common | {
@@ -124,7 +146,7 @@ class Tokens:
     def revoke(self, session_id: str) -> Deferred[None]:
         """From now on no token of this session is good; fires when that is stored."""
         now = self._now_ms()
-        until = now + int(self.settings.refresh_lifetime * 1000)
+        until = now + self._lifetime()
         self._revoked = {key: end for key, end in self._revoked.items() if end > now}
         self._revoked[session_id] = until
         self._remembered = {
@@ -132,15 +154,18 @@ class Tokens:
         }
         return self._people.revoke_session(session_id, until)
 
-    def revoke_users(self, user_ids: Iterable[UUID]) -> Deferred[None]:
-        """No token that these users have now is good any more; fires when that is stored."""
-        now = self._now_ms()
-        times = dict.fromkeys(user_ids, now)
-        if not times:
-            return succeed(None)
+    def revoke_users(self, user_ids: Iterable[UUID]) -> None:
+        """No token that these users have now is good any more. The store knows that already, by an earlier moment."""
+        times = dict.fromkeys(user_ids, self.moment())
         self._revoked_users |= times
         self._remembered = {token: entry for token, entry in self._remembered.items() if entry[0].user_id not in times}
-        return self._people.revoke_users(times)
+
+    def _not_forgotten(self, failure: Failure) -> None:
+        self._log.warn("revocations whose time is over are still in the store: {error}", error=failure.value)
+
+    def _lifetime(self) -> int:
+        """How long any token is good, in ms."""
+        return int(max(self.settings.token_lifetime, self.settings.refresh_lifetime) * 1000)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, self._key(), algorithm=_ALGORITHM)
@@ -159,8 +184,5 @@ class Tokens:
         except (ValueError, TypeError, AttributeError):
             raise NotAuthenticated("Invalid token") from None
         if issued <= revoked:
-            raise NotAuthenticated(
-                "Token was revoked",
-                hint="The user was changed, disabled or deleted, or has a new password: log in again.",
-            )
+            raise NotAuthenticated("Token was revoked", hint=_CHANGED)
         return claims

@@ -46,12 +46,15 @@ class Who:
         return verify(secret.strip())
 
     def count(self, principal: Principal) -> None:
-        """One more request. Raises TooManyRequests; system administrators are not kept out by others' rates."""
-        if principal.authority is not Authority.SYS_ADMIN:
-            _take(self._tenants, principal.tenant_id, "tenant")
+        """One more request. Raises TooManyRequests; system administrators are not kept out by others' rates.
+
+        The user comes first: what is refused for asking too much must not use up what others may ask.
+        """
+        _take(self._users, principal.user_id, "user")
         if principal.customer_id is not None:
             _take(self._customers, principal.customer_id, "customer")
-        _take(self._users, principal.user_id, "user")
+        if principal.authority is not Authority.SYS_ADMIN:
+            _take(self._tenants, principal.tenant_id, "tenant")
 
 
 def require(principal: Principal, roles: frozenset[Authority], key_access: KeyAccess | None) -> None:

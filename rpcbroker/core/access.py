@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TypeVar
 from uuid import UUID
 
-from rpcbroker.core.errors import NotFound, PermissionDenied
-from rpcbroker.core.model import Authority, Device, DeviceFilter, KeyAccess, KeyScope, Principal
+from rpcbroker.core.errors import PermissionDenied
+from rpcbroker.core.model import Authority, Customer, Device, DeviceFilter, KeyAccess, KeyScope, Principal, User
 
 DEVICE_NOT_FOUND = "Device with requested id wasn't found!"
+"""Unknown, of another tenant, or of another customer alike."""
 NOT_ALLOWED = "You don't have permission to perform this operation!"
 
 T = TypeVar("T")
@@ -32,6 +32,24 @@ def may_see(principal: Principal, device: Device) -> bool:
         and (not scope.device_types or device.type in scope.device_types)
         and (scope.customer_id is None or device.customer_id == scope.customer_id)
     )
+
+
+def may_see_customer(principal: Principal, customer: Customer) -> bool:
+    """Whether the customer exists, as far as this principal can tell."""
+    if customer.tenant_id != principal.tenant_id:
+        return False
+    if principal.authority is Authority.CUSTOMER_USER and customer.id != principal.customer_id:
+        return False
+    return principal.scope is None or principal.scope.customer_id in {None, customer.id}
+
+
+def may_see_user(principal: Principal, user: User) -> bool:
+    """Whether the user exists, as far as this principal can tell."""
+    if user.id == principal.user_id:
+        return True
+    if principal.authority is Authority.SYS_ADMIN:
+        return user.authority in {Authority.SYS_ADMIN, Authority.TENANT_ADMIN}
+    return principal.authority is Authority.TENANT_ADMIN and user.tenant_id == principal.tenant_id
 
 
 def visible_devices(
@@ -63,13 +81,6 @@ def visible_devices(
     )
 
 
-def require_visible(principal: Principal, device: Device | None, device_id: UUID) -> Device:
-    """The device, or NotFound: unknown, of another tenant, or of another customer alike."""
-    if device is None or not may_see(principal, device):
-        raise NotFound(DEVICE_NOT_FOUND)
-    return device
-
-
 def require_not_sys_admin(principal: Principal) -> None:
     """System administrators run the broker; they do not use its devices."""
     if principal.authority is Authority.SYS_ADMIN:
@@ -91,7 +102,7 @@ def require_callable(principal: Principal, method: str, *, oneway: bool) -> None
     if scope is None:
         return
     require_key_access(principal, KeyAccess.CALL)
-    if scope.methods and not any(fnmatchcase(method, pattern) for pattern in scope.methods):
+    if scope.methods and not any(_fits(pattern, method) for pattern in scope.methods):
         raise PermissionDenied(
             "The API key may not call this method", hint=f"Its rule 'methods' allows {', '.join(scope.methods)}."
         )
@@ -100,6 +111,23 @@ def require_callable(principal: Principal, method: str, *, oneway: bool) -> None
         raise PermissionDenied(
             "The API key may not make calls of this kind", hint=f"Its rule '{direction}' is false: only {other} calls."
         )
+
+
+def _fits(pattern: str, method: str) -> bool:
+    """`*` stands for any text, also for none; everything else for itself."""
+    first, *parts = pattern.split("*")
+    if not parts:
+        return method == first
+    if not method.startswith(first):
+        return False
+    *middle, last = parts
+    place = len(first)
+    for part in middle:
+        place = method.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return len(method) - len(last) >= place and method.endswith(last)
 
 
 def _both(asked: tuple[T, ...], allowed: tuple[T, ...]) -> tuple[T, ...] | None:

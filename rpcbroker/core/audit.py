@@ -19,6 +19,8 @@ INTERVAL = 1.0
 """Seconds that entries are gathered before they are written."""
 MAX_WAITING = 50_000
 """Entries that may wait for a slow store; further ones are counted and lost, so that memory is not."""
+MAX_FAILURE = 1_000
+"""Characters that are kept of why something failed: it may repeat what was sent."""
 
 
 class AuditTrail:
@@ -39,6 +41,7 @@ class AuditTrail:
         self._deadlines = deadlines
         self._now_ms = now_ms
         self._waiting: list[AuditEntry] = []
+        self._unwritten = 0
         self._scheduled = False
         self.lost = 0
 
@@ -53,9 +56,10 @@ class AuditTrail:
         failure: str = "",
     ) -> None:
         """`principal` did `action` to `entity` (its type and id, and its name); `failure` is empty if it worked."""
-        if len(self._waiting) >= MAX_WAITING:
+        if self._unwritten >= MAX_WAITING:
             self._lose(1)
             return
+        self._unwritten += 1
         entry = AuditEntry(
             created_time=self._now_ms(),
             tenant_id=principal.tenant_id,
@@ -67,7 +71,7 @@ class AuditTrail:
             user_name=principal.email,
             action=action,
             data=data,
-            failure=failure,
+            failure=failure[:MAX_FAILURE].replace("\x00", "\ufffd"),  # which a database cannot keep
         )
         self._waiting.append(entry)
         if not self._scheduled:
@@ -82,7 +86,10 @@ class AuditTrail:
             return succeed(None)
         since = self._now_ms() - int(self.settings.max_age * 1000)
         written = self._audit.append(entries, since=since, max_entries=self.settings.max_entries)
-        return written.addErrback(self._not_written, len(entries))
+        return written.addErrback(self._not_written, len(entries)).addCallback(self._written, len(entries))
+
+    def _written(self, _: None, count: int) -> None:
+        self._unwritten -= count
 
     def _not_written(self, failure: Failure, count: int) -> None:
         self._log.error("the store did not take the audit log: {error}", error=failure.value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -10,8 +11,9 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.calls import Call, CallRequest, Reply
 from rpcbroker.core.census import Census
+from rpcbroker.core.credentials import DeviceLogin, authenticate
 from rpcbroker.core.deadlines import Clock, Deadlines
-from rpcbroker.core.errors import CallFailed, Reason, Unavailable
+from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
 from rpcbroker.core.events import CallSettled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, Principal
 from rpcbroker.core.ports import CloseReason, Store
@@ -49,6 +51,7 @@ class Broker:
             events=self.events,
             max_pending=lambda: self._settings.max_pending_per_device,
         )
+        self._changes = 0
         self._stopping = False
         self._answers: dict[str, Callable[[], bytes]] = {"getCurrentTime": lambda: b"%d" % now_ms()}
 
@@ -86,11 +89,9 @@ class Broker:
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
         access.require_not_sys_admin(principal)
-        session = self._sessions.get(device_id)
-        if session is None:
-            device = access.require_visible(principal, await self._store.device(device_id), device_id)
-            session = await self.session_of(device)
-        access.require_visible(principal, session.device, device_id)
+        session = self._sessions.get(device_id) or await self._session(lambda: self._store.device(device_id))
+        if session is None or not access.may_see(principal, session.device):
+            raise NotFound(access.DEVICE_NOT_FOUND)
         return session
 
     def name_of(self, principal: Principal, device_id: UUID) -> str | None:
@@ -112,13 +113,29 @@ class Broker:
 
     # -- devices
 
-    async def session_of(self, device: Device) -> DeviceSession:
-        """The session of `device`, made if this is the first time that it is needed."""
-        session = self._sessions.get(device.id)
-        if session is None:
-            presence = Presence(await self._store.presence(device.id))
-            session = self._sessions.setdefault(device.id, DeviceSession(device, presence, self._around))
-        return session
+    async def enter(self, login: DeviceLogin) -> DeviceSession | None:
+        """The session of the device that `login` proves to be; None if it proves nothing.
+
+        A link must be attached to it at once: it is sure to be the right one only by now.
+        """
+        return await self._session(lambda: authenticate(self._store, login))
+
+    async def _session(self, find: Callable[[], Awaitable[Device | None]]) -> DeviceSession | None:
+        """The session of what `find` finds in the store; made if this is the first time that it is needed.
+
+        What was read while a device was changed or deleted, or got other credentials, may be old: it is read again.
+        """
+        while True:
+            changes = self._changes
+            device = await find()
+            if device is None:
+                return None
+            session = self._sessions.get(device.id)
+            if session is None:
+                presence = Presence(await self._store.presence(device.id))
+                session = DeviceSession(device, presence, self._around)
+            if changes == self._changes:
+                return self._sessions.setdefault(device.id, session)
 
     def ask(self, method: str, *, transport: str, own: Mapping[str, Callable[[], bytes]]) -> bytes:
         """Answer a device's question (client-side RPC) with JSON text.
@@ -137,18 +154,28 @@ class Broker:
 
     def device_changed(self, device: Device) -> None:
         """The record of a device was changed and is stored."""
+        self._changes += 1
         session = self._sessions.get(device.id)
         if session is not None:
             session.device = device
 
+    def device_unassigned(self, device_id: UUID) -> None:
+        """Its customer was deleted; that is stored, as a new version."""
+        self._changes += 1
+        session = self._sessions.get(device_id)
+        if session is not None:
+            session.device = replace(session.device, customer_id=None, version=session.device.version + 1)
+
     def credentials_changed(self, device_id: UUID) -> None:
         """What let the device in may let it in no longer: it has to come again."""
+        self._changes += 1
         session = self._sessions.get(device_id)
         if session is not None:
             session.close(CloseReason.CREDENTIALS_CHANGED)
 
     def device_deleted(self, device_id: UUID) -> None:
         """The device is gone from the store."""
+        self._changes += 1
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)

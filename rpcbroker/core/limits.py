@@ -12,6 +12,7 @@ MAX_KEYS = 10_000
 
 
 class _Buckets(NamedTuple):
+    rate: Rate
     tokens: tuple[float, ...]
     filled: float
 
@@ -36,10 +37,10 @@ class RateLimit:
             return 0.0
         now = self._seconds()
         buckets = self._buckets.pop(key, None)
-        if buckets is None or len(buckets.tokens) != len(rate):
+        if buckets is None or buckets.rate != rate:
             if len(self._buckets) >= MAX_KEYS:
                 del self._buckets[next(iter(self._buckets))]
-            buckets = _Buckets(tuple(float(count) for count, _ in rate), now)
+            buckets = _Buckets(rate, tuple(float(count) for count, _ in rate), now)
         passed = now - buckets.filled
         tokens = tuple(
             min(float(count), left + passed * count / seconds)
@@ -48,5 +49,5 @@ class RateLimit:
         wait = max((1 - left) * seconds / count for left, (count, seconds) in zip(tokens, rate, strict=True))
         if wait <= 0:
             tokens = tuple(left - 1 for left in tokens)
-        self._buckets[key] = _Buckets(tokens, now)
+        self._buckets[key] = _Buckets(rate, tokens, now)
         return max(0.0, wait)

@@ -103,7 +103,7 @@ class KeyAccess(StrEnum):
 class KeyScope:
     """What an API key may do; each restriction that is given must hold, an empty one is none.
 
-    `methods` are shell patterns such as `get*`. `device_ids`, `device_types` and `customer_id` say
+    `methods` are patterns such as `get*`, where `*` is any text. `device_ids`, `device_types` and `customer_id` say
     which devices there are for this key.
     """
 

@@ -67,7 +67,7 @@ class OpenedStore:
 
     `wire_ids_reserved`: no device was ever given a wire id above this number.
     `revoked`: session id of a login -> epoch ms until which its tokens must be refused.
-    `revoked_users`: user -> epoch ms up to which issued tokens must be refused.
+    `revoked_users`: user -> epoch ms; tokens that were issued up to then must be refused.
     """
 
     first_start: bool
@@ -92,8 +92,10 @@ class Gone:
 class People(Protocol):
     """Tenants, customers, users and API keys.
 
-    Creating and updating fail with AlreadyExists for a title or an email that is taken; updating
-    fails with VersionConflict unless the stored version is one less, with NotFound when it is gone.
+    Creating and updating fail with AlreadyExists for a title or an email that is taken, with NotFound
+    when what it belongs to is gone; updating fails with VersionConflict unless the stored version is one
+    less, updating and deleting with NotFound when it is gone. `revoked` (epoch ms) is kept with the change:
+    tokens of these users that were issued up to then are not good any more.
     """
 
     def tenant(self, tenant_id: UUID) -> Deferred[Tenant | None]: ...
@@ -104,8 +106,8 @@ class People(Protocol):
 
     def update_tenant(self, tenant: Tenant) -> Deferred[None]: ...
 
-    def delete_tenant(self, tenant_id: UUID) -> Deferred[Gone | None]:
-        """With all that is its: devices, customers, users, keys, audit. None when there was none."""
+    def delete_tenant(self, tenant_id: UUID, *, revoked: int) -> Deferred[Gone]:
+        """With all that is its: devices, customers, users, keys, audit."""
 
     def customer(self, customer_id: UUID) -> Deferred[Customer | None]: ...
 
@@ -117,8 +119,8 @@ class People(Protocol):
 
     def update_customer(self, customer: Customer) -> Deferred[None]: ...
 
-    def delete_customer(self, customer_id: UUID) -> Deferred[Gone | None]:
-        """With its users; its devices belong to no customer then. None when there was none."""
+    def delete_customer(self, customer_id: UUID, *, revoked: int) -> Deferred[Gone]:
+        """With its users; its devices belong to no customer then."""
 
     def user(self, user_id: UUID) -> Deferred[User | None]: ...
 
@@ -131,21 +133,24 @@ class People(Protocol):
 
     def create_user(self, user: User) -> Deferred[None]: ...
 
-    def update_user(self, user: User) -> Deferred[None]: ...
+    def update_user(self, user: User, *, revoked: int | None = None) -> Deferred[None]: ...
 
-    def delete_user(self, user_id: UUID) -> Deferred[bool]:
-        """With the user's keys. False when there was none."""
+    def delete_user(self, user_id: UUID, *, revoked: int) -> Deferred[None]:
+        """With the user's keys."""
 
-    def revoke_session(self, session_id: str, until: int) -> Deferred[None]: ...
+    def revoke_session(self, session_id: str, until: int) -> Deferred[None]:
+        """The tokens of this session are not good any more; `until` (epoch ms) when the last one expires."""
 
-    def revoke_users(self, times: Mapping[UUID, int]) -> Deferred[None]: ...
+    def forget_revoked(self, *, now: int, since: int) -> Deferred[None]:
+        """Forget the sessions revoked until `now` or before, and the users whose tokens up to `since` are."""
 
     def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]: ...
 
-    def create_api_key(self, key: ApiKey) -> Deferred[None]: ...
+    def create_api_key(self, key: ApiKey, *, most: int) -> Deferred[User]:
+        """Fires with its user, as it is by then. Fails with InvalidRequest if the user has `most` keys already."""
 
-    def update_api_key(self, key: ApiKey) -> Deferred[None]:
-        """All but when it was last used."""
+    def update_api_key(self, key: ApiKey) -> Deferred[User]:
+        """All but when it was last used. Fires with its user, as it is by then."""
 
     def delete_api_key(self, key_id: UUID) -> Deferred[None]: ...
 
@@ -157,7 +162,10 @@ class AuditLog(Protocol):
     """Who did what."""
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
-        """Add the entries, then forget those older than `since`, and what a tenant has beyond `max_entries`."""
+        """Add the entries, then forget those older than `since`, and what a tenant has beyond `max_entries` and a few.
+
+        Entries of tenants that are gone are passed over.
+        """
 
     def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]: ...
 
@@ -196,7 +204,8 @@ class Store(Protocol):
         """In the order of the alphabet."""
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
-        """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere."""
+        """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere,
+        with NotFound when its tenant or its customer is gone."""
 
     def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         """`device.version` is the new one; fails with VersionConflict unless the stored one is one less,

@@ -20,11 +20,21 @@ TEXT_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": TEXT_PATTERN})]
 """A name or a title; checked by `api.checks.text`, which says what is wrong in plain words."""
 
-Plain = Annotated[str, Meta(extra_json_schema={"pattern": r"^[^\u0000]*$"})]
+PLAIN_PATTERN = r"^[^\u0000]*$"
+
+Plain = Annotated[str, Meta(extra_json_schema={"pattern": PLAIN_PATTERN})]
 """Any text that a database can keep; checked by `api.checks.plain`."""
+
+Line = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": PLAIN_PATTERN})]
+"""A short text that may be empty; checked by `api.checks.plain`."""
 
 UUID_PATTERN = r"[0-9a-fA-F]{1,8}(-[0-9a-fA-F]{1,4}){3}-[0-9a-fA-F]{1,12}"
 """Groups may be shorter than usual."""
+
+MAX_INFO = 32 << 10
+
+Info = Annotated[Any, Meta(description=f"any JSON of at most {MAX_INFO} bytes, for whoever wrote it")]
+"""`additionalInfo`; checked by `api.checks.info`."""
 
 EpochMs = Annotated[int, Meta(description="milliseconds since 1970-01-01 UTC", ge=0, le=2**53)]
 Version = (
@@ -111,19 +121,11 @@ class ErrorJSON(msgspec.Struct, rename="camel", omit_defaults=True):
 class Contact(msgspec.Struct, rename="camel", kw_only=True):
     """Where a tenant or a customer can be found; nothing of it means anything to the broker."""
 
-    country: Plain | None = None
-    state: Plain | None = None
-    city: Plain | None = None
-    address: Plain | None = None
-    address2: Plain | None = None
-    zip: Plain | None = None
-    phone: Plain | None = None
-    email: Plain | None = None
-
-
-CONTACT = Contact.__struct_fields__
-
-
-def contact_of(body: Contact) -> dict[str, str]:
-    """The members that are given."""
-    return {name: value for name in CONTACT if (value := getattr(body, name)) is not None}
+    country: Line | None = None
+    state: Line | None = None
+    city: Line | None = None
+    address: Line | None = None
+    address2: Line | None = None
+    zip: Line | None = None
+    phone: Line | None = None
+    email: Line | None = None

@@ -11,7 +11,19 @@ from msgspec import Meta
 
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
 from rpcbroker.core.presence import Fact, Presence
-from rpcbroker.schema.common import UUID_PATTERN, EntityId, EpochMs, Id, PageQuery, Plain, Text, Version, customer_ref
+from rpcbroker.schema.common import (
+    UUID_PATTERN,
+    EntityId,
+    EpochMs,
+    Id,
+    Info,
+    Line,
+    PageQuery,
+    Plain,
+    Text,
+    Version,
+    customer_ref,
+)
 
 TOKEN_PATTERN = r"^[^/+#\u0000-\u001f\u007f]{1,32}$"  # noqa: S105 - a pattern, no token
 
@@ -29,8 +41,8 @@ class DeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     id: EntityId | None = None
     name: Text
     type: Annotated[Text | None, Meta(description="what kind of device it is; default if absent")] = None
-    label: Plain | None = None
-    additional_info: Any = None
+    label: Line | None = None
+    additional_info: Info = None
     version: Version = None
 
 
@@ -243,8 +255,8 @@ class PutDeviceBody(msgspec.Struct, rename="camel", kw_only=True):
     """What the device of this name shall be like; members that are absent stay as they are."""
 
     type: Text | None = None
-    label: Plain | None = None
-    additional_info: Any = msgspec.UNSET
+    label: Line | None = None
+    additional_info: Info = msgspec.UNSET
     customer_title: Annotated[
         Plain | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
     ] = None

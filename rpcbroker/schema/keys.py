@@ -27,7 +27,10 @@ class KeyScopeJSON(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=F
         ),
     ] = KeyAccess.MANAGE
     methods: Annotated[
-        list[Rule], Meta(description="patterns of the methods that may be called, such as get*", max_length=MAX_RULES)
+        list[Rule],
+        Meta(
+            description="patterns of the methods that may be called, such as get*; * is any text", max_length=MAX_RULES
+        ),
     ] = []
     oneway: Annotated[bool, Meta(description="whether one-way calls are allowed")] = True
     twoway: Annotated[bool, Meta(description="whether two-way calls are allowed")] = True
@@ -37,13 +40,13 @@ class KeyScopeJSON(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=F
 
 
 class ApiKeyBody(msgspec.Struct, rename="camel", kw_only=True):
-    """A new key, or with an `id` a changed one. The user is who asks, if absent."""
+    """A new key, or with an `id` a changed one: what is absent stays as it is. The user is who asks, if absent."""
 
     id: EntityId | None = None
     user_id: EntityId | None = None
     description: Text
-    enabled: bool = True
-    expiration_time: Annotated[EpochMs, Meta(description="0 is never")] = 0
+    enabled: Annotated[bool | msgspec.UnsetType, Meta(description="true if absent in a new one")] = msgspec.UNSET
+    expiration_time: Annotated[EpochMs | msgspec.UnsetType, Meta(description="0 is never")] = msgspec.UNSET
     scope: KeyScopeJSON | None = None
 
 

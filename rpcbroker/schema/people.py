@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from rpcbroker.core.model import Authority, Customer, Tenant, User
-from rpcbroker.schema.common import Contact, EntityId, EpochMs, Plain, Text, Version, customer_ref
+from rpcbroker.schema.common import Contact, EntityId, EpochMs, Info, Line, Plain, Text, Version, customer_ref
 
 MAX_EMAIL = 320
 EMAIL_PATTERN = r"^[^@\s\u0000]+@[^@\s\u0000]+$"
@@ -72,10 +72,10 @@ class UserBody(msgspec.Struct, rename="camel", kw_only=True):
         None
     )
     customer_id: Annotated[EntityId | None, Meta(description="of a CUSTOMER_USER")] = None
-    first_name: Plain | None = None
-    last_name: Plain | None = None
-    phone: Plain | None = None
-    additional_info: Any = None
+    first_name: Line | None = None
+    last_name: Line | None = None
+    phone: Line | None = None
+    additional_info: Info = None
     version: Version = None
 
 
@@ -145,7 +145,7 @@ class TenantBody(Contact, kw_only=True):
 
     id: EntityId | None = None
     title: Text
-    additional_info: Any = None
+    additional_info: Info = None
     version: Version = None
 
 
@@ -181,7 +181,7 @@ class CustomerBody(Contact, kw_only=True):
 
     id: EntityId | None = None
     title: Text
-    additional_info: Any = None
+    additional_info: Info = None
     version: Version = None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
@@ -19,6 +21,10 @@ from rpcbroker.store.rows import audit_entry_of
 _C = t.audit.c
 
 
+SLACK = 100
+"""A tenant has at most one part in so many more entries than it may: they are not counted at each write."""
+
+
 def _row(entry: AuditEntry) -> dict[str, Any]:
     row = msgspec.structs.asdict(entry)
     del row["sequence"]  # given by the database
@@ -30,22 +36,30 @@ class SqlAudit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._since_cut: dict[UUID, int] = {}
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
         """See the port."""
-        tenants = sorted({entry.tenant_id for entry in entries})
+        counts = Counter(entry.tenant_id for entry in entries)
+        to_cut = [tenant_id for tenant_id, count in counts.items() if self._has_grown(tenant_id, count, max_entries)]
 
         def work(connection: Connection) -> None:
-            connection.execute(sa.insert(t.audit), [_row(entry) for entry in entries])
+            living = set(connection.execute(sa.select(t.tenant.c.id).where(t.tenant.c.id.in_(counts))).scalars())
+            rows = [_row(entry) for entry in entries if entry.tenant_id in living]
+            if rows:
+                connection.execute(sa.insert(t.audit), rows)
             connection.execute(sa.delete(t.audit).where(_C.created_time < since))
-            for tenant_id in tenants:
-                mine = _C.tenant_id == tenant_id
-                newest = sa.select(_C.sequence).where(mine).order_by(_C.sequence.desc())
-                limit = connection.execute(newest.offset(max_entries).limit(1)).scalar()
-                if limit is not None:
-                    connection.execute(sa.delete(t.audit).where(mine, _C.sequence <= limit))
+            for tenant_id in to_cut:
+                _cut(connection, tenant_id, max_entries)
 
         return self._database.write(work)
+
+    def _has_grown(self, tenant_id: UUID, count: int, max_entries: int) -> bool:
+        """Whether to look for entries beyond the number, which takes a walk over that number of them."""
+        grown = self._since_cut.get(tenant_id, max_entries) + count
+        has_grown = grown * SLACK >= max_entries
+        self._since_cut[tenant_id] = 0 if has_grown else grown
+        return has_grown
 
     def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]:
         """See the port."""
@@ -72,3 +86,12 @@ class SqlAudit:
             return page(connection, query, link, sort=sort, id_=_C.sequence, make=audit_entry_of)
 
         return self._database.read(work)
+
+
+def _cut(connection: Connection, tenant_id: UUID, max_entries: int) -> None:
+    """Forget a tenant's oldest entries beyond a number."""
+    mine, place = _C.tenant_id == tenant_id, sa.tuple_(_C.created_time, _C.sequence)
+    newest = sa.select(_C.created_time, _C.sequence).where(mine).order_by(_C.created_time.desc(), _C.sequence.desc())
+    first_beyond = connection.execute(newest.offset(max_entries).limit(1)).first()
+    if first_beyond is not None:
+        connection.execute(sa.delete(t.audit).where(mine, place <= sa.tuple_(*first_beyond)))

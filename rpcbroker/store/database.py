@@ -83,8 +83,12 @@ class ThreadedDatabase:
             ensure_schema(self._engine)
             with self._engine.begin() as connection:
                 loaded = load(connection)
-        except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
-            raise StoreError(f"store {shown_url(self._url)}: {first_line(error)}") from None
+        except Exception as error:
+            if self._engine is not None:
+                self._engine.dispose()
+            if isinstance(error, (SQLAlchemyError, ArgumentError, ImportError, OSError)):
+                raise StoreError(f"store {shown_url(self._url)}: {first_line(error)}") from None
+            raise
         self._writer = Writer(
             self._engine,
             call_from_thread=self._call_from_thread,
@@ -177,12 +181,17 @@ def engine_of(url: str) -> Engine:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # -wal and -shm get its mode
     engine = sa.create_engine(parsed, pool_size=READERS + 1, **JSON)
 
+    prepare_sqlite(engine)
+    return engine
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """How every connection shall be."""
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
             connection.execute(f"PRAGMA {pragma}")
-
-    return engine
 
 
 def shown_url(url: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, execute, succeed
 
-from rpcbroker.store.database import JSON, ReadWork
+from rpcbroker.store.database import JSON, ReadWork, prepare_sqlite
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.store.tables import metadata
 from rpcbroker.store.writer import Work
@@ -24,6 +24,7 @@ class MemoryDatabase:
 
     def __init__(self) -> None:
         self._engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, **JSON)
+        prepare_sqlite(self._engine)
 
     def open(self, load: ReadWork[T]) -> T:
         metadata.create_all(self._engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
-from rpcbroker.core.errors import AlreadyExists
+from rpcbroker.core.errors import AlreadyExists, InvalidRequest, NotFound
 from rpcbroker.core.model import NULL_UUID, ApiKey, Authority, Customer, Page, PageLink, Tenant, User
 from rpcbroker.core.ports import Gone
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import contains, exists, page, replace_version, upsert
+from rpcbroker.store.queries import contains, exists, page, replace_version, require, upsert
 from rpcbroker.store.rows import (
     api_key_of,
     api_key_values,
@@ -60,10 +60,9 @@ class SqlPeople:
 
         return self._database.write(work)
 
-    def delete_tenant(self, tenant_id: UUID) -> Deferred[Gone | None]:
-        def work(connection: Connection) -> Gone | None:
-            if not exists(connection, sa.select(t.tenant.c.id).where(t.tenant.c.id == tenant_id)):
-                return None
+    def delete_tenant(self, tenant_id: UUID, *, revoked: int) -> Deferred[Gone]:
+        def work(connection: Connection) -> Gone:
+            require(connection, t.tenant, "Tenant", id=tenant_id)
             gone = Gone(
                 devices=_ids(connection, t.device, t.device.c.tenant_id == tenant_id),
                 users=_ids(connection, t.user, t.user.c.tenant_id == tenant_id),
@@ -74,6 +73,7 @@ class SqlPeople:
             for table in (t.device, t.api_key, t.user, t.customer, t.audit):
                 connection.execute(sa.delete(table).where(table.c.tenant_id == tenant_id))
             connection.execute(sa.delete(t.tenant).where(t.tenant.c.id == tenant_id))
+            _revoke(connection, gone.users, revoked)
             return gone
 
         return self._database.write(work).addBoth(self._with_devices)
@@ -94,6 +94,7 @@ class SqlPeople:
 
     def create_customer(self, customer: Customer) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require(connection, t.tenant, "Tenant", id=customer.tenant_id)
             _check_title(connection, customer)
             connection.execute(sa.insert(t.customer), values(customer))
 
@@ -106,10 +107,9 @@ class SqlPeople:
 
         return self._database.write(work)
 
-    def delete_customer(self, customer_id: UUID) -> Deferred[Gone | None]:
-        def work(connection: Connection) -> Gone | None:
-            if not exists(connection, sa.select(t.customer.c.id).where(t.customer.c.id == customer_id)):
-                return None
+    def delete_customer(self, customer_id: UUID, *, revoked: int) -> Deferred[Gone]:
+        def work(connection: Connection) -> Gone:
+            require(connection, t.customer, "Customer", id=customer_id)
             mine = t.device.c.customer_id == customer_id
             gone = Gone(
                 devices=_ids(connection, t.device, mine),
@@ -121,6 +121,7 @@ class SqlPeople:
             connection.execute(sa.delete(t.api_key).where(t.api_key.c.user_id.in_(users)))
             connection.execute(sa.delete(t.user).where(t.user.c.customer_id == customer_id))
             connection.execute(sa.delete(t.customer).where(t.customer.c.id == customer_id))
+            _revoke(connection, gone.users, revoked)
             return gone
 
         return self._database.write(work).addBoth(self._with_devices)
@@ -148,22 +149,29 @@ class SqlPeople:
 
     def create_user(self, user: User) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require(connection, t.tenant, "Tenant", id=user.tenant_id)
+            require_customer(connection, user.tenant_id, user.customer_id)
             _check_email(connection, user)
             connection.execute(sa.insert(t.user), user_values(user))
 
         return self._database.write(work)
 
-    def update_user(self, user: User) -> Deferred[None]:
+    def update_user(self, user: User, *, revoked: int | None = None) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require_customer(connection, user.tenant_id, user.customer_id)
             _check_email(connection, user)
             replace_version(connection, t.user, t.user.c.id == user.id, user_values(user))
+            if revoked is not None:
+                _revoke(connection, [user.id], revoked)
 
         return self._database.write(work)
 
-    def delete_user(self, user_id: UUID) -> Deferred[bool]:
-        def work(connection: Connection) -> bool:
+    def delete_user(self, user_id: UUID, *, revoked: int) -> Deferred[None]:
+        def work(connection: Connection) -> None:
+            require(connection, t.user, "User", id=user_id)
             connection.execute(sa.delete(t.api_key).where(t.api_key.c.user_id == user_id))
-            return connection.execute(sa.delete(t.user).where(t.user.c.id == user_id)).rowcount > 0
+            connection.execute(sa.delete(t.user).where(t.user.c.id == user_id))
+            _revoke(connection, [user_id], revoked)
 
         return self._database.write(work)
 
@@ -175,26 +183,40 @@ class SqlPeople:
 
         return self._database.write(work)
 
-    def revoke_users(self, times: Mapping[UUID, int]) -> Deferred[None]:
-        rows = [{"user_id": user_id, "time": time} for user_id, time in times.items()]
-        return self._database.write(lambda connection: upsert(connection, t.revoked_user, rows, ("user_id",)))
+    def forget_revoked(self, *, now: int, since: int) -> Deferred[None]:
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(t.revoked_session).where(t.revoked_session.c.until <= now))
+            connection.execute(sa.delete(t.revoked_user).where(t.revoked_user.c.time <= since))
+
+        return self._database.write(work)
 
     def api_keys(self, user_id: UUID, link: PageLink) -> Deferred[Page[ApiKey]]:
         query = sa.select(t.api_key).where(t.api_key.c.user_id == user_id)
         return self._page(t.api_key, query, link, (t.api_key.c.description,), api_key_of)
 
-    def create_api_key(self, key: ApiKey) -> Deferred[None]:
-        def work(connection: Connection) -> None:
+    def create_api_key(self, key: ApiKey, *, most: int) -> Deferred[User]:
+        mine = sa.select(sa.func.count()).select_from(t.api_key).where(t.api_key.c.user_id == key.user_id)
+
+        def work(connection: Connection) -> User:
+            user = _owner(connection, key)
+            if connection.execute(mine).scalar_one() >= most:
+                raise InvalidRequest(
+                    f"The user has {most} API keys already",
+                    hint="Delete one that is not used any more. The limit is auth.max_api_keys_per_user.",
+                )
             connection.execute(sa.insert(t.api_key), api_key_values(key))
+            return user
 
         return self._database.write(work)
 
-    def update_api_key(self, key: ApiKey) -> Deferred[None]:
+    def update_api_key(self, key: ApiKey) -> Deferred[User]:
         row = api_key_values(key)
         del row["last_used_time"]  # written by `used_api_keys`, at other times
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> User:
+            require(connection, t.api_key, "API key", id=key.id)
             connection.execute(sa.update(t.api_key).where(t.api_key.c.id == key.id).values(row))
+            return _owner(connection, key)
 
         return self._database.write(work)
 
@@ -242,6 +264,24 @@ def owners_of_keys(connection: Connection) -> tuple[tuple[ApiKey, User], ...]:
     users = {user.id: user for user in map(user_of, connection.execute(_key_users()))}
     keys = map(api_key_of, connection.execute(sa.select(t.api_key)))
     return tuple((key, users[key.user_id]) for key in keys)
+
+
+def _revoke(connection: Connection, user_ids: Iterable[UUID], time: int) -> None:
+    rows = [{"user_id": user_id, "time": time} for user_id in user_ids]
+    upsert(connection, t.revoked_user, rows, ("user_id",))
+
+
+def _owner(connection: Connection, key: ApiKey) -> User:
+    user = one(connection, sa.select(t.user).where(t.user.c.id == key.user_id), user_of)
+    if user is None:
+        raise NotFound(f"User with id [{key.user_id}] is not found")
+    return user
+
+
+def require_customer(connection: Connection, tenant_id: UUID, customer_id: UUID | None) -> None:
+    """Raises NotFound if there is no such customer; it may have been deleted while somebody was given to it."""
+    if customer_id is not None:
+        require(connection, t.customer, "Customer", id=customer_id, tenant_id=tenant_id)
 
 
 def _key_users() -> sa.Select[Any]:

@@ -21,13 +21,15 @@ def page(
     query: sa.Select[Any],
     link: PageLink,
     *,
-    sort: sa.ColumnElement[Any],
-    id_: sa.ColumnElement[Any],
+    sort: sa.Column[Any],
+    id_: sa.Column[Any],
     make: Callable[[Any], T],
 ) -> Page[T]:
-    """One part of what `query` finds; rows that sort alike are in the order of their ids."""
+    """One part of what `query` finds; rows that sort alike are in the order of their ids, null comes first."""
     total = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-    order = (sort.desc(), id_.desc()) if link.descending else (sort, id_)
+    order = (sort.desc(), id_.desc()) if link.descending else (sort.asc(), id_.asc())
+    if sort.nullable:
+        order = (order[0].nulls_last() if link.descending else order[0].nulls_first(), order[1])
     part = query.order_by(*order).limit(link.page_size).offset(link.page * link.page_size)
     return Page(items=tuple(make(row) for row in connection.execute(part)), total=total)
 
@@ -64,6 +66,12 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any
     statement = insert(table)
     others = {name: statement.excluded[name] for name in rows[0] if name not in key}
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), rows)
+
+
+def require(connection: Connection, table: sa.Table, what: str, **members: Any) -> None:
+    """Raises NotFound if no row has these members; `what` is missing then."""
+    if not exists(connection, sa.select(table.c.id).filter_by(**members)):
+        raise NotFound(f"{what} with id [{members['id']}] is not found")
 
 
 def exists(connection: Connection, query: sa.Select[Any]) -> bool:

@@ -76,8 +76,7 @@ def presence_of(row: Any) -> LastPresence:
 
 
 def tenant_of(row: Any) -> Tenant:
-    members = dict(row._mapping)
-    return Tenant(title=members.pop("name"), **members)
+    return Tenant(**row._mapping)
 
 
 def customer_of(row: Any) -> Customer:

@@ -17,7 +17,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def ensure_schema(engine: Engine) -> None:
     """Migrate if the version differs; alembic is imported only then. Raises StoreError.
 
-    Of a SQLite file that is migrated, a copy is kept beside it.
+    All or nothing: what goes wrong half-way leaves the database as it was. Of a SQLite file that is
+    migrated, a copy is kept beside it.
     """
     with engine.connect() as connection:
         version = stored_version(connection)
@@ -32,7 +33,16 @@ def ensure_schema(engine: Engine) -> None:
     if version is not None and path:
         keep_copy(Path(path), version)
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            _begin(connection)
         migrate(connection)
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction for statements that make tables too, before which Python's driver begins none by itself."""
+    connection.detach()  # from the pool: its other connections are as they were
+    connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def stored_version(connection: Connection) -> str | None:

@@ -28,8 +28,8 @@ from rpcbroker.store import tables as t
 from rpcbroker.store.audit import SqlAudit
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
-from rpcbroker.store.people import SqlPeople, owners_of_keys
-from rpcbroker.store.queries import contains, exists, page, replace_version, upsert
+from rpcbroker.store.people import SqlPeople, owners_of_keys, require_customer
+from rpcbroker.store.queries import contains, exists, page, replace_version, require, upsert
 from rpcbroker.store.rows import (
     credentials_and_device,
     credentials_of,
@@ -119,6 +119,8 @@ class SqlStore:
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require(connection, t.tenant, "Tenant", id=device.tenant_id)
+            require_customer(connection, device.tenant_id, device.customer_id)
             _check_name_free(connection, device)
             _check_credentials_free(connection, credentials)
             connection.execute(sa.insert(t.device), values(device))
@@ -128,6 +130,7 @@ class SqlStore:
 
     def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         def work(connection: Connection) -> None:
+            require_customer(connection, device.tenant_id, device.customer_id)
             _check_name_free(connection, device)
             replace_version(connection, t.device, t.device.c.id == device.id, values(device))
             if credentials is not None:

@@ -34,7 +34,7 @@ tenant = Table(
     "tenant",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("name", Text, nullable=False, key="title"),
+    Column("title", Text, nullable=False),
     Column("created_time", BigInteger, nullable=False),
     Column("contact", JSON, nullable=False, server_default="{}"),
     Column("additional_info", JSON),
@@ -172,7 +172,7 @@ audit = Table(
     Column("action", String(32), nullable=False),
     Column("data", JSON),
     Column("failure", Text, nullable=False),
-    Index("ix_audit_tenant_id", "tenant_id", "sequence"),
+    Index("ix_audit_newest", "tenant_id", "created_time", "sequence"),
     Index("ix_audit_created_time", "created_time"),
 )
-"""In the order of `sequence`. No foreign keys: what is gone was there."""
+"""No foreign keys: what is gone was there. `sequence` is the order of those of one millisecond."""

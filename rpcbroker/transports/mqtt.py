@@ -13,11 +13,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.credentials import authenticate
 from rpcbroker.core.deadlines import Clock, Deadline
 from rpcbroker.core.errors import BrokerError
-from rpcbroker.core.model import Device
-from rpcbroker.core.ports import CloseReason, Store
+from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports.mqtt_link import MqttLink
 from rpcbroker.wire.errors import WireError
@@ -152,12 +151,12 @@ class MqttProtocol(Protocol):
 
     async def _decide(self, packet: Connect) -> None:
         try:
-            device = await authenticate(self._factory.store, packet)
-            if device is None:
+            session = await self._factory.broker.enter(packet)
+            if session is None:
                 self._factory.note_refusal()
                 self._refuse(_why_refused(packet))
             else:
-                await self._accept(packet, device)
+                self._accept(packet, session)
         except BrokerError:
             self._refuse(ReasonCode.SERVER_UNAVAILABLE)
         self._deciding = None
@@ -171,8 +170,7 @@ class MqttProtocol(Protocol):
             self._log.failure("a CONNECT could not be decided", failure=failure)
             self._refuse(ReasonCode.SERVER_UNAVAILABLE)
 
-    async def _accept(self, packet: Connect, device: Device) -> None:
-        session = await self._factory.broker.session_of(device)
+    def _accept(self, packet: Connect, session: DeviceSession) -> None:
         if self._lost or self._is_closed():
             return
         self._link = MqttLink(
@@ -328,13 +326,11 @@ class MqttFactory(Factory):
         self,
         *,
         broker: Broker,
-        store: Store,
         settings: MqttSettings,
         clock: Clock,
         new_client_id: Callable[[], str],
     ) -> None:
         self.broker = broker
-        self.store = store
         self.settings = settings
         """May be replaced at any time."""
         self.clock = clock

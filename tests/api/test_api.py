@@ -174,7 +174,7 @@ class TestAuthentication:
 
     @pytest_twisted.ensureDeferred
     async def test_refresh_gives_a_new_session(self, rest: Rest) -> None:
-        pair = rest.tokens.issue(rest.user)
+        pair = rest.pair()
         status, new, _ = await rest.ask("POST", "/api/auth/token", {"refreshToken": pair.refresh_token}, token=None)
         assert status == 200
         assert (await rest.ask("GET", "/api/auth/user", token=new["token"]))[0] == 200
@@ -184,7 +184,7 @@ class TestAuthentication:
 
     @pytest_twisted.ensureDeferred
     async def test_log_out_ends_the_session_and_no_other(self, rest: Rest) -> None:
-        pair = rest.tokens.issue(rest.user)
+        pair = rest.pair()
         assert (await rest.ask("GET", "/api/auth/user", token=pair.token))[0] == 200
         assert (await rest.ask("POST", "/api/auth/logout", token=pair.token))[0] == 200
         status, answer, headers = await rest.ask("GET", "/api/auth/user", token=pair.token)
@@ -197,7 +197,7 @@ class TestAuthentication:
 
     @pytest_twisted.ensureDeferred
     async def test_expired_is_11_and_all_else_is_10(self, rest: Rest) -> None:
-        pair = rest.tokens.issue(rest.user)
+        pair = rest.pair()
         other = jwt.encode({"sub": "x"}, b"o" * 64, algorithm="HS512")
         unsigned = jwt.encode(jwt.decode(pair.token, options={"verify_signature": False}), None, algorithm="none")
         for bad in (other, unsigned, "nonsense", pair.token[:-2] + "xx", "a.b.c"):

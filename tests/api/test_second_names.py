@@ -115,6 +115,7 @@ async def test_an_api_key_is_switched_and_described(rest: Rest) -> None:
     assert (status, key["description"], "value" in key) == (200, "another", False)
     for bad in (" ", 5, None, {}):
         assert (await rest.ask("PUT", f"{path}/description", bad))[0] == 400
+    rest.add(device(900, tenant=OTHER_TENANT))
     other = rest.add_user("b@example.org", Authority.TENANT_ADMIN, tenant=OTHER_TENANT)
     assert (await rest.ask("PUT", f"{path}/description", "theirs", token=other))[0] == 404
 

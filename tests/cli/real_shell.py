@@ -57,7 +57,7 @@ class RealShell:
 
     def as_(self, user: User) -> RealShell:
         """Logged in as this user."""
-        tokens = self.rest.tokens.issue(user)
+        tokens = self.rest.pair(user)
         login = Login(url=BASE, username=user.email, token=tokens.token, refresh_token=tokens.refresh_token)
         write_login(self.login_file, login)
         return self

@@ -237,7 +237,7 @@ def test_an_email_is_not_taken_for_one_that_it_is_part_of(admin: RealShell) -> N
 
 
 def test_a_changed_password_ends_other_sessions_and_this_one_goes_on(admin: RealShell) -> None:
-    other = admin.rest.tokens.issue(admin.rest.user).token
+    other = admin.rest.pair().token
     result = admin.run("user", "password", "--password-stdin", input=f"{PASSWORD}\nnew password\n")
     assert result.exit_code == 0, result.output
     assert admin.run("user", "list").exit_code == 0

@@ -90,7 +90,6 @@ class Mqtt(World):
         super().__init__()
         self.factory = MqttFactory(
             broker=self.broker,
-            store=self.store,
             settings=MqttSettings(**settings),
             clock=self.clock,
             new_client_id=lambda: "assigned",

@@ -8,6 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    op.execute("ALTER TABLE tenant RENAME COLUMN name TO title")
     op.add_column("tenant", sa.Column("contact", sa.JSON(), nullable=False, server_default="{}"))
     op.add_column("tenant", sa.Column("additional_info", sa.JSON()))
     op.add_column("tenant", sa.Column("version", sa.Integer(), nullable=False, server_default="1"))
@@ -68,5 +69,5 @@ def upgrade() -> None:
         sa.Column("failure", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("sequence", name="pk_audit"),
     )
-    op.create_index("ix_audit_tenant_id", "audit", ["tenant_id", "sequence"])
+    op.create_index("ix_audit_newest", "audit", ["tenant_id", "created_time", "sequence"])
     op.create_index("ix_audit_created_time", "audit", ["created_time"])

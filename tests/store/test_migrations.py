@@ -1,0 +1,186 @@
+"""The schema: what the migrations make of an empty database, and of one that is in use."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from fakes import EPOCH_MS, TENANT, device, first_records, token
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from stores import sql_store, url_of
+
+from rpcbroker.core.model import AuditFilter, DeviceFilter, LastPresence, PageLink, Tenant
+from rpcbroker.core.ports import StoreError
+from rpcbroker.store import schema, tables
+
+
+def upgrade(connection: Connection, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def fill_0001(connection: Connection) -> None:
+    """What a broker of the first schema has written."""
+
+    def insert(table: str, **row: Any) -> None:
+        names = ", ".join(row)
+        places = ", ".join(f":{name}" for name in row)
+        connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
+
+    user, one, credentials = first_records()[1], device(), token(device())
+    insert("tenant", id=TENANT.hex, name="Default", created_time=5)
+    insert(
+        "user_account",
+        id=user.id.hex,
+        tenant_id=TENANT.hex,
+        email=user.email,
+        email_key=user.email.lower(),
+        authority="TENANT_ADMIN",
+        password_hash="hash",
+        enabled=True,
+        created_time=EPOCH_MS,
+        additional_info="null",
+        version=1,
+    )
+    insert(
+        "device",
+        id=one.id.hex,
+        tenant_id=TENANT.hex,
+        name=one.name,
+        type="default",
+        created_time=EPOCH_MS,
+        additional_info='{"gateway": true}',
+        version=1,
+    )
+    insert(
+        "credentials",
+        id=credentials.id.hex,
+        device_id=one.id.hex,
+        type="ACCESS_TOKEN",
+        credentials_id="TOKEN100",
+        created_time=EPOCH_MS,
+        version=1,
+    )
+    insert("presence", device_id=one.id.hex, connected_time=7, connected_cause="c")
+    insert("revoked_session", session_id="s", until=9)
+    insert("counter", name="wire_ids", value=8192)
+
+
+@pytest.fixture
+def engine(url: str) -> Any:
+    made = create_engine(url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def in_use(engine: Engine) -> Engine:
+    """A database of the first schema, with data."""
+    with engine.begin() as connection:
+        upgrade(connection, "0001")
+    with engine.begin() as connection:
+        fill_0001(connection)
+    return engine
+
+
+def test_they_make_what_the_tables_say(engine: Engine) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.config import Config
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == tables.SCHEMA_VERSION
+    schema.ensure_schema(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_lost_on_the_way_from_the_first_schema(in_use: Engine, url: str) -> None:
+    store = sql_store(url)
+    opened = store.open(first_records=lambda: pytest.fail("it is in use"))
+    user = first_records()[1]
+    one = device(additional_info={"gateway": True})
+    assert (opened.first_start, opened.wire_ids_reserved, opened.revoked) == (False, 8192, {"s": 9})
+    assert (opened.revoked_users, opened.api_keys) == ({}, ())
+    assert await store.people.tenant(TENANT) == Tenant(id=TENANT, title="Default", created_time=5)
+    assert await store.people.user_by_email("admin@EXAMPLE.org") == user
+    assert await store.device(one.id) == one
+    assert await store.matching_credentials(["TOKEN100"]) == ((token(one), one),)
+    assert await store.presence(one.id) == LastPresence(
+        device_id=one.id,
+        connected_time=7,
+        connected_cause="c",
+        disconnected_time=7,
+        disconnected_cause="the server restarted",
+    )
+    assert (await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 1
+    assert (await store.people.customers(TENANT, PageLink(page_size=9))).total == 0
+    assert (await store.audit.entries(AuditFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 0
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_a_sqlite_file_a_copy_of_before_is_kept(tmp_path: Path) -> None:
+    engine = create_engine(url_of(tmp_path))
+    with engine.begin() as connection:
+        upgrade(connection, "0001")
+    with engine.begin() as connection:
+        fill_0001(connection)
+    schema.ensure_schema(engine)
+    engine.dispose()
+    (copy,) = tmp_path.glob("store.sqlite.before-*")
+    assert copy.name == f"store.sqlite.before-{tables.SCHEMA_VERSION}-was-0001"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    kept = sqlite3.connect(copy)
+    assert kept.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+    assert kept.execute("SELECT name FROM tenant").fetchall() == [("Default",)]
+    assert kept.execute("SELECT name FROM device").fetchall() == [("device-100",)]
+    kept.close()
+
+
+def test_one_that_fails_half_way_leaves_everything_as_it_was(in_use: Engine) -> None:
+    with in_use.begin() as connection:
+        connection.execute(text("CREATE TABLE audit (in_the_way INTEGER)"))
+    before = all_rows(in_use)
+    for _ in range(2):
+        with pytest.raises(Exception, match="already exists"):
+            schema.ensure_schema(in_use)
+        assert all_rows(in_use) == before
+    with in_use.begin() as connection:
+        connection.execute(text("DROP TABLE audit"))
+    schema.ensure_schema(in_use)
+    with in_use.connect() as connection:
+        assert schema.stored_version(connection) == tables.SCHEMA_VERSION
+
+
+def all_rows(engine: Engine) -> dict[str, Any]:
+    with engine.connect() as connection:
+        names = sorted(inspect(connection).get_table_names())
+        return {
+            name: [tuple(row._mapping.items()) for row in connection.execute(text(f"SELECT * FROM {name}"))]
+            for name in names
+        }
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_newer_schema_is_refused_and_left_alone(url: str, engine: Engine) -> None:
+    schema.ensure_schema(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = all_rows(engine)
+    with pytest.raises(StoreError, match=r"schema version 9999, newer than this program's \d+"):
+        sql_store(url).open(first_records=first_records)
+    assert all_rows(engine) == before

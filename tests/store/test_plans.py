@@ -1,0 +1,80 @@
+"""The queries of lists find their rows by an index, in its order: neither a whole table is read, nor anything sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fakes import TENANT, first_records, result_of
+from sqlalchemy import event
+from test_stored_audit import entry
+
+from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink
+from rpcbroker.store.memory import MemoryStore
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    made = MemoryStore()
+    made.open(first_records=first_records)
+    return made
+
+
+@contextmanager
+def plans(store: MemoryStore) -> Iterator[list[str]]:
+    """What SQLite does for each query and deletion: filled in at the end."""
+    engine = store.database._engine
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if not statement.startswith("INSERT"):
+            statements.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    found: list[str] = []
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        for statement, parameters in statements:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            found += [row[3] for row in rows]
+    assert found
+
+
+def indexed(steps: list[str]) -> bool:
+    return not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("more", [{}, {"start_time": 5, "end_time": 7}], ids=["all", "between"])
+def test_a_page_of_the_audit_log(store: MemoryStore, descending: bool, more: Any) -> None:
+    with plans(store) as steps:
+        link = PageLink(page_size=100, descending=descending)
+        result_of(store.audit.entries(AuditFilter(tenant_id=TENANT, **more), link))
+    assert indexed(steps), steps
+
+
+def test_cutting_the_audit_log(store: MemoryStore) -> None:
+    for _ in range(2):
+        with plans(store) as steps:
+            result_of(store.audit.append([entry(1)], since=1, max_entries=1))
+    assert indexed(steps), steps
+    assert len([step for step in steps if "ix_audit_newest" in step]) == 2
+
+
+@pytest.mark.parametrize("sort", ["created_time", "name"])
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_page_of_device_infos(store: MemoryStore, sort: str, descending: bool) -> None:
+    with plans(store) as steps:
+        link = PageLink(page_size=100, sort_property=sort, descending=descending)
+        result_of(store.devices(DeviceFilter(tenant_id=TENANT), link))
+    assert indexed([step for step in steps if "LAST TERM" not in step]), steps
+
+
+def test_that_a_query_which_is_not_indexed_would_be_found(store: MemoryStore) -> None:
+    with plans(store) as steps, store.database._engine.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM audit ORDER BY user_name"))
+    assert not indexed(steps)

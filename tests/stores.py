@@ -1,0 +1,19 @@
+"""Stores on databases, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet import reactor
+
+from rpcbroker.store.database import ThreadedDatabase
+from rpcbroker.store.sql import SqlStore
+
+
+def sql_store(url: str, *, max_queue: int = 10_000) -> SqlStore:
+    database = ThreadedDatabase(url, call_from_thread=reactor.callFromThread, max_queue=max_queue)
+    return SqlStore(database, cache_size=100)
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{path / 'store.sqlite'}"
