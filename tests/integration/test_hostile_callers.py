@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import certificates
 import pytest
 from daemon import Daemon, wait_for
 from hostile import Bystander, answers, attacked, check_error, connect, exchange, statuses
-from test_tls import certificate as a_certificate
 
-certificate = a_certificate  # a fixture
 GET = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
 HONEST = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 POST = b"POST /api/rpc/twoway/x HTTP/1.1\r\nHost: x\r\n"
@@ -313,9 +312,9 @@ class TestTls:
     """The same over TLS, where the end of the answer is told, and the other side's end waited for."""
 
     @pytest.fixture
-    def https(self, tmp_path: Path, certificate: tuple[Path, Path]) -> Iterator[tuple[Daemon, int]]:
-        key, chain = certificate
-        listen = f"tcp:0:interface=127.0.0.1 ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}"
+    def https(self, tmp_path: Path) -> Iterator[tuple[Daemon, int]]:
+        files = certificates.make(tmp_path, serial=1)
+        listen = f"tcp:0:interface=127.0.0.1 {files.listener()}"
         times = {f"RPCBROKER_HTTP_{name}_TIMEOUT": "2s" for name in ("REQUEST", "IDLE", "WRITE")}
         with attacked(tmp_path, RPCBROKER_HTTP_LISTEN=listen, **times) as daemon:
             yield daemon, int(daemon.endpoints["https"].rsplit(":", 1)[1])
