@@ -191,8 +191,6 @@ def _responses(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
         errors += [e.NotAuthenticated, e.PermissionDenied]
     if "_id>" in route.path:
         errors.append(e.NotFound)
-    if route.body is not None and not route.raw_body:
-        errors.append(e.UnsupportedMediaType)
     failure = {"schema": schema_of[id(ErrorJSON)]}
     for status in sorted({route.statuses.get(each, TABLE[each].status) for each in errors}):
         phrase = HTTPStatus(status).phrase
