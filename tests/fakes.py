@@ -72,10 +72,11 @@ def first_records() -> tuple[Tenant, User]:
 
 @dataclass(eq=False)
 class FakeLink:
-    """A link that writes down what it was given; `step` is reported at once, if there is one."""
+    """A link that writes down what it was given; `step` is reported at once, if there is one, then `reply` comes."""
 
     session: DeviceSession
     step: Step | None = Step.ACKNOWLEDGED
+    reply: bytes | None = None
     full: bool = False
     protocol: str = "FAKE"
     calls: list[Call] = field(default_factory=list)
@@ -87,6 +88,8 @@ class FakeLink:
         self.calls.append(call)
         if self.step is not None:
             self.session.report(call.wire_id, self.step)
+        if self.reply is not None and not call.oneway:
+            self.session.receive(call.wire_id, self.reply)
         return True
 
     def close(self, reason: CloseReason) -> None:
@@ -146,8 +149,8 @@ class World:
         admin = replace(ADMIN, tenant_id=of.tenant_id)
         return result_of(Deferred.fromCoroutine(self.broker.session_for(admin, of.id)))
 
-    def link(self, *, subscribed: bool = True, **more: Any) -> FakeLink:
-        session = self.session()
+    def link(self, of: Device | None = None, *, subscribed: bool = True, **more: Any) -> FakeLink:
+        session = self.session(of)
         link = FakeLink(session, **more)
         session.attach(link)
         if subscribed:

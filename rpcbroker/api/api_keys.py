@@ -64,11 +64,10 @@ class ApiKeys:
             members["scope"] = _checked(scope_of(body.scope))
         if body.id is not None:
             key, user = await self._one(principal, body.id.id)
-            note.action = Action.UPDATED
-            note.about(key.id, key.description)
+            note.about(key.id, key.description, Action.UPDATED)
             await self._check_customer(user, members.get("scope"))
             return await self._keep(replace(key, **members), note)
-        user = await self._visible.user(principal, body.user_id.id if body.user_id else principal.user_id)
+        user = await self._user(principal, body.user_id.id if body.user_id else principal.user_id)
         _check_may_speak_for(principal, user)
         await self._check_customer(user, members.get("scope"))
         value = self._keys.new_value()
@@ -90,9 +89,7 @@ class ApiKeys:
     async def page(self, principal: Principal, *, user_id: UUID, query: PageQuery) -> PageJSON[ApiKeyJSON]:
         """The keys of a user, without their values."""
         link = checks.page_link(query, SORTS)
-        user = await self._visible.user(principal, user_id)
-        if not _handles_keys_of(principal, user):
-            raise NotFound(f"User with id [{user_id}] is not found")
+        user = await self._user(principal, user_id)
         page = await self._people.api_keys(user.id, link)
         return page_json(page, [self._json(key) for key in page.items], query)
 
@@ -123,6 +120,12 @@ class ApiKeys:
         self._keys.put(key, await self._people.update_api_key(key))
         return self._json(key)
 
+    async def _user(self, principal: Principal, user_id: UUID) -> User:
+        user = await self._visible.user(principal, user_id)
+        if not _handles_keys_of(principal, user):
+            raise NotFound(f"User with id [{user_id}] is not found")
+        return user
+
     async def _one(self, principal: Principal, key_id: UUID) -> tuple[ApiKey, User]:
         key = self._keys.get(key_id)
         user = key and await self._people.user(key.user_id)
@@ -134,7 +137,7 @@ class ApiKeys:
         if scope is None or scope.customer_id is None:
             return
         customer = await self._people.customer(scope.customer_id)
-        mine = user.customer_id in {None, scope.customer_id}
+        mine = user.authority is not Authority.CUSTOMER_USER or user.customer_id == scope.customer_id
         if customer is None or customer.tenant_id != user.tenant_id or not mine:
             raise NotFound(f"Customer with id [{scope.customer_id}] is not found")
 

@@ -69,8 +69,7 @@ class Customers:
             await self._people.create_customer(customer)
             return customer_json(customer)
         stored = await self._visible.customer(principal, body.id.id)
-        note.action = Action.UPDATED
-        note.about(stored.id, stored.title)
+        note.about(stored.id, stored.title, Action.UPDATED)
         customer = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self._people.update_customer(customer)
         return customer_json(customer)

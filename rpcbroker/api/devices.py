@@ -253,8 +253,7 @@ class Devices:
             await self.create(device, given or GivenCredentials())
             return device_json(device)
         stored = await self._visible.device(principal, body.id.id)
-        note.action = Action.UPDATED
-        note.about(stored.id, stored.name)
+        note.about(stored.id, stored.name, Action.UPDATED)
         changed = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self.keep(changed, await self.new_credentials(stored.id, given))
         return device_json(changed)

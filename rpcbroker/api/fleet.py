@@ -66,12 +66,10 @@ class Fleet:
                 created_time=self._now_ms(),
                 **await self._members(principal, body),
             )
-            note.action = Action.ADDED
-            note.about(device.id, name)
+            note.about(device.id, name, Action.ADDED)
             await self._devices.create(device, body.credentials or GivenCredentials())
             return PutResult.CREATED, device
-        note.action = Action.UPDATED
-        note.about(stored.id, name)
+        note.about(stored.id, name, Action.UPDATED)
         changed = replace(stored, **await self._members(principal, body))
         credentials = await self._devices.new_credentials(stored.id, body.credentials)
         if changed == stored and credentials is None:

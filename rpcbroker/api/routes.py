@@ -61,9 +61,10 @@ class Note:
     data: dict[str, Any] | None = None
     principal: Principal | None = None
 
-    def about(self, entity_id: UUID, name: str) -> None:
-        """What it was that something was done to."""
+    def about(self, entity_id: UUID, name: str, action: Action | None = None) -> None:
+        """What it was that something was done to, and what if that is not what the route says."""
         self.entity_id, self.name = entity_id, name
+        self.action = action or self.action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,8 +54,7 @@ class Tenants:
             await self._people.create_tenant(tenant)
             return tenant_json(tenant)
         stored = await self._tenant(body.id.id)
-        note.action = Action.UPDATED
-        note.about(stored.id, stored.title)
+        note.about(stored.id, stored.title, Action.UPDATED)
         tenant = replace(stored, version=checks.version(stored.version, body.version), **members)
         await self._people.update_tenant(tenant)
         return tenant_json(tenant)

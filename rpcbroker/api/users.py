@@ -144,8 +144,7 @@ class Users:
 
     async def _update(self, principal: Principal, user_id: UUID, body: UserBody, note: Note) -> UserJSON:
         user = await self._visible.user(principal, user_id)
-        note.action = Action.UPDATED
-        note.about(user.id, user.email)
+        note.about(user.id, user.email, Action.UPDATED)
         if body.authority is not user.authority:
             raise InvalidRequest(f"authority: it is {user.authority.value} and cannot be changed")
         customer_id = user.customer_id

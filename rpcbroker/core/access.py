@@ -35,12 +35,15 @@ def may_see(principal: Principal, device: Device) -> bool:
 
 
 def may_see_customer(principal: Principal, customer: Customer) -> bool:
-    """Whether the customer exists, as far as this principal can tell."""
+    """Whether the customer exists, as far as this principal can tell: a key for some devices knows no customers."""
     if customer.tenant_id != principal.tenant_id:
         return False
     if principal.authority is Authority.CUSTOMER_USER and customer.id != principal.customer_id:
         return False
-    return principal.scope is None or principal.scope.customer_id in {None, customer.id}
+    scope = principal.scope
+    if scope is None or scope.customer_id == customer.id:
+        return True
+    return not (scope.customer_id or scope.device_ids or scope.device_types)
 
 
 def may_see_user(principal: Principal, user: User) -> bool:

@@ -11,7 +11,7 @@ from rpcbroker.core.model import Authority, Customer, Tenant, User
 from rpcbroker.schema.common import Contact, EntityId, EpochMs, Info, Line, Plain, Text, Version, customer_ref
 
 MAX_EMAIL = 320
-EMAIL_PATTERN = r"^[^@\s\u0000]+@[^@\s\u0000]+$"
+EMAIL_PATTERN = r"^[^@\s\u0000-\u001f\u007f]+@[^@\s\u0000-\u001f\u007f]+$"
 
 Email = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_EMAIL, "pattern": EMAIL_PATTERN})]
 Password = Annotated[str, Meta(extra_json_schema={"minLength": 8, "maxLength": 1024})]

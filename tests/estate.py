@@ -1,0 +1,325 @@
+"""A server with two tenants that have something of everything, and what each route can be asked for about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid5
+
+import msgspec
+from fakes import OTHER_TENANT, TENANT, device, result_of, tenant
+from rest import NULL_TENANT, PASSWORD, Rest
+
+from rpcbroker.api.keys import digest
+from rpcbroker.api.passwords import hash_password
+from rpcbroker.api.routes import Route
+from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, User
+
+ANOTHER_PASSWORD_HASH = hash_password("something else")
+"""Of all who attack: what the rightful owner sends must not be right for them by chance."""
+
+NOWHERE = UUID("deadbeef-0000-4000-8000-000000000000")
+
+
+@dataclass
+class Things:
+    """Ids and names that requests are made of: somebody's, or nobody's."""
+
+    tenant_id: UUID
+    customer_id: UUID
+    device_id: UUID
+    user_id: UUID
+    pending_id: UUID
+    api_key_id: UUID
+    admin_id: UUID
+    admin_key_id: UUID
+    customer_title: str
+    device_name: str
+    device_type: str
+    email: str
+    refresh_token: str
+    activation_token: str
+
+    @property
+    def entity_id(self) -> UUID:
+        return self.device_id
+
+    @property
+    def owner_id(self) -> UUID:
+        return self.customer_id
+
+    def texts(self) -> list[str]:
+        """All of them, the longest first."""
+        return sorted((str(getattr(self, name)) for name in self.__dataclass_fields__), key=len, reverse=True)
+
+
+def nobodys() -> Things:
+    ids = {name: uuid5(NOWHERE, name) for name in Things.__dataclass_fields__ if name.endswith("_id")}
+    return Things(
+        **ids,
+        customer_title="no-such-title",
+        device_name="no-such-device",
+        device_type="no-such-type",
+        email="nobody@nowhere.example",
+        refresh_token="x.y.z",
+        activation_token=ids["pending_id"].hex + "0" * 64,
+    )
+
+
+@dataclass
+class Asking:
+    """What to ask each route for. `its` are the things that are not one's own, `mine` those that are.
+
+    `knows`: whether who asks knows the passwords and tokens.
+    """
+
+    its: Things
+    mine: Things
+    knows: bool
+
+    def requests(self, route: Route) -> Iterator[tuple[str, Any]]:
+        """Path with query, and body, of each request to try."""
+        assert not route.stream, f"{route.operation}: say here how a stream is asked for, and what it may tell"
+        for changed in self._variants(route.operation):
+            path = changed._path(route) + changed._query(route)
+            for body in changed._bodies(route):
+                yield path, body
+
+    def _variants(self, operation: str) -> list[Asking]:
+        """Where a request has two ids, one may be one's own."""
+        if operation == "getActivationLink":
+            return [replace(self, its=replace(self.its, user_id=self.its.pending_id))]
+        if operation in ("saveApiKey", "getUserApiKeys", "enableApiKey", "updateApiKeyDescription", "deleteApiKey"):
+            of_admin = replace(self.its, user_id=self.its.admin_id, api_key_id=self.its.admin_key_id)
+            return [self, replace(self, its=of_admin)]
+        if operation in ("assignDeviceToCustomer", "changeOwner") and not self.knows:
+            return [
+                self,
+                replace(self, its=replace(self.its, device_id=self.mine.device_id)),
+                replace(self, its=replace(self.its, customer_id=self.mine.customer_id)),
+            ]
+        return [self]
+
+    def _path(self, route: Route) -> str:
+        fixed = {"entity_type": "DEVICE", "enabled": "false", "owner_type": "CUSTOMER", "owned_type": "DEVICE"}
+
+        def value(match: re.Match[str]) -> str:
+            found = fixed.get(match[1]) or getattr(self.its, match[1], None)
+            assert found is not None, f"{route.operation}: say in Asking what {match[0]} is"
+            return quote(str(found))
+
+        return re.sub(r"<(\w+)>", value, route.path)
+
+    def _query(self, route: Route) -> str:
+        if route.query is None:
+            return ""
+        known = {
+            "pageSize": "1000",
+            "deviceName": self.its.device_name,
+            "deviceIds": f"{self.its.device_id},{self.mine.device_id}",
+            "customerTitle": self.its.customer_title,
+            "activateToken": self.its.activation_token,
+            "type": self.its.device_type if route.operation == "getAllDeviceInfos" else None,
+        }
+        if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
+            known["deviceProfileId"] = str(uuid5(self.its.tenant_id, self.its.device_type))
+        given: dict[str, str] = {}
+        for member in msgspec.structs.fields(route.query):
+            value = known.get(member.encode_name)
+            assert value or not member.required, f"{route.operation}: say what the query's {member.encode_name} is"
+            if value:
+                given[member.encode_name] = value
+        return "?" + "&".join(f"{name}={quote(value)}" for name, value in given.items())
+
+    def _bodies(self, route: Route) -> list[Any]:
+        if route.body is None:
+            return [None]
+        make = BODIES.get(route.operation)
+        assert make is not None, f"{route.operation}: say in BODIES what its body is"
+        return make(self)
+
+
+def ref(id_: UUID) -> dict[str, str]:
+    return {"entityType": "ANY", "id": str(id_)}
+
+
+def call(_: Asking) -> list[Any]:
+    return [{"method": "get", "timeout": 1000, "connectTimeout": 0}]
+
+
+BODIES: dict[str, Callable[[Asking], list[Any]]] = {
+    "handleOneWayDeviceRPCRequestV1": call,
+    "handleOneWayDeviceRPCRequestV2": call,
+    "handleTwoWayDeviceRPCRequestV1": call,
+    "handleTwoWayDeviceRPCRequestV2": call,
+    "saveDevice": lambda it: [{"id": ref(it.its.device_id), "name": "taken-over"}],
+    "saveDeviceWithCredentials": lambda it: [
+        {
+            "device": {"id": ref(it.its.device_id), "name": "taken-over"},
+            "credentials": {"credentialsType": "ACCESS_TOKEN", "credentialsId": "taken-over"},
+        }
+    ],
+    "updateDeviceCredentials": lambda it: [
+        {"deviceId": ref(it.its.device_id), "credentialsType": "ACCESS_TOKEN", "credentialsId": "taken-over"}
+    ],
+    "putTenantDeviceByName": lambda it: [{"customerTitle": it.its.customer_title}],
+    "saveCustomer": lambda it: [{"id": ref(it.its.customer_id), "title": "taken-over"}],
+    "saveUser": lambda it: [
+        {"id": ref(it.its.user_id), "email": "taken@over.example", "authority": "CUSTOMER_USER"},
+        {
+            "email": "new@inside.example",
+            "authority": "CUSTOMER_USER",
+            "customerId": ref(it.its.customer_id),
+            "tenantId": ref(it.its.tenant_id),
+        },
+    ],
+    "saveApiKey": lambda it: [
+        {"id": ref(it.its.api_key_id), "description": "taken-over"},
+        {"userId": ref(it.its.user_id), "description": "new", "scope": {"access": "READ"}},
+        {"description": "own", "scope": {"access": "READ", "customerId": ref(it.its.customer_id)}},
+    ],
+    "updateApiKeyDescription": lambda _: ["taken-over"],
+    "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
+    "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],
+    "loginPublic": lambda it: [{"publicId": str(it.its.customer_id)}],
+    "refreshToken": lambda it: [{"refreshToken": it.its.refresh_token if it.knows else "x.y.z"}],
+    "changePassword": lambda it: [{"currentPassword": PASSWORD, "newPassword": "something new"}],
+    "activateUser": lambda it: [
+        {
+            "activateToken": it.its.activation_token if it.knows else it.its.pending_id.hex + "0" * 64,
+            "password": "chosen by me",
+        }
+    ],
+}
+
+
+class Estate(Rest):
+    """Two tenants. The first one, whose `its` all is, has something of everything, and two customers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.people = self.store.people
+        self.mine_customer = self.add_customer("mine-customer")
+        self.its_customer = self.add_customer("its-customer-title")
+        self.its_device = self._device(501, "its-device-name", "its-device-type", self.its_customer)
+        self.free_device = self._device(502, "its-free-device", "its-free-type", None)
+        self.mine_device = self._device(503, "mine-device", "mine-type", self.mine_customer)
+        self.its_user = self._user("its-user@example.org", Authority.CUSTOMER_USER, self.its_customer)
+        self.pending = self._user("its-pending@example.org", Authority.TENANT_ADMIN, None, waits=True)
+        self.its_key = self._key(self.its_user, "its-key-description")
+        self.admin_key = self._key(self.user, "its-admin-key")
+        result_of(self.people.create_tenant(tenant(OTHER_TENANT.int, title="the-others")))
+        self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
+        self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
+        self.its_link = self.link(self.its_device, reply=b"{}")
+
+    def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
+        tenant_id = customer.tenant_id if customer else TENANT
+        one = replace(
+            device(number, tenant=tenant_id),
+            name=name,
+            type=type_,
+            label=f"label-of-{name}",
+            customer_id=customer.id if customer else None,
+            additional_info={"note": f"info-of-{name}"},
+        )
+        self.add(one, f"token-of-{number}")
+        return one
+
+    def _user(
+        self, email: str, authority: Authority, customer: Customer | None, *, of: UUID = TENANT, waits: bool = False
+    ) -> User:
+        user = User(
+            id=self.new_uuid(),
+            tenant_id=of,
+            customer_id=customer.id if customer else None,
+            email=email,
+            authority=authority,
+            password_hash=None if waits else ANOTHER_PASSWORD_HASH,
+            activation_nonce=f"nonce-of-{email}" if waits else None,
+            activation_until=self.now_ms() + 10**6 if waits else None,
+            created_time=self.now_ms(),
+        )
+        result_of(self.people.create_user(user))
+        return user
+
+    def _key(self, user: User, description: str, value: str = "", scope: KeyScope | None = None) -> ApiKey:
+        key = ApiKey(
+            id=self.new_uuid(),
+            tenant_id=user.tenant_id,
+            user_id=user.id,
+            description=description,
+            digest=digest(value or f"value-of-{description}"),
+            hint="hint-its",
+            scope=scope or KeyScope(),
+            created_time=self.now_ms(),
+        )
+        self.rest.keys.put(key, result_of(self.people.create_api_key(key, most=100)))
+        return key
+
+    @property
+    def its(self) -> Things:
+        return Things(
+            tenant_id=TENANT,
+            customer_id=self.its_customer.id,
+            device_id=self.its_device.id,
+            user_id=self.its_user.id,
+            pending_id=self.pending.id,
+            api_key_id=self.its_key.id,
+            admin_id=self.user.id,
+            admin_key_id=self.admin_key.id,
+            customer_title=self.its_customer.title,
+            device_name=self.its_device.name,
+            device_type=self.its_device.type,
+            email=self.user.email,
+            refresh_token=self.pair().refresh_token,
+            activation_token=self.rest._activation.token(self.pending),
+        )
+
+    def mine(self, customer: Customer, one: Device) -> Things:
+        """What an attacker has."""
+        return replace(self.its, customer_id=customer.id, device_id=one.id, tenant_id=one.tenant_id)
+
+    def hidden(self) -> set[str]:
+        """What must not be in any answer to an attacker."""
+        words = {
+            "info-of-its",
+            "label-of-its",
+            "token-of-501",
+            "token-of-502",
+            "nonce-of-",
+            "hint-its",
+            "its-",
+            "value-of",
+        }
+        ids = (
+            self.its_customer,
+            self.its_device,
+            self.free_device,
+            self.its_user,
+            self.pending,
+            self.its_key,
+            self.admin_key,
+        )
+        digests = {row for row in self.dump()["api_key"] if self.its_key.digest in row}
+        assert digests
+        return words | {str(each.id) for each in ids} | {self.its_key.digest, "recorded-method"}
+
+    def admins(self) -> set[str]:
+        """The same, of what administrators of the tenant and their API keys may see of themselves."""
+        return {str(self.user.id), self.user.email, "Default"}
+
+    def kept(self) -> dict[str, list[str]]:
+        """All rows that are about the first tenant, but for what any request may write."""
+        passed_over = {"audit", "revoked_session", "revoked_user", "counter", "alembic_version"}
+        others = re.compile(
+            "|".join(re.escape(repr(each)) for each in (OTHER_TENANT, self.their_device.id, NULL_TENANT))
+        )
+        return {
+            name: [row for row in rows if not others.search(row)]
+            for name, rows in self.dump().items()
+            if name not in passed_over
+        }
