@@ -106,6 +106,18 @@ class Rest(World):
         answer = (json.loads(content) if kind == "application/json" else content.decode()) if content else None
         return response.code, answer, response.headers
 
+    async def ok(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """The body of an answer that is 200."""
+        status, answer, _ = await self.ask(method, path, body, **more)
+        assert status == 200, answer
+        return answer
+
+    async def refused(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, str]:
+        """Status and message of an error, which must be one that is the caller's."""
+        status, answer, _ = await self.ask(method, path, body, **more)
+        assert 400 <= status < 500, answer
+        return status, answer["message"]
+
     def rpc(self, path: str = "/api/rpc/twoway", device_id: Any = None) -> str:
         return f"{path}/{device_id or self.device.id}"
 

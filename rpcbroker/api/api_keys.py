@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from rpcbroker.api import checks
+from rpcbroker.api.audit import recorded
 from rpcbroker.api.keys import HINT_LENGTH, Keys, digest
 from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.visible import Visible
@@ -81,7 +82,7 @@ class ApiKeys:
             **{"scope": KeyScope()} | members,
         )
         note.about(key.id, key.description)
-        note.data = {"user": user.email, "scope": msgspec.to_builtins(key.scope)}
+        note.data = {"user": user.email, "scope": recorded(key.scope)}
         most = self.settings.max_api_keys_per_user
         self._keys.put(key, await self._people.create_api_key(key, most=most))
         return self._json(key, value=value)
@@ -116,7 +117,7 @@ class ApiKeys:
         self._keys.drop(key.id)
 
     async def _keep(self, key: ApiKey, note: Note) -> ApiKeyJSON:
-        note.data = {"enabled": key.enabled, "scope": msgspec.to_builtins(key.scope)}
+        note.data = {"enabled": key.enabled, "scope": recorded(key.scope)}
         self._keys.put(key, await self._people.update_api_key(key))
         return self._json(key)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from rpcbroker.api import checks
 from rpcbroker.api.routes import Action, Note
+from rpcbroker.core import jsontext
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.errors import BrokerError, InvalidRequest
 from rpcbroker.core.model import AuditFilter, Principal
@@ -23,6 +25,14 @@ SORTS = {
     "actionStatus": "failure",
 }
 MAX_ACTIONS = 50
+MAX_RECORDED = 4 << 10
+"""Bytes of JSON that are recorded as they are."""
+
+
+def recorded(value: Any) -> Any:
+    """What the log takes of something that may be large: itself, or its size."""
+    size = len(jsontext.encode(value))
+    return value if size <= MAX_RECORDED else f"{size} bytes"
 
 
 class Auditor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from rpcbroker.api.audit import recorded
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import Answer, Note
 from rpcbroker.core import jsontext
@@ -19,8 +20,6 @@ from rpcbroker.schema.common import MAX_TEXT
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _FAR = 2**62
-MAX_RECORDED = 4 << 10
-"""Bytes of a call's params that the audit log takes; of larger ones it has the size."""
 
 
 class Calls:
@@ -46,7 +45,7 @@ class Calls:
             rpc_id = request.request_id or rpc_id
             note.data = {"rpcId": str(rpc_id), "oneWay": oneway, "method": request.method[:MAX_TEXT]}
             if self._audit.settings.payloads:
-                note.data["params"] = _recorded(request.params)
+                note.data["params"] = recorded(jsontext.decode(request.params))
             reply = await self._broker.call(principal, device_id, request)
         except BrokerError as error:
             error.rpc_id = rpc_id
@@ -54,11 +53,6 @@ class Calls:
         finally:
             note.name = self._broker.name_of(principal, device_id)
         return Answer(reply.payload, {"X-RPC-Id": str(reply.rpc_id)})
-
-
-def _recorded(params: bytes) -> Any:
-    """What the audit log says of a call's params."""
-    return jsontext.decode(params) if len(params) <= MAX_RECORDED else f"{len(params)} bytes"
 
 
 def parse_call(body: bytes, *, oneway: bool, rpc_id: UUID) -> CallRequest:

@@ -93,6 +93,7 @@ def _customers(customers: Customers) -> tuple[Route, ...]:
             "DELETE",
             "/api/customer/<customer_id>",
             customers.delete,
+            access=None,
             action=Action.DELETED,
             entity="CUSTOMER",
         ),
