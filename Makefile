@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo serve test lint docs soak bench clean
+.PHONY: help demo serve test lint docs fuzz soak bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,10 +19,18 @@ $(VENV)/.tests-installed: $(VENV)/.installed
 	$(PIP) -e '.[test,lint]'
 	touch $@
 
-# tb-mqtt-client and paho-mqtt cannot live in one environment.
-$(VENV)-tb/.installed: constraints.txt
-	$(PYTHON) -m venv $(VENV)-tb
-	$(VENV)-tb/bin/python -m pip install --quiet --disable-pip-version-check tb-mqtt-client mmh3
+# What cannot live in one environment has each its own: vendors' SDKs, and the tool that fuzzes the API.
+ALONE_tb := tb-mqtt-client mmh3
+ALONE_tb-rest-42 := tb-rest-client==4.2.1
+ALONE_tb-rest-44 := tb-rest-client==4.4
+ALONE_tb-ce := tb-ce-client==4.4.0
+ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
+ALONE := tb tb-rest-42 tb-rest-44 tb-ce fuzz
+ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
+
+$(VENV)-%/.installed: constraints.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
 	touch $@
 
 demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, show what happens
@@ -31,13 +39,16 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
-test: $(VENV)/.tests-installed $(VENV)-tb/.installed foreign  ## install what the tests need, run them all
-	TB_PYTHON=$(CURDIR)/$(VENV)-tb/bin/python $(BIN)/python -m pytest -m "not soak"
+test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) foreign  ## install what the tests need, run them all
+	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
 
 .PHONY: foreign
 foreign:
 	@command -v mosquitto_rr >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto-clients curl postgresql; }
+
+fuzz: $(VENV)/.tests-installed $(VENV)-fuzz/.installed  ## fuzz the API for long, with a seed of its own
+	FUZZ_EXAMPLES=100 $(ALONE_PYTHONS) $(BIN)/python -m pytest tests/interop/test_fuzz.py
 
 soak: $(VENV)/.tests-installed  ## long fuzzing and many kills
 	$(BIN)/python -m pytest -m soak
@@ -58,4 +69,4 @@ bench: $(VENV)/.installed  ## measure; prints the machine and the versions
 	$(BIN)/python bench/run.py
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(VENV)-tb build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

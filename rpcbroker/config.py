@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 from rpcbroker.core.settings import Duration, Rate, Settings, Size
 
 PREFIX = "RPCBROKER_"
-NOT_SETTINGS = frozenset({"RPCBROKER_ADMIN_EMAIL", "RPCBROKER_ADMIN_PASSWORD", "RPCBROKER_URL"})
+NOT_SETTINGS = frozenset({"RPCBROKER_ADMIN_EMAIL", "RPCBROKER_ADMIN_PASSWORD", "RPCBROKER_URL", "RPCBROKER_API_KEY"})
 """Variables of our prefix that belong to others: the first start, and the command line."""
 
 LONGEST = 36_500 * 86_400.0
@@ -29,13 +29,7 @@ LARGEST = 2**53
 """No integer is larger: beyond it JSON numbers and floats lose digits."""
 
 _MAY_BE_ZERO = frozenset(
-    {
-        "server.drain",
-        "http.max_connections_per_address",
-        "rpc.min_timeout",
-        "rpc.max_retries",
-        "auth.free_failures",
-    }
+    {"server.drain", "http.max_connections_per_address", "rpc.min_timeout", "rpc.max_retries", "auth.free_failures"}
 )
 """Where 0 means "none" and makes sense; everywhere else it would switch the broker off by a back door."""
 

@@ -277,7 +277,7 @@ class BrokerService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self.rest.health.stopping = True
+        self.rest.health.stopping = self._door.stopping = True
         self._notify.stopping(self._status)
         await self._listeners.close()
         await self.broker.drain(self._settings.server.drain)

@@ -47,6 +47,10 @@ class Things:
     def entity_id(self) -> UUID:
         return self.device_id
 
+    @property
+    def owner_id(self) -> UUID:
+        return self.customer_id
+
     def texts(self) -> list[str]:
         """All of them, the longest first."""
         return sorted((str(getattr(self, name)) for name in self.__dataclass_fields__), key=len, reverse=True)
@@ -88,10 +92,10 @@ class Asking:
         """Where a request has two ids, one may be one's own."""
         if operation == "getActivationLink":
             return [replace(self, its=replace(self.its, user_id=self.its.pending_id))]
-        if operation in ("saveApiKey", "getUserApiKeys", "enableApiKey", "deleteApiKey"):
+        if operation in ("saveApiKey", "getUserApiKeys", "enableApiKey", "updateApiKeyDescription", "deleteApiKey"):
             of_admin = replace(self.its, user_id=self.its.admin_id, api_key_id=self.its.admin_key_id)
             return [self, replace(self, its=of_admin)]
-        if operation == "assignDeviceToCustomer" and not self.knows:
+        if operation in ("assignDeviceToCustomer", "changeOwner") and not self.knows:
             return [
                 self,
                 replace(self, its=replace(self.its, device_id=self.mine.device_id)),
@@ -100,7 +104,7 @@ class Asking:
         return [self]
 
     def _path(self, route: Route) -> str:
-        fixed = {"entity_type": "DEVICE", "enabled": "false"}
+        fixed = {"entity_type": "DEVICE", "enabled": "false", "owner_type": "CUSTOMER", "owned_type": "DEVICE"}
 
         def value(match: re.Match[str]) -> str:
             found = fixed.get(match[1]) or getattr(self.its, match[1], None)
@@ -177,6 +181,7 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
         {"userId": ref(it.its.user_id), "description": "new", "scope": {"access": "READ"}},
         {"description": "own", "scope": {"access": "READ", "customerId": ref(it.its.customer_id)}},
     ],
+    "updateApiKeyDescription": lambda _: ["taken-over"],
     "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
     "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],
     "loginPublic": lambda it: [{"publicId": str(it.its.customer_id)}],

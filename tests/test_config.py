@@ -245,6 +245,7 @@ def test_unknown_variables_of_our_prefix_are_warned_of_and_others_are_not() -> N
         "RPCBROKER_ADMIN_EMAIL": "a@b",
         "RPCBROKER_ADMIN_PASSWORD": "secret",
         "RPCBROKER_URL": "http://x",
+        "RPCBROKER_API_KEY": "rpcb_x",
         "PATH": "/bin",
     }
     configuration = load(None, environ)

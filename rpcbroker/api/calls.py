@@ -35,7 +35,7 @@ class Calls:
         return await self._call(principal, device_id, body, note, oneway=True)
 
     async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note) -> Answer:
-        """Ask a device; answered with its JSON, whatever that is."""
+        """Ask a device; answered with its JSON, whatever that is, or empty, if the device said nothing."""
         return await self._call(principal, device_id, body, note, oneway=False)
 
     async def _call(self, principal: Principal, device_id: UUID, body: bytes, note: Note, *, oneway: bool) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 from uuid import UUID
 
 from rpcbroker.api import checks
@@ -122,7 +122,23 @@ class Customers:
             raise InvalidRequest("Device isn't assigned to any customer!")
         return device_json(await self._give(device, None))
 
-    async def make_public(self, principal: Principal, *, device_id: UUID) -> DeviceJSON:
+    async def change_owner(
+        self, principal: Principal, *, owner_type: str, owner_id: UUID, owned_type: str, device_id: UUID, note: Note
+    ) -> None:
+        """Give a device to a customer, or back to the tenant: another word for assigning and unassigning."""
+        if owned_type != "DEVICE" or owner_type not in {"CUSTOMER", "TENANT"}:
+            raise InvalidRequest("Only a DEVICE has an owner, and that is a CUSTOMER or the TENANT")
+        if owner_type == "CUSTOMER":
+            await self.assign(principal, customer_id=owner_id, device_id=device_id, note=note)
+            return
+        note.action = Action.UNASSIGNED_FROM_CUSTOMER
+        device = await self._visible.device(principal, device_id)
+        note.about(device.id, device.name)
+        if owner_id != principal.tenant_id:
+            raise NotFound(f"Tenant with id [{owner_id}] is not found")
+        await self._give(device, None)
+
+    async def make_public(self, principal: Principal, *, device_id: UUID) -> Never:
         """Public devices are not offered: this says so."""
         await self._visible.device(principal, device_id)
         raise InvalidRequest(

@@ -18,8 +18,9 @@ from rpcbroker.core.credentials import check_access_token, check_mqtt_basic, mqt
 from rpcbroker.core.errors import InvalidRequest, NotFound
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo, Page, PageLink, Principal
 from rpcbroker.core.ports import Store
-from rpcbroker.schema.common import EntityId, PageJSON, PageQuery, page_json
+from rpcbroker.schema.common import EntityId, PageJSON, page_json
 from rpcbroker.schema.devices import (
+    DEFAULT_TYPE,
     MAX_CREDENTIALS,
     CredentialsBody,
     CredentialsJSON,
@@ -30,6 +31,7 @@ from rpcbroker.schema.devices import (
     DeviceJSON,
     DeviceListQuery,
     DeviceNameQuery,
+    DeviceProfileInfoJSON,
     DeviceWithCredentialsBody,
     EntitySubtypeJSON,
     GivenCredentials,
@@ -37,6 +39,7 @@ from rpcbroker.schema.devices import (
     SaveDeviceQuery,
     TenantDevicesQuery,
     credentials_json,
+    default_profile_json,
     device_info_json,
     device_json,
     presence_json,
@@ -79,6 +82,8 @@ class Devices:
 
     async def save(self, principal: Principal, *, query: SaveDeviceQuery, body: DeviceBody, note: Note) -> DeviceJSON:
         """Create a device, or change the one whose id is given."""
+        if query.access_token is not None:
+            check_access_token(query.access_token)
         given = GivenCredentials(credentials_id=query.access_token)
         return await self._save(principal, body, given if body.id is None else None, note)
 
@@ -133,7 +138,7 @@ class Devices:
             return await self.by_name(principal, query=DeviceNameQuery(query.device_name))
         if query.page_size is None:
             raise InvalidRequest("Required query parameter 'pageSize' is missing")
-        page = await self._find(principal, query, types=_types(query.type))
+        page = await self._find(principal, checks.page_link(query, SORTS), types=_types(query.type))
         return page_json(page, [device_json(info.device) for info in page.items], query)
 
     async def infos(self, principal: Principal, *, query: DeviceInfoListQuery) -> PageJSON[DeviceInfoJSON]:
@@ -145,7 +150,8 @@ class Devices:
     ) -> PageJSON[DeviceJSON]:
         """One page of the devices that are assigned to a customer."""
         await self._visible.customer(principal, customer_id)
-        page = await self._find(principal, query, customer_id=customer_id, types=_types(query.type))
+        link = checks.page_link(query, SORTS)
+        page = await self._find(principal, link, customer_id=customer_id, types=_types(query.type))
         return page_json(page, [device_json(info.device) for info in page.items], query)
 
     async def infos_of_customer(
@@ -171,6 +177,10 @@ class Devices:
         found = await self._store.device_types(wanted) if wanted else ()
         tenant = EntityId("TENANT", principal.tenant_id)
         return [EntitySubtypeJSON(tenant, "DEVICE", type_) for type_ in found]
+
+    async def default_profile(self, principal: Principal) -> DeviceProfileInfoJSON:
+        """There are no device profiles here: what stands in for that of the type `default`."""
+        return default_profile_json(principal.tenant_id)
 
     # -- credentials
 
@@ -232,7 +242,7 @@ class Devices:
     ) -> DeviceJSON:
         members: dict[str, Any] = {
             "name": checks.text("Device name", body.name),
-            "type": checks.text("Device type", body.type or "default"),
+            "type": checks.text("Device type", body.type or DEFAULT_TYPE),
             "label": checks.plain("label", body.label),
             "additional_info": checks.info(body.additional_info),
         }
@@ -270,6 +280,7 @@ class Devices:
     async def _infos(
         self, principal: Principal, query: DeviceInfoListQuery, *, customer_id: UUID | None = None
     ) -> PageJSON[DeviceInfoJSON]:
+        link = checks.page_link(query, SORTS)
         types = _types(query.type)
         if query.device_profile_id is not None:
             everything = access.visible_devices(principal, types=types)
@@ -277,19 +288,18 @@ class Devices:
             types = tuple(each for each in there if profile_id(principal.tenant_id, each) == query.device_profile_id)
             if not types:
                 return page_json(NOTHING, [], query)
-        page = await self._find(principal, query, customer_id=customer_id, types=types, connected=query.active)
+        page = await self._find(principal, link, customer_id=customer_id, types=types, connected=query.active)
         return page_json(page, [device_info_json(info) for info in page.items], query)
 
     async def _find(
         self,
         principal: Principal,
-        query: PageQuery,
+        link: PageLink,
         *,
         types: tuple[str, ...],
         customer_id: UUID | None = None,
         connected: bool | None = None,
     ) -> Page[DeviceInfo]:
-        link = checks.page_link(query, SORTS)
         wanted = access.visible_devices(principal, customer_id=customer_id, types=types, connected=connected)
         return await self._store.devices(wanted, link) if wanted else NOTHING
 

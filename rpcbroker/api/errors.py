@@ -37,7 +37,6 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.TargetTooLong: Row(414, BAD_REQUEST),
     e.HeadersTooLarge: Row(431, BAD_REQUEST),
     e.UnsupportedExpectation: Row(417, BAD_REQUEST),
-    e.UnknownMethod: Row(501, BAD_REQUEST),
     e.MethodNotAllowed: Row(405, BAD_REQUEST),
     e.Unavailable: Row(503, GENERAL),
     e.CallFailed: Row(500, GENERAL),

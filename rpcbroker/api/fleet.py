@@ -16,7 +16,7 @@ from rpcbroker.core import access, jsontext
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
 from rpcbroker.core.model import Device, Principal
 from rpcbroker.core.ports import Store
-from rpcbroker.schema.devices import DeviceNameQuery, GivenCredentials, PutDeviceBody, device_json
+from rpcbroker.schema.devices import DeviceNameQuery, GivenCredentials, PutDeviceBody, PutResult, device_json
 
 TRIES = 5
 """How often a change is tried again when somebody else changed or made the device in between."""
@@ -41,20 +41,22 @@ class Fleet:
     async def put(self, principal: Principal, *, query: DeviceNameQuery, body: PutDeviceBody, note: Note) -> Answer:
         """Make the device of this name what the body says; 201 if it is new, 200 if it was there.
 
-        The same request again changes nothing: not the version, and no connection is closed.
+        The same request again changes nothing: not the version, and no connection is closed. The header
+        X-Result of the answer says `created`, `changed` or `unchanged`.
         """
         name = checks.text("deviceName", query.device_name)
         for left in reversed(range(TRIES)):
             try:
-                created, device = await self._put(principal, name, body, note)
+                result, device = await self._put(principal, name, body, note)
             except (AlreadyExists, VersionConflict):
                 if not left or not await self._raced(principal, name):
                     raise
             else:
-                return Answer(jsontext.encode(device_json(device)), status=201 if created else 200)
+                status = 201 if result is PutResult.CREATED else 200
+                return Answer(jsontext.encode(device_json(device)), {"X-Result": result.value}, status)
         raise AssertionError("unreachable")
 
-    async def _put(self, principal: Principal, name: str, body: PutDeviceBody, note: Note) -> tuple[bool, Device]:
+    async def _put(self, principal: Principal, name: str, body: PutDeviceBody, note: Note) -> tuple[PutResult, Device]:
         stored = await self._store.device_by_name(principal.tenant_id, name)
         if stored is None:
             device = Device(
@@ -66,16 +68,16 @@ class Fleet:
             )
             note.about(device.id, name, Action.ADDED)
             await self._devices.create(device, body.credentials or GivenCredentials())
-            return True, device
+            return PutResult.CREATED, device
         note.about(stored.id, name, Action.UPDATED)
         changed = replace(stored, **await self._members(principal, body))
         credentials = await self._devices.new_credentials(stored.id, body.credentials)
         if changed == stored and credentials is None:
-            note.entity_id = None  # nothing was done
-            return False, stored
+            note.entity_id = None  # nothing was done, and the audit log says nothing
+            return PutResult.UNCHANGED, stored
         changed = replace(changed, version=stored.version + 1)
         await self._devices.keep(changed, credentials)
-        return False, changed
+        return PutResult.CHANGED, changed
 
     async def _members(self, principal: Principal, body: PutDeviceBody) -> dict[str, Any]:
         members: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Never
 
 from rpcbroker.api.activation import Activation
 from rpcbroker.api.keys import Keys
@@ -73,7 +74,7 @@ class Login:
             raise NotAuthenticated("User account is not active")
         return self._tokens.issue(user, moment)
 
-    async def login_public(self, *, body: PublicLoginBody) -> TokenPair:
+    async def login_public(self, *, body: PublicLoginBody) -> Never:
         """Public customers are not offered: this says so."""
         raise PermissionDenied(
             "There are no public customers here",

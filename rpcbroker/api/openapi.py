@@ -6,19 +6,31 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Never
 
 import msgspec
 
 from rpcbroker import __version__
 from rpcbroker.api.errors import TABLE
-from rpcbroker.api.routes import EVERYONE, JSON, Route
+from rpcbroker.api.routes import EVERYONE, JSON, Action, Route
 from rpcbroker.core import errors as e
 from rpcbroker.schema.common import ErrorJSON
 
 _PARAMETER = re.compile(r"<(\w+)>")
-_TEXTS = {"enabled": {"type": "string", "enum": ["true", "false"]}}
+_TEXTS = {
+    "enabled": {"type": "string", "pattern": "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"},
+    "owner_type": {"type": "string", "enum": ["CUSTOMER", "TENANT"]},
+    "owned_type": {"type": "string", "enum": ["DEVICE"]},
+}
 """Parameters in paths that are neither ids nor any text."""
+
+_UUID = {"type": "string", "format": "uuid"}
+
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}},
+    429: {"headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}},
+}
+"""What failures say beside their bodies."""
 
 _ALWAYS = (
     e.InvalidRequest,
@@ -83,7 +95,7 @@ def document(table: Iterable[Route]) -> dict[str, Any]:
 def _types(table: tuple[Route, ...]) -> list[Any]:
     found: list[Any] = [ErrorJSON]
     for route in table:
-        found += [each for each in (route.body, route.query, *_answers(route)) if each is not None]
+        found += [each for each in (route.body, route.query, *_answers(route)) if each not in {None, Never}]
     return list({id(each): each for each in found}.values())
 
 
@@ -128,13 +140,12 @@ def _who(route: Route) -> str:
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    uuid = {"type": "string", "format": "uuid"}
     return [
         {
             "name": name,
             "in": "path",
             "required": True,
-            "schema": uuid if name.endswith("_id") else _TEXTS.get(name, {"type": "string", "minLength": 1}),
+            "schema": _UUID if name.endswith("_id") else _TEXTS.get(name, {"type": "string", "minLength": 1}),
         }
         for name in _PARAMETER.findall(route.path)
     ]
@@ -158,19 +169,23 @@ def _query_parameters(route: Route, components: Mapping[str, Any]) -> list[dict[
             parameter["description"] = plain.pop("description")
         if "description" in member:
             parameter["description"] = member["description"]
+        if name == "sortProperty":
+            parameter["schema"]["enum"] = [*_sorts(route), ""]
         found.append(parameter)
     return found
 
 
+def _sorts(route: Route) -> tuple[str, ...]:
+    """What a list can be sorted by is the SORTS of its handler's module."""
+    return tuple(getattr(inspect.getmodule(route.handler), "SORTS", ()))
+
+
 def _responses(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
-    good: dict[str, Any] = {"description": "It worked."}
-    if route.answers is not None:
-        schemas = [schema_of[id(each)] for each in _answers(route)]
-        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-        good["content"] = {route.content_type.partition(";")[0]: {"schema": schema}}
-    responses = {"200": good}
-    if route.created:
-        responses["201"] = good | {"description": "It is new."}
+    responses: dict[str, Any] = {}
+    if route.answers is not Never:
+        responses["200"] = good = _good(route, schema_of)
+        if route.created:
+            responses["201"] = good | {"description": "It is new."}
     errors = [*_ALWAYS, *route.errors]
     if route.roles is not None:
         errors += [e.NotAuthenticated, e.PermissionDenied]
@@ -179,8 +194,21 @@ def _responses(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
     failure = {"schema": schema_of[id(ErrorJSON)]}
     for status in sorted({route.statuses.get(each, TABLE[each].status) for each in errors}):
         phrase = HTTPStatus(status).phrase
-        responses[str(status)] = {"description": f"{phrase}.", "content": {JSON: failure}}
+        responses[str(status)] = {"description": f"{phrase}.", "content": {JSON: failure}} | _HEADERS.get(status, {})
     return responses
+
+
+def _good(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "It worked."}
+    if route.answers is not None:
+        schemas = [schema_of[id(each)] for each in _answers(route)]
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        good["content"] = {route.content_type.partition(";")[0]: {"schema": schema}}
+    if route.action is Action.RPC_CALL:
+        good["headers"] = {
+            "X-RPC-Id": {"required": True, "description": "the id of the call", "schema": _UUID},
+        }
+    return good
 
 
 def _key(type_: Any) -> str:
@@ -199,7 +227,9 @@ def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
         return [_renamed(each, names) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    renamed = {key: _renamed(value, names) for key, value in schema.items() if key != "title"}
+    renamed = {
+        key: _renamed(value, names) for key, value in schema.items() if key != "title" or not isinstance(value, str)
+    }
     reference = schema.get("$ref")
     if reference is not None:
         base, _, name = reference.rpartition("/")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
+
+_ERROR = '<a href="#type-Error">Error</a>'
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -62,37 +65,54 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
         content = operation["requestBody"]["content"]
         schema = next(iter(content.values()))["schema"]
         parts.append(f"<p>Body: {_shape(schema)} as {' or '.join(map(escape, content))}</p>")
-    answers = (
-        (
-            f"<code>{status}</code>",
-            _code(answer["description"]),
-            ", ".join(
-                f"{_shape(media['schema'])} as {escape(kind)}" for kind, media in answer.get("content", {}).items()
-            )
-            or "empty",
-        )
-        for status, answer in operation["responses"].items()
+    responses = operation["responses"]
+    answers = [
+        (f"<code>{status}</code>", _code(answer["description"]), _content(answer))
+        for status, answer in responses.items()
+        if not _is_failure(status)
+    ]
+    if answers:
+        parts.append(_table(("status", "", "answer"), answers))
+    failures = ", ".join(
+        f"<code>{status}</code> {escape(answer['description'].removesuffix('.'))}"
+        for status, answer in responses.items()
+        if _is_failure(status)
     )
-    parts.append(_table(("status", "", "answer"), answers))
-    parts.append("</details>")
+    parts.append(f'<p class="failures">Failures, each an {_ERROR}: {failures}.</p>')
+    parts.append(f"<p>Operation <code>{escape(operation['operationId'])}</code></p></details>")
     return "\n".join(parts)
+
+
+def _is_failure(status: str) -> bool:
+    return status >= "4"
+
+
+def _content(answer: Mapping[str, Any]) -> str:
+    media = answer.get("content", {})
+    return ", ".join(f"{_shape(each['schema'])} as {escape(kind)}" for kind, each in media.items()) or "empty"
 
 
 def _type(name: str, schema: Mapping[str, Any]) -> str:
     required = set(schema.get("required", ()))
-    head = f'<details id="type-{escape(name)}"><summary><code>{escape(name)}</code></summary>'
+    head = f'<section id="type-{escape(name)}"><h3><code>{escape(name)}</code></h3>'
     about = f"<p>{_code(schema.get('description', ''))}</p>"
     if "properties" not in schema:
-        return f"{head}{about}<p>{_shape(schema)}</p></details>"
+        return f"{head}{about}<p>{_shape(schema)}</p></section>"
     rows = (
         (
             f"<code>{escape(member)}</code>{' *' if member in required else ''}",
             _shape(shape),
-            _code(shape.get("description", "")),
+            _code(_description(shape)),
         )
         for member, shape in schema["properties"].items()
     )
-    return f"{head}{about}{_table(('member', 'type', ''), rows)}</details>"
+    return f"{head}{about}{_table(('member', 'type', ''), rows)}</section>"
+
+
+def _description(schema: Mapping[str, Any]) -> str:
+    """Of a member that may be null it stands with what else it may be."""
+    found = [each["description"] for each in (schema, *schema.get("anyOf", ())) if "description" in each]
+    return found[0] if found else ""
 
 
 def _shape(schema: Mapping[str, Any]) -> str:
@@ -103,8 +123,10 @@ def _shape(schema: Mapping[str, Any]) -> str:
     for key in ("anyOf", "oneOf"):
         if key in schema:
             return " or ".join(map(_shape, schema[key]))
+    if "const" in schema:
+        return f"<code>{escape(json.dumps(schema['const']))}</code>"
     if "enum" in schema:
-        return ", ".join(f"<code>{escape(str(each))}</code>" for each in schema["enum"])
+        return ", ".join(f"<code>{escape(str(each))}</code>" for each in schema["enum"] if each != "")
     kind = schema.get("type", "any JSON")
     if kind == "array":
         return f"array of {_shape(schema.get('items', {}))}"
@@ -125,7 +147,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _anchor(tag: str) -> str:
-    return escape(tag.lower().replace(" ", "-"))
+    return escape(f"tag-{tag.lower().replace(' ', '-')}")
 
 
 def _code(text: str) -> str:

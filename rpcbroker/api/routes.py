@@ -77,11 +77,12 @@ class Route:
     `access` is what an API key must be for; None is that no key may. `body` and `query` are msgspec
     types, given to the handler as keywords; None is not looked at. A `raw_body` is handed over as
     it came, whatever its Content-Type, and `body` only describes it.
-    `answers` is the type of the result, or a tuple of types, None for an empty one; the handler returns
-    a value of that type, or an Answer. `action` and `entity` (a type) are what the audit log says; the handler is
-    then given a Note as `note`. `needs_url` gives it the server's own URL as `url`, `needs_who` a function
-    `who` that tells who asks, or None for nobody. The answer of a `stream` does not end. What is done
-    `ends_with_caller` if the caller leaves; anything else goes on to its end.
+    `answers` is the type of the result, or a tuple of types, None for an empty one, Never for none but
+    failures; the handler returns a value of that type, or an Answer. `action` and `entity` (a type) are
+    what the audit log says; the handler is then given a Note as `note`. `needs_url` gives it the server's
+    own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody. The answer of a
+    `stream` does not end. What is done `ends_with_caller` if the caller leaves; anything else goes on to
+    its end.
     """
 
     operation: str

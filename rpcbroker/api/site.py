@@ -182,14 +182,18 @@ def _authorization(request: Request) -> str:
 
 
 def _query(request: Request, type_: Any) -> Any:
-    """Query parameters as `type_`; of a parameter given twice the last counts."""
+    """Query parameters as `type_`; one that is given twice has both values, with a comma between them."""
     try:
-        pairs = {name.decode(): values[-1].decode() for name, values in request.args.items()}
-        return msgspec.convert(pairs, type_, strict=False)
+        pairs = {name.decode(): b",".join(values).decode() for name, values in request.args.items()}
+        query = msgspec.convert(pairs, type_, strict=False)
     except UnicodeDecodeError:
         raise InvalidRequest("Query parameters must be UTF-8") from None
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"Bad query parameter: {error}") from None
+    for each in msgspec.structs.fields(type_):
+        if each.encode_name in pairs and getattr(query, each.name) is None:
+            raise InvalidRequest(f"Bad query parameter: {each.encode_name} is null: leave it out")
+    return query
 
 
 def _body(request: Request, type_: Any) -> Any:

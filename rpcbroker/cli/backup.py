@@ -12,9 +12,9 @@ import click
 
 from rpcbroker.cli.place import of_this_machine, state_dir_of, store_file_of
 from rpcbroker.cli.stop import Stop
-from rpcbroker.cli.words import described
+from rpcbroker.cli.words import counted, size
 from rpcbroker.core.ports import StoreError
-from rpcbroker.store.backup import back_up
+from rpcbroker.store.backup import Contents, back_up
 
 
 @click.command
@@ -37,6 +37,12 @@ def backup(file: Path, force: bool, config: str | None, state_dir: str | None) -
     finally:
         signal.signal(signal.SIGTERM, before)
     click.echo(f"{file}: {described(contents)}.")
+
+
+def described(contents: Contents) -> str:
+    """`1.2 MiB, 3 devices, 1 user, schema version 0001`."""
+    devices, users = counted(contents.devices, "device"), counted(contents.users, "user")
+    return f"{size(contents.size)}, {devices}, {users}, schema version {contents.schema_version}"
 
 
 def _end(_signal: int, _frame: Any) -> None:

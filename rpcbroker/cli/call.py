@@ -9,16 +9,23 @@ from typing import Any
 import click
 from rich.console import Console
 
-from rpcbroker.cli.rest import Answer, Rest
+from rpcbroker.cli import find
+from rpcbroker.cli.answers import Answer
+from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.stop import ExitCode, Stop
 from rpcbroker.cli.values import DurationType, call_params
+from rpcbroker.schema.calls import CallBody
 
 SLACK = 30.0
 """Seconds that the answer may come after the call's own timeout."""
 LONGEST_FLOOR = 60.0
 """Seconds: a broker may raise a call's timeout to its own floor, and it is not told to us."""
+
+
+class SentCall(CallBody, omit_defaults=True, rename="camel", kw_only=True):
+    """What is not given is not sent: a timeout of null is not the same as none."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -51,11 +58,12 @@ def call(
     A value that can be read as JSON is JSON (7, true, null, [1]); any other is a string.
     The reply goes to stdout as JSON; what went wrong goes to stderr, and the exit code tells it apart.
     """
-    body: dict[str, Any] = {"method": method, "params": call_params(params)}
-    if timeout is not None:
-        body["timeout"] = round(timeout * 1000)
-    if connect_timeout is not None:
-        body["connectTimeout"] = round(connect_timeout * 1000)
+    body = SentCall(
+        method=method,
+        params=call_params(params),
+        timeout=_ms(timeout),
+        connect_timeout=_ms(connect_timeout),
+    )
 
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor, timeout=max(timeout or 0.0, LONGEST_FLOOR) + SLACK)
@@ -64,14 +72,18 @@ def call(
     run(main)
 
 
-async def _call(rest: Rest, device: str, body: Any, *, oneway: bool) -> Answer:
-    device_id = await rest.device_id(device)
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+async def _call(rest: Rest, device: str, body: CallBody, *, oneway: bool) -> Answer:
+    device_id = await find.device_id(rest, device)
     # Of the two sets of paths this is the one whose status alone tells offline from no reply.
     path = f"/api/plugins/rpc/{'oneway' if oneway else 'twoway'}/{device_id}"
     try:
         return await rest.request("POST", path, body)
     except Stop as stop:
-        if stop.exit_code == ExitCode.NO_SUCH_DEVICE and stop.hint is None:
+        if stop.exit_code == ExitCode.NOT_FOUND and stop.hint is None:
             stop.hint = "rpcbroker device list shows what there is."
         raise
 

@@ -13,19 +13,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
 from rpcbroker import __version__
+from rpcbroker.cli import find
+from rpcbroker.cli.answers import Answer
 from rpcbroker.cli.broker_process import START_TIMEOUT, BrokerProcess
-from rpcbroker.cli.http import sender
-from rpcbroker.cli.login_file import Login
-from rpcbroker.cli.rest import Answer, Rest
+from rpcbroker.cli.call import SentCall
+from rpcbroker.cli.device import add_device
+from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
+from rpcbroker.cli.session import as_nobody
 from rpcbroker.cli.snippets import own_program, snippets
 from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.values import Address
+from rpcbroker.schema.common import ErrorJSON
+from rpcbroker.schema.devices import DeviceJSON
 from rpcbroker.simulator.client import ConnectedDevice
 from rpcbroker.simulator.device import Seen, SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
@@ -86,9 +92,9 @@ class Demo:
         self._seen: list[Seen] = []
         self._rest: Rest
         self._mqtt: Address
-        self._lamp: Any
+        self._lamp: DeviceJSON
         self._token: str
-        self._sleeper: Any
+        self._sleeper: DeviceJSON
         self._sleeper_token: str
 
     # -- the transcript
@@ -121,7 +127,7 @@ class Demo:
         except KeyError as error:
             raise Stop(f"The broker does not listen for {error.args[0]}; it listens at {urls}.") from None
         self._mqtt = Address(mqtt.hostname or "", mqtt.port or 0)
-        self._rest = Rest(sender(self._reactor), Login(url=http, username=USER, token="", refresh_token=""))
+        self._rest = as_nobody(self._reactor, http)
         deadline = self._reactor.seconds() + START_TIMEOUT
         while (answer := await self._rest.try_request("GET", "/readyz")).status != 200:
             if self._reactor.seconds() > deadline:
@@ -130,12 +136,12 @@ class Demo:
         self.say(f"it is ready: {http} for callers, {urls['mqtt']} for devices")
 
     async def _log_in(self) -> None:
-        await self._rest.log_in((self._directory / "initial-admin-password").read_text().strip())
+        await self._rest.log_in(USER, (self._directory / "initial-admin-password").read_text().strip())
         self.say(f"logged in as {USER}, with the password that the broker made up for its first user")
 
     async def _start_device(self) -> None:
-        self._lamp = await self._rest.add_device(LAMP, type_="simulated")
-        self._token = await self._rest.device_token(self._lamp["id"]["id"])
+        self._lamp = await add_device(self._rest, LAMP, type_="simulated")
+        self._token = await find.device_token(self._rest, self._lamp.id.id)
         self.say(f"added the device {LAMP}; its access token is {self._token}")
         rng = SystemRandom()
         online: Deferred[None] = Deferred()
@@ -190,18 +196,18 @@ class Demo:
         )
 
     async def _call_the_sleeper(self) -> None:
-        self._sleeper = await self._rest.add_device(SLEEPER, type_="simulated")
-        self._sleeper_token = await self._rest.device_token(self._sleeper["id"]["id"])
+        self._sleeper = await add_device(self._rest, SLEEPER, type_="simulated")
+        self._sleeper_token = await find.device_token(self._rest, self._sleeper.id.id)
         self.say(f"added {SLEEPER}, which never connects: a call says why it failed, and what to do")
         for version, status in ((V1, 409), (V2, 504)):
             answer = await self._call(
                 "two-way", version, "twoway", ("getValue", None), expect=status, device=self._sleeper, connect_timeout=0
             )
-            error = answer.json()
-            self._more(f"reason  {error.get('reason')}")
-            self._more(f"hint    {error.get('hint')}")
-            self._check(error.get("reason") == "NEVER_CONNECTED", "its reason should be NEVER_CONNECTED")
-            self._check(bool(error.get("hint")), "it should have a hint")
+            error = answer.read_as(ErrorJSON)
+            self._more(f"reason  {error.reason}")
+            self._more(f"hint    {error.hint}")
+            self._check(error.reason == "NEVER_CONNECTED", "its reason should be NEVER_CONNECTED")
+            self._check(bool(error.hint), "it should have a hint")
 
     async def _call(
         self,
@@ -212,20 +218,18 @@ class Demo:
         *,
         expect: int,
         reply: Any = None,
-        device: Any = None,
+        device: DeviceJSON | None = None,
         connect_timeout: int | None = None,
     ) -> Answer:
         """One call, measured and checked: status, body, and the id that every answer has."""
-        body: dict[str, Any] = {"method": call[0], "params": call[1]}
-        if connect_timeout is not None:
-            body["connectTimeout"] = connect_timeout
+        body = SentCall(method=call[0], params=call[1], connect_timeout=connect_timeout)
         device = device or self._lamp
-        self.say(f"{what} call: POST {version}/{way}/<{device['name']}>")
-        self._more(_compact(body))
+        self.say(f"{what} call: POST {version}/{way}/<{device.name}>")
+        self._more(msgspec.json.encode(body).decode())
         before = self._reactor.seconds()
-        answer = await self._rest.try_request("POST", f"{version}/{way}/{device['id']['id']}", body)
+        answer = await self._rest.try_request("POST", f"{version}/{way}/{device.id.id}", body)
         took = (self._reactor.seconds() - before) * 1000
-        shown = answer.body.decode(errors="replace") if expect == 200 else str(answer.json().get("message"))
+        shown = answer.body.decode(errors="replace") if expect == 200 else answer.read_as(ErrorJSON).message
         self._more(f"{answer.status} {shown or '(no body)'}".ljust(56) + f"{took:8.1f} ms")
         self._check(answer.status == expect, f"the status should be {expect}")
         self._check(bool(answer.headers.get("x-rpc-id")), "the answer should have the header X-RPC-Id")
@@ -244,7 +248,7 @@ class Demo:
 
     def how_to_use_it(self) -> None:
         """Everything that somebody else needs to use this broker."""
-        url, program = self._rest.login.url, own_program()
+        url, program = self._rest.url, own_program()
         password_file = shlex.quote(str(self._directory / "initial-admin-password"))
         facts = {
             "URL": url,
@@ -262,7 +266,7 @@ class Demo:
             ("Call the simulated device", f"{program} call {LAMP} setGpioStatus pin=7 enabled=true"),
             *snippets(
                 url=url,
-                device_id=self._sleeper["id"]["id"],
+                device_id=str(self._sleeper.id.id),
                 name=SLEEPER,
                 token=self._sleeper_token,
                 mqtt=self._mqtt,

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import msgspec
 
+from rpcbroker.cli import ask, find, listing
+from rpcbroker.cli.device_export import export
+from rpcbroker.cli.device_import import import_
+from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.snippets import own_program, snippets
 from rpcbroker.cli.values import MQTT_PORT, Address, AddressType
+from rpcbroker.schema.devices import DeviceBody, DeviceInfoJSON, DeviceJSON, PresenceJSON
 
 
 @click.group
 def device() -> None:
-    """Add and list devices."""
+    """Add, list, import and export devices."""
+
+
+device.add_command(import_)
+device.add_command(export)
 
 
 @device.command
@@ -36,17 +41,16 @@ def add(name: str, type_: str, token: str | None, mqtt: Address | None) -> None:
 
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor)
-        added = await rest.add_device(name, type_=type_, token=token)
-        device_id = added["id"]["id"]
-        its_token = await rest.device_token(device_id)
-        click.echo(f"Added {added['name']}, id {device_id}. Its access token:", err=True)
+        added = await add_device(rest, name, type_=type_, token=token)
+        its_token = await find.device_token(rest, added.id.id)
+        click.echo(f"Added {added.name}, id {added.id.id}. Its access token:", err=True)
         click.echo(its_token)
         for snippet in snippets(
-            url=rest.login.url,
-            device_id=device_id,
-            name=added["name"],
+            url=rest.url,
+            device_id=str(added.id.id),
+            name=added.name,
             token=its_token,
-            mqtt=mqtt or default_mqtt(rest.login.url),
+            mqtt=mqtt or default_mqtt(rest.url),
             program=own_program(),
         ):
             click.echo(f"\n# {snippet.title}\n{snippet.text}", err=True)
@@ -55,21 +59,96 @@ def add(name: str, type_: str, token: str | None, mqtt: Address | None) -> None:
 
 
 @device.command("list")
-@click.option("--json", "as_json", is_flag=True, help="The broker's own records, as a JSON array.")
+@listing.JSON
 def list_(as_json: bool) -> None:
     """List the devices by name."""
 
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor)
-        found = await rest.devices()
-        if as_json:
-            click.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        elif found:
-            Console().print(_table(found))
-        else:
-            click.echo("There are no devices yet. Add one: rpcbroker device add NAME", err=True)
+        found = [each async for each in rest.pages(DeviceInfoJSON, "/api/deviceInfos/all", sortProperty="name")]
+        listing.print_list(
+            found,
+            {
+                "NAME": lambda each: each.name,
+                "TYPE": lambda each: each.type,
+                "CUSTOMER": lambda each: each.customer_title or "-",
+                "CONNECTED": lambda each: "yes" if each.active else "no",
+                "ID": lambda each: str(each.id.id),
+                "ADDED (UTC)": lambda each: listing.when(each.created_time),
+            },
+            as_json=as_json,
+            nothing="There are no devices yet. Add one: rpcbroker device add NAME",
+        )
 
     run(main)
+
+
+@device.command
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="The broker's own records, as a JSON object.")
+def show(name: str, as_json: bool) -> None:
+    """Show the device NAME, and whether it can be called."""
+
+    async def main(reactor: Any) -> None:
+        rest = logged_in(reactor)
+        device_id = await find.device_id(rest, name)
+        info = await rest.ask(DeviceInfoJSON, "GET", f"/api/device/info/{device_id}")
+        presence = await rest.ask(PresenceJSON, "GET", f"/api/device/{device_id}/presence")
+        if as_json:
+            listing.print_json({"device": info, "presence": presence})
+        else:
+            listing.print_record(_record(info) | _presence(presence))
+
+    run(main)
+
+
+@device.command
+@click.argument("name")
+@ask.YES
+def delete(name: str, yes: bool) -> None:
+    """Delete the device NAME; its connection is closed."""
+    ask.be_sure(f"Delete the device {name!r} and its credentials?", yes=yes)
+
+    async def main(reactor: Any) -> None:
+        rest = logged_in(reactor)
+        await rest.request("DELETE", f"/api/device/{await find.device_id(rest, name)}")
+        click.echo(f"Deleted {name}.", err=True)
+
+    run(main)
+
+
+@device.command
+@click.argument("name")
+@click.argument("customer")
+def assign(name: str, customer: str) -> None:
+    """Let the users of CUSTOMER see and call the device NAME."""
+
+    async def main(reactor: Any) -> None:
+        rest = logged_in(reactor)
+        device_id = await find.device_id(rest, name)
+        customer_id = (await find.customer(rest, customer)).id.id
+        await rest.request("POST", f"/api/customer/{customer_id}/device/{device_id}")
+        click.echo(f"{name} is {customer}'s now.", err=True)
+
+    run(main)
+
+
+@device.command
+@click.argument("name")
+def unassign(name: str) -> None:
+    """Take the device NAME from its customer."""
+
+    async def main(reactor: Any) -> None:
+        rest = logged_in(reactor)
+        await rest.request("DELETE", f"/api/customer/device/{await find.device_id(rest, name)}")
+        click.echo(f"{name} is no customer's now.", err=True)
+
+    run(main)
+
+
+async def add_device(rest: Rest, name: str, *, type_: str, token: str | None = None) -> DeviceJSON:
+    """A new device; without `token` the broker makes one up."""
+    return await rest.ask(DeviceJSON, "POST", "/api/device", DeviceBody(name=name, type=type_), accessToken=token)
 
 
 def default_mqtt(url: str) -> Address:
@@ -77,12 +156,31 @@ def default_mqtt(url: str) -> Address:
     return Address(urlsplit(url).hostname or "localhost", MQTT_PORT)
 
 
-def _table(devices: list[Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("NAME", "TYPE", "ID", "ADDED (UTC)"):
-        table.add_column(column, no_wrap=column == "ID")
-    for each in devices:
-        added = datetime.fromtimestamp(each["createdTime"] / 1000, UTC)
-        cells = (each["name"], each["type"], each["id"]["id"], f"{added:%Y-%m-%d %H:%M}")
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+def _record(info: DeviceInfoJSON) -> dict[str, str]:
+    return {
+        "Name": info.name,
+        "Type": info.type,
+        "Label": info.label or "-",
+        "Customer": info.customer_title or "-",
+        "Id": str(info.id.id),
+        "Added (UTC)": listing.when(info.created_time, seconds=True),
+        "Version": str(info.version),
+        "Info": "-" if info.additional_info is None else msgspec.json.encode(info.additional_info).decode(),
+    }
+
+
+def _presence(presence: PresenceJSON) -> dict[str, str]:
+    facts = {"Connected": presence.connected, "Callable": presence.callable}
+    shown = {name: _since("yes" if fact.value else "no", fact.time, fact.cause) for name, fact in facts.items()}
+    seen = presence.last_seen
+    return shown | {
+        "Last seen (UTC)": _since(listing.when(seen.time, seconds=True), None, seen.cause),
+        "Calls waiting": str(presence.pending_calls),
+        "Replies dropped": str(presence.dropped_replies),
+    }
+
+
+def _since(fact: str, time: int | None, cause: str | None) -> str:
+    more = [f"since {listing.when(time, seconds=True)} UTC"] if time else []
+    more += [cause] if cause else []
+    return f"{fact} ({', '.join(more)})" if more else fact

@@ -11,7 +11,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.web.client import Agent, HTTPConnectionPool, RequestNotSent, ResponseFailed, ResponseNeverReceived
 
-from rpcbroker.cli.rest import Answer, Send
+from rpcbroker.cli.answers import Answer
+from rpcbroker.cli.at_once import AT_ONCE
+from rpcbroker.cli.rest import Send
 from rpcbroker.cli.stop import Stop
 
 CONNECT_TIMEOUT = 10.0
@@ -21,6 +23,7 @@ CONNECT_TIMEOUT = 10.0
 def sender(reactor: Any, *, timeout: float = 30.0) -> Send:
     """What does a request, with `timeout` seconds for the whole of it."""
     pool = HTTPConnectionPool(reactor, persistent=True)
+    pool.maxPersistentPerHost = AT_ONCE
     client = HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=pool))
 
     async def send(method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> Answer:

@@ -1,4 +1,4 @@
-"""Which broker we are logged in to: a small file that only its owner can read."""
+"""Which broker we talk to, and as whom; a login is kept in a small file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,24 @@ class Login:
     username: str
     token: str
     refresh_token: str
+
+    @property
+    def authorization(self) -> str:
+        """What says who asks."""
+        return f"Bearer {self.token}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLogin:
+    """A broker, and an API key that speaks for one of its users: nothing to renew, nothing to keep."""
+
+    url: str
+    key: str
+
+    @property
+    def authorization(self) -> str:
+        """What says who asks."""
+        return f"ApiKey {self.key}"
 
 
 def login_path(environ: Mapping[str, str]) -> Path:

@@ -15,9 +15,16 @@ COMMANDS = {
     "demo": ("rpcbroker.cli.demo", "Start a broker and a device, call it, and show what happens."),
     "login": ("rpcbroker.cli.login", "Log in to a broker; the other commands then use it."),
     "token": ("rpcbroker.cli.token", "Print an access token for curl and the like."),
-    "device": ("rpcbroker.cli.device", "Add and list devices."),
+    "device": ("rpcbroker.cli.device", "Add, list, import and export devices."),
     "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
+    "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
+    "customer": ("rpcbroker.cli.customer", "Add and list customers, who may use some of the devices."),
+    "user": ("rpcbroker.cli.user", "Add and list users; change your own password."),
+    "activate": ("rpcbroker.cli.activate", "Choose a password by an activation link, without a browser."),
+    "audit": ("rpcbroker.cli.audit", "Show who did what, and how it ended; the newest is the last line."),
+    "tenant": ("rpcbroker.cli.tenant", "Add and list tenants, as a system administrator."),
+    "sysadmin": ("rpcbroker.cli.sysadmin", "Add and list system administrators, in the store itself."),
     "config": ("rpcbroker.cli.config", "Check and show the broker's configuration."),
     "backup": ("rpcbroker.cli.backup", "Copy the store to FILE, while the broker runs."),
     "restore": ("rpcbroker.cli.restore", "Put the backup FILE in the place of the store."),
@@ -31,7 +38,7 @@ Exit codes:
   1  it did not; the text on stderr says why
   2  the command line is wrong
   3  not logged in, or refused
-  4  there is no such device
+  4  there is no such device, or customer, user, key
   5  the device is offline
   6  the device did not reply in time
 

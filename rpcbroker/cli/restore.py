@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from rpcbroker.cli.backup import described
 from rpcbroker.cli.place import of_this_machine, state_dir_of, store_file_of
 from rpcbroker.cli.stop import Stop
-from rpcbroker.cli.words import described
 from rpcbroker.core.ports import StoreError
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.store.restore import Restored, same_owner

@@ -10,7 +10,8 @@ from typing import Any
 import click
 from twisted.internet.endpoints import HostnameEndpoint
 
-from rpcbroker.cli.device import default_mqtt
+from rpcbroker.cli import find
+from rpcbroker.cli.device import add_device, default_mqtt
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
@@ -39,7 +40,7 @@ def simulate(name: str, gpio: tuple[int, ...], latency: float, drop: float, mqtt
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor)
         token = await _token_of(rest, name)
-        where = mqtt or default_mqtt(rest.login.url)
+        where = mqtt or default_mqtt(rest.url)
         rng = SystemRandom()
         connected = ConnectedDevice(
             HostnameEndpoint(reactor, where.host, where.port),
@@ -68,11 +69,11 @@ def simulate(name: str, gpio: tuple[int, ...], latency: float, drop: float, mqtt
 
 
 async def _token_of(rest: Rest, name: str) -> str:
-    device = await rest.device_by_name(name)
+    device = await find.device_by_name(rest, name)
     if device is None:
-        device = await rest.add_device(name, type_="simulated")
-        click.echo(f"Added {name}, id {device['id']['id']}.", err=True)
-    return await rest.device_token(device["id"]["id"])
+        device = await add_device(rest, name, type_="simulated")
+        click.echo(f"Added {name}, id {device.id.id}.", err=True)
+    return await find.device_token(rest, device.id.id)
 
 
 def _print_call(seen: Seen) -> None:

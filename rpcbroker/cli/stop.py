@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     NOT_LOGGED_IN = 3
-    NO_SUCH_DEVICE = 4
+    NOT_FOUND = 4
     DEVICE_OFFLINE = 5
     NO_REPLY = 6
 

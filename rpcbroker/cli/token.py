@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
+from rpcbroker.cli import find
+from rpcbroker.cli.login_file import Login
 from rpcbroker.cli.run import run
-from rpcbroker.cli.session import logged_in
+from rpcbroker.cli.session import API_KEY, logged_in
+from rpcbroker.cli.stop import Stop
 
 
 @click.command
@@ -19,7 +22,12 @@ def token() -> None:
 
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor)
-        await rest.user()  # renews the token if it is not good any more
+        await find.me(rest)  # renews the token if it is not good any more
+        if not isinstance(rest.login, Login):
+            raise Stop(
+                f"With {API_KEY} there is no login, and so no token.",
+                hint=f'curl takes the key as it is: -H "X-Authorization: ApiKey ${API_KEY}"',
+            )
         click.echo(rest.login.token)
 
     run(main)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rpcbroker.store.backup import Contents
-
 
 def size(count: int) -> str:
     """`17 B`, `4.0 KiB`, `1.2 GiB`."""
@@ -18,7 +16,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def described(contents: Contents) -> str:
-    """`1.2 MiB, 3 devices, 1 user, schema version 0001`."""
-    devices, users = counted(contents.devices, "device"), counted(contents.users, "user")
-    return f"{size(contents.size)}, {devices}, {users}, schema version {contents.schema_version}"
+def sentence(text: str) -> str:
+    """With a full stop, unless there is an end already."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -51,7 +51,8 @@ class Broker:
             events=self.events,
             max_pending=lambda: self._settings.max_pending_per_device,
         )
-        self._changes = 0
+        self._entering: dict[object, set[UUID]] = {}
+        """For each device that is being looked up: the devices that were changed meanwhile."""
         self._stopping = False
         self._answers: dict[str, Callable[[], bytes]] = {"getCurrentTime": lambda: b"%d" % now_ms()}
 
@@ -123,19 +124,27 @@ class Broker:
     async def _session(self, find: Callable[[], Awaitable[Device | None]]) -> DeviceSession | None:
         """The session of what `find` finds in the store; made if this is the first time that it is needed.
 
-        What was read while a device was changed or deleted, or got other credentials, may be old: it is read again.
+        What was read while the device was changed or deleted, or got other credentials, may be old: it is read again.
         """
-        while True:
-            changes = self._changes
-            device = await find()
-            if device is None:
-                return None
-            session = self._sessions.get(device.id)
-            if session is None:
-                presence = Presence(await self._store.presence(device.id))
-                session = DeviceSession(device, presence, self._around)
-            if changes == self._changes:
-                return self._sessions.setdefault(device.id, session)
+        me = object()
+        try:
+            while True:
+                changed = self._entering[me] = set()
+                device = await find()
+                if device is None:
+                    return None
+                session = self._sessions.get(device.id)
+                if session is None:
+                    presence = Presence(await self._store.presence(device.id))
+                    session = DeviceSession(device, presence, self._around)
+                if device.id not in changed:
+                    return self._sessions.setdefault(device.id, session)
+        finally:
+            del self._entering[me]
+
+    def _note_change(self, device_id: UUID) -> None:
+        for changed in self._entering.values():
+            changed.add(device_id)
 
     def ask(self, method: str, *, transport: str, own: Mapping[str, Callable[[], bytes]]) -> bytes:
         """Answer a device's question (client-side RPC) with JSON text.
@@ -154,28 +163,28 @@ class Broker:
 
     def device_changed(self, device: Device) -> None:
         """The record of a device was changed and is stored."""
-        self._changes += 1
+        self._note_change(device.id)
         session = self._sessions.get(device.id)
         if session is not None:
             session.device = device
 
     def device_unassigned(self, device_id: UUID) -> None:
         """Its customer was deleted; that is stored, as a new version."""
-        self._changes += 1
+        self._note_change(device_id)
         session = self._sessions.get(device_id)
         if session is not None:
             session.device = replace(session.device, customer_id=None, version=session.device.version + 1)
 
     def credentials_changed(self, device_id: UUID) -> None:
         """What let the device in may let it in no longer: it has to come again."""
-        self._changes += 1
+        self._note_change(device_id)
         session = self._sessions.get(device_id)
         if session is not None:
             session.close(CloseReason.CREDENTIALS_CHANGED)
 
     def device_deleted(self, device_id: UUID) -> None:
         """The device is gone from the store."""
-        self._changes += 1
+        self._note_change(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)

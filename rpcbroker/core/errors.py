@@ -111,10 +111,6 @@ class UnsupportedExpectation(BrokerError):
     """The caller wants something before it goes on that is not known here."""
 
 
-class UnknownMethod(BrokerError):
-    """No resource has such a method."""
-
-
 class MethodNotAllowed(BrokerError):
     """The thing exists, and this cannot be done with it; `allowed` can."""
 

@@ -7,6 +7,8 @@ numbers beyond a double are refused. Of duplicate keys the last one wins.
 from __future__ import annotations
 
 import re
+from array import array
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -15,7 +17,9 @@ MAX_DEPTH = 64
 """How deep arrays and objects may nest: far beyond any use, far below any recursion limit."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_NOT_BRACKET = re.compile(rb"[^][{}]+")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""An opening bracket is one level more, a closing one is one less."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
 class BadJSON(ValueError):
@@ -49,12 +53,5 @@ def compact(data: bytes) -> bytes:
 
 
 def _depth(data: bytes) -> int:
-    brackets = _NOT_BRACKET.sub(b"", _STRING.sub(b"", data))
-    depth = deepest = 0
-    for bracket in brackets:
-        if bracket in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+    steps = array("b", _STRING.sub(b"", data).translate(_STEPS, _NO_BRACKETS))
+    return max(accumulate(steps), default=0)

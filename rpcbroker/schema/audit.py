@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rpcbroker.core.model import AuditEntry
-from rpcbroker.schema.common import EntityId, EpochMs, Id, PageQuery, customer_ref
+from rpcbroker.schema.common import EntityId, EpochMs, Id, PageQuery, Plain, customer_ref
 
 
 class AuditQuery(PageQuery, kw_only=True):
@@ -17,7 +17,7 @@ class AuditQuery(PageQuery, kw_only=True):
 
     start_time: Annotated[EpochMs | None, Meta(description="not before this")] = None
     end_time: Annotated[EpochMs | None, Meta(description="not after this")] = None
-    action_types: Annotated[str | None, Meta(description="such as RPC_CALL,DELETED; any if absent")] = None
+    action_types: Annotated[Plain | None, Meta(description="such as RPC_CALL,DELETED; any if absent")] = None
 
 
 class AuditEntryJSON(msgspec.Struct, rename="camel"):

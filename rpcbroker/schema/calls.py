@@ -17,7 +17,9 @@ class CallBody(msgspec.Struct, rename="camel", kw_only=True):
     method: str
     params: Annotated[Any, Meta(description="any JSON; null if absent")] = None
     timeout: Annotated[int | None, Meta(description="milliseconds that the call may take")] = None
-    expiration_time: Annotated[EpochMs | None, Meta(description="epoch ms; wins over timeout")] = None
+    expiration_time: Annotated[EpochMs, Meta(description="epoch ms; wins over timeout")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
     connect_timeout: (
         Annotated[float, Meta(description="milliseconds to wait for a device that is offline; 0: do not", ge=0)] | None
     ) = None
@@ -26,4 +28,6 @@ class CallBody(msgspec.Struct, rename="camel", kw_only=True):
         default=msgspec.UNSET, name="requestUUID"
     )
     additional_info: Annotated[Any, Meta(description="any JSON; never sent to the device")] = None
-    persistent: Annotated[bool, Meta(description="true is refused in this version")] = False
+    persistent: Annotated[
+        bool, Meta(description="true is refused in this version", extra_json_schema={"const": False})
+    ] = False

@@ -20,8 +20,16 @@ TEXT_PATTERN = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": TEXT_PATTERN})]
 """A name or a title; checked by `api.checks.text`, which says what is wrong in plain words."""
 
-Line = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT})]
+PLAIN_PATTERN = r"^[^\u0000]*$"
+
+Plain = Annotated[str, Meta(extra_json_schema={"pattern": PLAIN_PATTERN})]
+"""Any text that a database can keep; checked by `api.checks.plain`."""
+
+Line = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_TEXT, "pattern": PLAIN_PATTERN})]
 """A short text that may be empty; checked by `api.checks.plain`."""
+
+UUID_PATTERN = r"[0-9a-fA-F]{1,8}(-[0-9a-fA-F]{1,4}){3}-[0-9a-fA-F]{1,12}"
+"""Groups may be shorter than usual."""
 
 MAX_INFO = 32 << 10
 
@@ -63,9 +71,12 @@ class PageQuery(msgspec.Struct, rename="camel", kw_only=True):
         int, Meta(description="which page, from 0", extra_json_schema={"minimum": 0, "maximum": 2**31 - 1})
     ] = 0
     text_search: (
-        Annotated[str, Meta(description="only what contains this, in upper or lower case", max_length=MAX_TEXT)] | None
+        Annotated[Plain, Meta(description="only what contains this, in upper or lower case", max_length=MAX_TEXT)]
+        | None
     ) = None
-    sort_property: Annotated[str | None, Meta(description="a member of the items; createdTime if absent")] = None
+    sort_property: Annotated[str | None, Meta(description="a member of the items; createdTime if absent or empty")] = (
+        None
+    )
     sort_order: Annotated[
         str,
         Meta(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
@@ -10,12 +11,26 @@ from msgspec import Meta
 
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
 from rpcbroker.core.presence import Fact, Presence
-from rpcbroker.schema.common import EntityId, EpochMs, Id, Info, Line, PageQuery, Text, Version, customer_ref
+from rpcbroker.schema.common import (
+    UUID_PATTERN,
+    EntityId,
+    EpochMs,
+    Id,
+    Info,
+    Line,
+    PageQuery,
+    Text,
+    Version,
+    customer_ref,
+)
 
 TOKEN_PATTERN = r"^[^/+#\u0000-\u001f\u007f]{1,32}$"  # noqa: S105 - a pattern, no token
 
 MAX_CREDENTIALS = 16 << 10
 """Characters of a certificate, or of MQTT_BASIC's JSON."""
+
+DEFAULT_TYPE = "default"
+"""The type of a device that names none."""
 
 AccessToken = Annotated[
     str, Meta(description="1 to 32 characters but / + # and controls", extra_json_schema={"pattern": TOKEN_PATTERN})
@@ -56,7 +71,7 @@ class DeviceInfoListQuery(PageQuery, kw_only=True):
 class DeviceNameQuery(msgspec.Struct, rename="camel"):
     """Which device."""
 
-    device_name: Line
+    device_name: Text
 
 
 class TenantDevicesQuery(PageQuery, kw_only=True):
@@ -72,7 +87,13 @@ class TenantDevicesQuery(PageQuery, kw_only=True):
 class DeviceIdsQuery(msgspec.Struct, rename="camel"):
     """Which devices."""
 
-    device_ids: Annotated[str, Meta(description="UUIDs, with commas between them, 1,000 at most")]
+    device_ids: Annotated[
+        str,
+        Meta(
+            description="UUIDs, with commas between them, 1,000 at most",
+            extra_json_schema={"pattern": f"^{UUID_PATTERN}(,{UUID_PATTERN})*$"},
+        ),
+    ]
 
 
 class DeviceJSON(msgspec.Struct, rename="camel"):
@@ -149,6 +170,30 @@ class EntitySubtypeJSON(msgspec.Struct, rename="camel"):
     type: str
 
 
+class DeviceProfileInfoJSON(msgspec.Struct, rename="camel"):
+    """What scripts ask for in order to name it in a new device."""
+
+    id: EntityId
+    tenant_id: EntityId
+    name: str
+    image: str | None
+    default_dashboard_id: EntityId | None
+    type: str
+    transport_type: str
+
+
+def default_profile_json(tenant_id: UUID) -> DeviceProfileInfoJSON:
+    return DeviceProfileInfoJSON(
+        id=EntityId("DEVICE_PROFILE", profile_id(tenant_id, DEFAULT_TYPE)),
+        tenant_id=EntityId("TENANT", tenant_id),
+        name=DEFAULT_TYPE,
+        image=None,
+        default_dashboard_id=None,
+        type="DEFAULT",
+        transport_type="DEFAULT",
+    )
+
+
 # -- credentials
 
 
@@ -219,6 +264,14 @@ class PutDeviceBody(msgspec.Struct, rename="camel", kw_only=True):
         Line | None, Meta(description="the customer that it is assigned to; empty for none; it must exist")
     ] = None
     credentials: GivenCredentials | None = None
+
+
+class PutResult(StrEnum):
+    """What was done, as the header X-Result of the answer says."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
 
 
 # -- presence

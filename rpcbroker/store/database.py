@@ -79,7 +79,7 @@ class ThreadedDatabase:
     def open(self, load: ReadWork[T]) -> T:
         """See Database."""
         try:
-            self._engine = _engine(self._url)
+            self._engine = engine_of(self._url)
             ensure_schema(self._engine)
             with self._engine.begin() as connection:
                 loaded = load(connection)
@@ -87,7 +87,7 @@ class ThreadedDatabase:
             if self._engine is not None:
                 self._engine.dispose()
             if isinstance(error, (SQLAlchemyError, ArgumentError, ImportError, OSError)):
-                raise StoreError(f"store {_shown(self._url)}: {_first_line(error)}") from None
+                raise StoreError(f"store {shown_url(self._url)}: {first_line(error)}") from None
             raise
         self._writer = Writer(
             self._engine,
@@ -165,11 +165,12 @@ class ThreadedDatabase:
             return error
         with self._counting:  # readers and the writer come here on their own threads
             self.failures += 1
-        self._log.error("the store failed: {error}", error=_first_line(error))
+        self._log.error("the store failed: {error}", error=first_line(error))
         return Unavailable("The store cannot do this now", hint="The server's log says more.")
 
 
-def _engine(url: str) -> Engine:
+def engine_of(url: str) -> Engine:
+    """What connects to the database; the file of SQLite is made, for its owner alone. Raises StoreError."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_size=READERS + 1, pool_pre_ping=True, **JSON)
@@ -193,13 +194,13 @@ def prepare_sqlite(engine: Engine) -> None:
             connection.execute(f"PRAGMA {pragma}")
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "[store] url"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from rpcbroker.core.errors import NotFound, VersionConflict
 from rpcbroker.core.model import Page, PageLink
 
 T = TypeVar("T")
+_SPECIAL = re.compile("[/%_]")
 
 
 def page(
@@ -33,9 +35,12 @@ def page(
 
 
 def contains(text: str, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether one of the columns has `text` in it, without regard to case."""
-    lowered = text.lower()
-    return sa.or_(*(sa.func.lower(column).contains(lowered, autoescape=True) for column in columns))
+    """Whether one of the columns has `text` in it, without regard to case; in SQLite of ASCII letters only.
+
+    The database lowers both: where it knows less of letters than Python does, a name must still find itself.
+    """
+    lowered = sa.func.lower(_SPECIAL.sub(r"/\g<0>", text))
+    return sa.or_(*(sa.func.lower(column).contains(lowered, escape="/") for column in columns))
 
 
 def replace_version(connection: Connection, table: sa.Table, which: Any, row: dict[str, Any]) -> None:

@@ -32,6 +32,9 @@ MAX_HEADERS = 100
 MAX_PIECES = 64
 """Pieces in which the next request is kept while one is handled; then they are joined."""
 
+CHUNKING = 64 << 10
+"""Bytes around the contents of chunks, or in chunks that are tiny, that are taken beyond three for each of content."""
+
 
 class Channel(HTTPChannel):
     """One HTTP connection, always in one of these states:
@@ -51,6 +54,7 @@ class Channel(HTTPChannel):
     maxHeaders = MAX_HEADERS
     site: Any
     _dataBuffer: list[bytes]
+    _chunked = 0
     _refused = False
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
@@ -63,6 +67,7 @@ class Channel(HTTPChannel):
             super().connectionMade()
             self._wait_for_caller()
         else:
+            self._refused = True
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -105,8 +110,8 @@ class Channel(HTTPChannel):
     # -- deadlines
 
     def _wait_for_caller(self) -> None:
-        """Give the caller its time for what it has to do next, if it has to do something."""
-        if self._deadline is not None or self._handlingRequest or self._refused:
+        """Give the caller its time for what it has to do next, if it is heard and not waiting itself."""
+        if self._deadline is not None or self._handlingRequest or self.paused:
             return
         settings, after = self.site.settings, self.site.deadlines.after
         if self._has_begun():
@@ -193,13 +198,22 @@ class Channel(HTTPChannel):
             return
         if len(self._dataBuffer) >= MAX_PIECES:
             self._dataBuffer = [b"".join(self._dataBuffer)]
+        if self.length is None:
+            self._chunked += len(data)
         super().rawDataReceived(data)
-        if self.length is None and getattr(self._transferDecoder, "length", 0) > self.site.settings.max_body_size:
-            self.refuse_body()  # a chunk that is announced, and need not be waited for
+        if self.length is None:
+            self._look_at_chunks()
+
+    def _look_at_chunks(self) -> None:
+        if getattr(self._transferDecoder, "length", 0) > self.site.settings.max_body_size:
+            self.refuse_body()  # the chunk is announced, and need not be waited for
+        elif self._chunked > CHUNKING + 4 * self.requests[-1].arrived:
+            self.refuse(InvalidRequest("There is too little in the chunks of the body"))
 
     def allContentReceived(self) -> None:
         if self._refused:
             return
+        self._chunked = 0
         self._stop_waiting()
         super().allContentReceived()
 

@@ -49,6 +49,8 @@ class FrontDoor(Site):
         self.protocol = Channel
         self.settings = settings
         """Read whenever a limit is needed: put others here, and they hold from then on."""
+        self.stopping = False
+        """Once true, every answer is the last one on its connection, and says so."""
         self.deadlines = deadlines
         self.render = render
         self.arriving = 0

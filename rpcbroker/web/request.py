@@ -8,13 +8,13 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
+from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import Request
 
-from rpcbroker.core.errors import BrokerError, InvalidRequest, TooManyRequests, Unavailable, UnknownMethod
+from rpcbroker.core.errors import BrokerError, InvalidRequest, MethodNotAllowed, TooManyRequests, Unavailable
 
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-"""Those that some resource might have; all others are 501. They are written like this: `get` is none of them."""
+METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
+"""Those that some resource has."""
 
 
 class Refusal(Protocol):
@@ -39,19 +39,20 @@ class LimitedRequest(Request):
     """A request whose body is counted as it comes: chunked bodies announce no length."""
 
     path: bytes
-    _arrived = 0
+    arrived = 0
+    """Bytes of its body."""
 
     # -- while it arrives
 
     def handleContentChunk(self, data: bytes) -> None:
-        door = self.channel.site
-        self._arrived += len(data)
-        door.arriving += len(data)
-        if self._arrived > door.settings.max_body_size:
+        door, size = self.channel.site, len(data)
+        if self.arrived + size > door.settings.max_body_size:
             self.channel.refuse_body()
-        elif door.arriving > door.room_for_bodies:
+        elif door.arriving + size > door.room_for_bodies:
             self.channel.refuse(Unavailable("Too much is being sent to the server at once", hint="Try again."))
         else:
+            self.arrived += size
+            door.arriving += size
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -63,12 +64,15 @@ class LimitedRequest(Request):
         super().connectionLost(reason)
 
     def _leave_arrivals(self) -> None:
-        self.channel.site.arriving -= self._arrived
-        self._arrived = 0
+        self.channel.site.arriving -= self.arrived
+        self.arrived = 0
 
     # -- when it is there
 
     def process(self) -> None:
+        if self.channel.site.stopping:
+            self.setHeader("Connection", "close")
+            self.channel.persistent = False
         error = self._fault()
         if error is None:
             super().process()
@@ -78,13 +82,16 @@ class LimitedRequest(Request):
     def answer(self, error: BrokerError) -> None:
         """Finish with an error, in the API's words; the connection stays."""
         refusal: Refusal = self.channel.site.render(error)
-        self.setResponseCode(refusal.status, phrase(refusal.status))
+        self.setResponseCode(refusal.status)
         self.setHeader("Date", datetimeToString())
         self.setHeader("Content-Length", str(len(refusal.body)))
         for name, value in refusal.headers.items():
             self.setHeader(name, value)
         self.write(refusal.body)
         self.finish()
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        super().setResponseCode(code, message if message or code in RESPONSES else phrase(code))
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A bug below: it goes to the log, and the caller is told in JSON."""
@@ -100,8 +107,8 @@ class LimitedRequest(Request):
         return b"localhost"
 
     def _fault(self) -> BrokerError | None:
-        if self.method not in METHODS:
-            return UnknownMethod("This method is not known here")
+        if not self.method.isupper():  # RFC 9110 9.1; the routes below would take `get` for GET
+            return MethodNotAllowed("Methods are written in capital letters", allowed=METHODS)
         hosts: Sequence[bytes] = self.requestHeaders.getRawHeaders(b"host", ())
         if len(hosts) != 1 and (hosts or self.clientproto == b"HTTP/1.1"):  # RFC 9112 3.2
             return InvalidRequest("A request must have one Host header")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_twisted
@@ -96,7 +98,7 @@ class TestBodies:
         for route in with_bodies(rest):
             if not route.raw_body:
                 token = "" if rest.role_fits(route) else rest.sys_token
-                path = route.path + "?deviceName=n"
+                path = re.sub(r"<\w+_id>", str(UUID(int=9)), route.path) + "?deviceName=n"
                 status, _, _ = await rest.ask(
                     route.method, path, {"name": "n"}, token=token, headers={"Content-Type": kind}
                 )

@@ -1,28 +1,26 @@
-"""A shell in which the commands run against the fake broker."""
+"""Shells in which the commands run, against the fake broker and against the real API."""
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click.testing
 import pytest
 from fake_broker import FakeBroker, Shell, synchronous_react
+from real_shell import RealShell
 from store_files import make_store
 
 from rpcbroker.cli.main import cli
 
 
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
-    """Not logged in yet."""
-    broker = FakeBroker()
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., click.testing.Result]:
+    """Runs a command in an environment of its own; a fault of the command is one of the test."""
     monkeypatch.setattr("rpcbroker.cli.run.react", synchronous_react)
-    for module in ("session", "login"):
-        name = f"rpcbroker.cli.{module}"
-        monkeypatch.setattr(importlib.import_module(name), "sender", lambda _reactor, **_: broker)
-    monkeypatch.delenv("RPCBROKER_URL", raising=False)
+    for name in ("RPCBROKER_URL", "RPCBROKER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     environ = {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "COLUMNS": "200"}
 
     def run(*words: str, **more: Any) -> click.testing.Result:
@@ -32,7 +30,23 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
             raise result.exception
         return result
 
+    return run
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., click.testing.Result]) -> Shell:
+    """Commands against the fake broker, not logged in yet."""
+    broker = FakeBroker()
+    monkeypatch.setattr("rpcbroker.cli.session.sender", lambda _reactor, **_: broker)
     return Shell(broker, tmp_path / "xdg" / "rpcbroker" / "login.json", run)
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., click.testing.Result]) -> RealShell:
+    """Commands against the real API, not logged in yet."""
+    shell = RealShell(run, tmp_path / "xdg" / "rpcbroker" / "login.json")
+    monkeypatch.setattr("rpcbroker.cli.session.sender", lambda _reactor, **_: shell.send)
+    return shell
 
 
 @pytest.fixture

@@ -11,16 +11,31 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import click.testing
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
 
-from rpcbroker.cli.rest import Answer
+from rpcbroker.cli.answers import Answer
+from rpcbroker.core.model import NULL_UUID, Authority, CredentialsType, User
+from rpcbroker.schema.common import EntityId, Id, PageJSON
+from rpcbroker.schema.devices import CredentialsJSON, DeviceInfoJSON
+from rpcbroker.schema.people import TokenPair, user_json
 
 URL = "http://localhost:8080"
+ME = user_json(
+    User(
+        id=UUID(int=10),
+        tenant_id=UUID(int=1),
+        email="me",
+        authority=Authority.TENANT_ADMIN,
+        password_hash="hash",
+        created_time=1,
+    )
+)
 
 
 def json_answer(status: int, value: Any, **headers: str) -> Answer:
-    return Answer(status, headers, json.dumps(value).encode())
+    return Answer(status, headers, msgspec.json.encode(value))
 
 
 def error(status: int, code: int, message: str, **more: str) -> Answer:
@@ -35,8 +50,8 @@ class FakeBroker:
     password: str = "secret"
     good_tokens: set[str] = field(default_factory=set)
     good_refresh_tokens: set[str] = field(default_factory=set)
-    devices: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, DeviceInfoJSON] = field(default_factory=dict)
+    tokens: dict[UUID, str] = field(default_factory=dict)
     on_call: Callable[[str, dict[str, Any]], Answer] = lambda _path, _body: Answer(200, {}, b"")
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     _pairs: int = 0
@@ -59,15 +74,16 @@ class FakeBroker:
         if headers.get("X-Authorization", "").removeprefix("Bearer ") not in self.good_tokens:
             return error(401, 11, "Token has expired")
         if path == "/api/auth/user":
-            return json_answer(200, {"email": "me"})
+            return json_answer(200, ME)
         if path == "/api/device" and method == "POST":
             return self._add(body, query)
-        if path == "/api/tenant/devices":
+        if path == "/api/tenant/device":
+            device = self.devices.get(query["deviceName"])
+            return json_answer(200, device) if device else error(404, 32, "Device is not found")
+        if path == "/api/deviceInfos/all":
             return self._list(query)
         if path.endswith("/credentials"):
-            token = self.tokens[path.split("/")[3]]
-            kind = "MQTT_BASIC" if token == "BASIC" else "ACCESS_TOKEN"
-            return json_answer(200, {"credentialsType": kind, "credentialsId": token})
+            return json_answer(200, self._credentials(UUID(path.split("/")[3])))
         return self.on_call(path, body)
 
     def _pair(self) -> Answer:
@@ -75,18 +91,38 @@ class FakeBroker:
         pair = f"access{self._pairs}", f"refresh{self._pairs}"
         self.good_tokens.add(pair[0])
         self.good_refresh_tokens.add(pair[1])
-        return json_answer(200, {"token": pair[0], "refreshToken": pair[1]})
+        return json_answer(200, TokenPair(*pair))
 
     def add(self, name: str, token: str = "TOKEN", type_: str = "default") -> str:
-        device_id = str(UUID(int=len(self.devices) + 1))
-        self.devices[name] = {
-            "id": {"entityType": "DEVICE", "id": device_id},
-            "name": name,
-            "type": type_,
-            "createdTime": 1_700_000_000_000,
-        }
+        device_id = UUID(int=len(self.devices) + 1)
+        nobody = EntityId("CUSTOMER", NULL_UUID)
+        self.devices[name] = DeviceInfoJSON(
+            id=EntityId("DEVICE", device_id),
+            created_time=1_700_000_000_000,
+            tenant_id=ME.tenant_id,
+            customer_id=nobody,
+            name=name,
+            type=type_,
+            label=None,
+            device_profile_id=EntityId("DEVICE_PROFILE", NULL_UUID),
+            firmware_id=None,
+            software_id=None,
+            external_id=None,
+            version=1,
+            additional_info=None,
+            device_data={},
+            customer_title=None,
+            customer_is_public=False,
+            device_profile_name=type_,
+            active=False,
+        )
         self.tokens[device_id] = token
-        return device_id
+        return str(device_id)
+
+    def _credentials(self, device_id: UUID) -> CredentialsJSON:
+        token = self.tokens[device_id]
+        kind = CredentialsType.MQTT_BASIC if token == "BASIC" else CredentialsType.ACCESS_TOKEN
+        return CredentialsJSON(Id(device_id), 1, EntityId("DEVICE", device_id), kind, token, None, 1)
 
     def _add(self, body: Any, query: dict[str, str]) -> Answer:
         if body["name"] in self.devices:
@@ -95,13 +131,10 @@ class FakeBroker:
         return json_answer(200, self.devices[body["name"]])
 
     def _list(self, query: dict[str, str]) -> Answer:
-        if "deviceName" in query:
-            device = self.devices.get(query["deviceName"])
-            return json_answer(200, device) if device else error(404, 32, "Device is not found")
         size, page = int(query["pageSize"]), int(query["page"])
-        items = sorted(self.devices.values(), key=lambda device: device[query["sortProperty"]])
+        items = sorted(self.devices.values(), key=lambda device: device.name)
         part = items[size * page : size * (page + 1)]
-        return json_answer(200, {"data": part, "hasNext": size * (page + 1) < len(items)})
+        return json_answer(200, PageJSON(part, -(-len(items) // size), len(items), size * (page + 1) < len(items)))
 
 
 @dataclass

@@ -16,7 +16,7 @@ from fake_broker import URL, Shell, error, json_answer
 
 from rpcbroker import __version__
 from rpcbroker.cli import main
-from rpcbroker.cli.rest import Answer
+from rpcbroker.cli.answers import Answer
 from rpcbroker.cli.stop import ExitCode
 
 # -- the program as a whole
@@ -186,7 +186,7 @@ def test_a_command_goes_on_after_its_token_was_renewed(shell: Shell) -> None:
     shell.broker.add("lamp")
     shell.broker.good_tokens.clear()
     shell.broker.on_call = lambda _path, _body: json_answer(200, {"ok": True})
-    assert shell.run("call", "lamp", "x").stdout == '{"ok": true}\n'
+    assert shell.run("call", "lamp", "x").stdout == '{"ok":true}\n'
 
 
 def test_when_the_refresh_token_has_expired_too_the_exit_code_is_3(shell: Shell) -> None:
@@ -198,6 +198,36 @@ def test_when_the_refresh_token_has_expired_too_the_exit_code_is_3(shell: Shell)
     assert result.stderr == f"Error: Your login has ended.\nHint: Run: rpcbroker login {URL}\n"
 
 
+def test_an_answer_that_does_not_fit_the_schema_is_a_sentence(shell: Shell) -> None:
+    shell.log_in()
+    device_id = shell.broker.add("lamp")
+    shell.broker.on_call = lambda _path, _body: json_answer(200, {"id": {"id": device_id}, "name": "lamp"})
+    result = shell.run("device", "show", "lamp")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: The server's answer cannot be understood: Object missing required field")
+    assert f"Hint: Is this the URL of a broker? Its version should be {__version__}" in result.stderr
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"\xff", b"[" * 100_000])
+def test_an_answer_that_is_no_json_is_a_sentence(shell: Shell, body: bytes) -> None:
+    shell.log_in()
+    device_id = shell.broker.add("lamp")
+    shell.broker.on_call = lambda _path, _body: Answer(200, {}, body)
+    result = shell.run("device", "show", device_id)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: The server's answer cannot be understood: ")
+
+
+@pytest.mark.parametrize(
+    "words", [("call", "\udcff", "x"), ("call", "lamp", "\udcff"), ("call", "lamp", "x", "a=\udcff")]
+)
+def test_what_is_not_utf_8_is_a_usage_error(shell: Shell, words: tuple[str, ...]) -> None:
+    shell.log_in()
+    shell.broker.add("lamp")
+    result = shell.run(*words)
+    assert (result.exit_code, result.stderr) == (2, "Error: What you typed is not UTF-8.\n")
+
+
 # -- devices
 
 
@@ -205,7 +235,8 @@ def test_device_add_prints_the_token_alone_on_stdout(shell: Shell) -> None:
     shell.log_in()
     result = shell.run("device", "add", "my lamp", "--type", "lamp")
     assert (result.exit_code, result.stdout) == (0, "MADEUP\n")
-    assert ("POST", "/api/device", {"name": "my lamp", "type": "lamp"}) in shell.broker.requests
+    sent = next(body for method, path, body in shell.broker.requests if (method, path) == ("POST", "/api/device"))
+    assert (sent["name"], sent["type"]) == ("my lamp", "lamp")
 
 
 def test_device_add_hands_a_given_token_over(shell: Shell) -> None:
@@ -220,7 +251,7 @@ def test_device_add_prints_lines_that_a_shell_takes(shell: Shell) -> None:
     assert shlex.split(subscribe)[1:7] == ["-h", "::1", "-p", "2883", "-u", "a'b"]
     assert shlex.split(subscribe)[-1] == "v1/devices/me/rpc/request/+"
     curl = shlex.split(next(line for line in output.splitlines() if line.startswith("curl")))
-    device_id = shell.broker.devices["it's"]["id"]["id"]
+    device_id = shell.broker.devices["it's"].id.id
     assert f"{URL}/api/rpc/twoway/{device_id}" in curl
     assert json.loads(curl[-1])["method"] == "echo"
     call = shlex.split(next(line for line in output.splitlines() if "rpcbroker call " in line))
@@ -248,17 +279,17 @@ def test_device_list_is_a_table(shell: Shell) -> None:
     shell.broker.add("zebra")
     device_id = shell.broker.add("[bold]lamp", type_="lamp")
     lines = shell.run("device", "list").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "TYPE", "ID", "ADDED", "(UTC)"]
-    assert lines[1].split() == ["[bold]lamp", "lamp", device_id, "2023-11-14", "22:13"]
+    assert lines[0].split() == ["NAME", "TYPE", "CUSTOMER", "CONNECTED", "ID", "ADDED", "(UTC)"]
+    assert lines[1].split() == ["[bold]lamp", "lamp", "-", "no", device_id, "2023-11-14", "22:13"]
     assert lines[2].split()[0] == "zebra"
 
 
 def test_device_list_json_has_all_pages(shell: Shell) -> None:
     shell.log_in()
-    for number in range(230):
-        shell.broker.add(f"device-{number:03}")
+    for number in range(2300):
+        shell.broker.add(f"device-{number:04}")
     listed = json.loads(shell.run("device", "list", "--json").stdout)
-    assert [device["name"] for device in listed] == [f"device-{number:03}" for number in range(230)]
+    assert [device["name"] for device in listed] == [f"device-{number:04}" for number in range(2300)]
 
 
 def test_no_devices_is_a_sentence_and_still_json(shell: Shell) -> None:
@@ -297,7 +328,7 @@ def test_timeouts_are_sent_in_milliseconds(shell: Shell) -> None:
     shell.log_in()
     shell.broker.add("lamp")
     shell.run("call", "lamp", "x", "--timeout", "1.5s", "--connect-timeout", "0")
-    assert shell.broker.requests[-1][2] == {"method": "x", "params": None, "timeout": 1500, "connectTimeout": 0}
+    assert shell.broker.requests[-1][2] == {"method": "x", "timeout": 1500, "connectTimeout": 0}
 
 
 def test_a_negative_number_is_params_and_no_option(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 import pytest
 from fakes import ADMIN, CUSTOMER, Slow, World, customer, error_of, result_of, token
@@ -101,3 +102,14 @@ def test_a_call_of_a_customer_that_overlaps_with_losing_the_device_finds_nothing
     world.broker.device_changed(free)
     slow.arrive()
     assert isinstance(error_of(calling), NotFound)
+
+
+def test_changes_of_other_devices_keep_nobody_out(world: World) -> None:
+    other = replace(world.device, id=UUID(int=7), name="other")
+    with Slow(world.store, "presence") as slow:
+        entering = enter(world)
+    world.broker.device_changed(other)
+    world.store.presence = lambda _: pytest.fail("it was read again")
+    slow.arrive()
+    assert result_of(entering).device == world.device
+    assert world.broker._entering == {}

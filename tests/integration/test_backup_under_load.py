@@ -25,8 +25,8 @@ from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 PROGRAM = str(Path(sys.executable).parent / "rpcbroker")
 DEVICES = 5
 CALLERS = 4
-FILLING = 20
-"""Devices with half a megabyte each, so that a backup takes a while."""
+FILLING = 320
+"""Devices with 30 KB each, ten megabytes in all, so that a backup takes a while."""
 LONGEST = 2.0
 """Seconds that no call may take on a busy test machine; what is measured is printed."""
 
@@ -161,7 +161,7 @@ def test_a_backup_under_load_is_a_whole_broker_and_costs_no_call(tmp_path: Path)
     first = Daemon(tmp_path / "first").login()
     ids = [first.add_device(f"device-{number}", f"TOKEN-{number}") for number in range(DEVICES)]
     for number in range(FILLING):
-        body = {"name": f"filling-{number}", "additionalInfo": {"text": "x" * 500_000}}
+        body = {"name": f"filling-{number}", "additionalInfo": {"text": "x" * 30_000}}
         assert first.ask("POST", "/api/device", body)[0] == 200
 
     with ExitStack() as load:

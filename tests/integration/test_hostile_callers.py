@@ -6,11 +6,13 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import certificates
 import pytest
 from daemon import Daemon, wait_for
 from hostile import Bystander, answers, attacked, check_error, connect, exchange, statuses
@@ -44,19 +46,16 @@ def large(impatient: Daemon) -> bytes:
     return f"GET {target} HTTP/1.1\r\nHost: x\r\nX-Authorization: Bearer {impatient.token}\r\n\r\n".encode()
 
 
-def open_sockets(daemon: Daemon) -> int:
+def held(daemon: Daemon, callers: Iterable[socket.socket] | None = None, port: int = 0) -> int:
+    """How many of these, or of all, the broker has not closed yet, as the kernel lists them in proc(5)."""
+    port = port or int(daemon.http.rsplit(":", 1)[1])
+    peers = range(1, 1 << 16) if callers is None else {caller.getsockname()[1] for caller in callers}
     found = 0
-    for path in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
-            found += str(path.readlink()).startswith("socket:")
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *_, inode = line.split()[:10]
+        mine = int(local.rsplit(":", 1)[1], 16) == port and int(remote.rsplit(":", 1)[1], 16) in peers
+        found += mine and inode != "0"  # a socket that nobody has open has no inode
     return found
-
-
-def settled(daemon: Daemon) -> int:
-    """How many sockets are open, once connections of before are gone; else 0."""
-    first = open_sockets(daemon)
-    time.sleep(0.1)
-    return first if open_sockets(daemon) == first else 0
 
 
 def memory(daemon: Daemon) -> int:
@@ -79,6 +78,13 @@ def read(caller: socket.socket, most: int = 65536) -> bytes:
     return b""
 
 
+def served(daemon: Daemon) -> bool:
+    """Whether one more caller is; else its connection is aborted, be it before or after it was told that it has one."""
+    with contextlib.suppress(ConnectionResetError):
+        return statuses(daemon.http, HONEST) == [200]
+    return False
+
+
 def reset(caller: socket.socket) -> None:
     """Close with a RST."""
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -88,7 +94,6 @@ def reset(caller: socket.socket) -> None:
 @contextlib.contextmanager
 def crowd(daemon: Daemon, number: int = CROWD, first: bytes = b"", **options: int) -> Iterator[list[socket.socket]]:
     """Callers that have sent `first`, or as much of it as is taken, and never block; the broker has them all."""
-    before = wait_for(lambda: settled(daemon), "quiet")
     with contextlib.ExitStack() as callers:
         found = [callers.enter_context(connect(daemon.http)) for _ in range(number)]
         for caller in found:
@@ -96,7 +101,7 @@ def crowd(daemon: Daemon, number: int = CROWD, first: bytes = b"", **options: in
                 caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options["rcvbuf"])
             caller.setblocking(False)
             feed(caller, first)
-        wait_for(lambda: open_sockets(daemon) >= before + number, "the crowd")
+        wait_for(lambda: held(daemon, found) == number, "the crowd")
         yield found
 
 
@@ -112,11 +117,10 @@ class TestDawdling:
         seconds: float = 8.0,
     ) -> None:
         """Go on until the broker has got rid of all of them."""
-        crowded = open_sockets(impatient)
         end = time.monotonic() + seconds
         with Bystander(impatient.http):
-            while open_sockets(impatient) > crowded - len(callers) + 1:
-                assert time.monotonic() < end, f"{open_sockets(impatient)} sockets are still open"
+            while left := held(impatient, callers):
+                assert time.monotonic() < end, f"{left} are still there"
                 for caller in callers:
                     each(caller)
                 time.sleep(0.2)
@@ -214,7 +218,7 @@ class TestBabble:
     def test_128_callers_who_reset_during_the_reply(self, broker: Daemon) -> None:
         device_id = broker.add_device("reset", "R")
         with Bystander(broker.http):
-            for number in range(300):
+            for number in range(200):
                 caller = connect(broker.http)
                 caller.sendall(GET * (number % 50) + waiting_call(broker, device_id) + GET)
                 time.sleep(0.001 * (number % 5))
@@ -264,7 +268,7 @@ def test_127_five_hundred_callers_who_leave_free_their_places_at_once(
             assert statuses(daemon.http, call + HONEST) == [429, 200]
             for caller in callers:
                 leave(caller)
-            wait_for(lambda: pending(daemon, device_id) == 0, "the end of their calls", seconds=2.0)
+            wait_for(lambda: pending(daemon, device_id) == 0, "the end of their calls", seconds=5.0)
             status, said = daemon.ask("POST", f"/api/rpc/twoway/{device_id}", {"method": "x", "connectTimeout": 0})
             assert (status, said["reason"]) == (504, "NEVER_CONNECTED")
 
@@ -291,13 +295,75 @@ class TestShares:
         path = tmp_path / "s"
         listen = f"tcp:0:interface=127.0.0.1 unix:{path}:mode=600"
         limits = {"RPCBROKER_HTTP_MAX_CONNECTIONS_PER_ADDRESS": "5", "RPCBROKER_HTTP_ADDRESS_RATE": "1000:1"}
-        with attacked(tmp_path, RPCBROKER_HTTP_LISTEN=listen, **limits) as daemon, crowd(daemon, 5) as callers:
-            assert exchange(daemon.http, HONEST) == b""
-            with contextlib.ExitStack() as stack:
+        with attacked(tmp_path, RPCBROKER_HTTP_LISTEN=listen, **limits) as daemon:
+            wait_for(lambda: not held(daemon), "no connections")
+            with crowd(daemon, 5) as callers, contextlib.ExitStack() as local:
+                assert not served(daemon)
                 for _ in range(20):
-                    caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+                    caller = local.enter_context(socket.socket(socket.AF_UNIX))
                     caller.connect(str(path))
                     caller.sendall(GET)
                     assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
-            callers[0].close()
-            wait_for(lambda: exchange(daemon.http, HONEST), "a free place")
+                callers[0].close()
+                wait_for(lambda: served(daemon), "a free place")
+
+
+class TestTls:
+    """The same over TLS, where the end of the answer is told, and the other side's end waited for."""
+
+    @pytest.fixture
+    def https(self, tmp_path: Path) -> Iterator[tuple[Daemon, int]]:
+        files = certificates.make(tmp_path, serial=1)
+        listen = f"tcp:0:interface=127.0.0.1 {files.listener()}"
+        times = {f"RPCBROKER_HTTP_{name}_TIMEOUT": "2s" for name in ("REQUEST", "IDLE", "WRITE")}
+        with attacked(tmp_path, RPCBROKER_HTTP_LISTEN=listen, **times) as daemon:
+            yield daemon, int(daemon.endpoints["https"].rsplit(":", 1)[1])
+
+    @contextlib.contextmanager
+    def caller(self, port: int) -> Iterator[ssl.SSLSocket]:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            context.wrap_socket(plain, suppress_ragged_eofs=False) as wrapped,
+        ):
+            yield wrapped
+
+    def said(self, caller: ssl.SSLSocket) -> bytes:
+        """Up to the end, which must be told."""
+        found = b""
+        while chunk := caller.recv(65536):
+            found += chunk
+        return found
+
+    @pytest.mark.parametrize(
+        ("data", "expected"),
+        [
+            (POST + b"Content-Length: 99999999\r\n\r\n" + b"x" * 300_000, [413]),
+            (b"what?\r\n" + b"x" * 300_000, [400]),
+            (b"x" * 300_000, [414]),
+            (GET * 20 + HONEST, [200] * 21),
+            (GET + b"GET", [200, 408]),
+        ],
+    )
+    def test_refusals_arrive_whole(self, https: tuple[Daemon, int], data: bytes, expected: list[int]) -> None:
+        with Bystander(https[0].http), self.caller(https[1]) as caller:
+            with contextlib.suppress(OSError):
+                caller.sendall(data)
+            assert [answer.status for answer in answers(self.said(caller))] == expected
+
+    def test_who_never_shakes_hands_or_never_says_goodbye_is_hung_up_on(self, https: tuple[Daemon, int]) -> None:
+        daemon, port = https
+        dawdlers = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(20)]
+        for caller in dawdlers[10:]:
+            caller.sendall(b"\x16\x03\x01\x02\x00\x01")
+        with contextlib.ExitStack() as stack:
+            for caller in dawdlers:
+                stack.enter_context(caller)
+            deaf = [stack.enter_context(self.caller(port)) for _ in range(10)]
+            for caller in deaf:
+                caller.sendall(HONEST)
+            mine = [*dawdlers, *deaf]
+            wait_for(lambda: held(daemon, mine, port) == len(mine), "the crowd")
+            wait_for(lambda: held(daemon, mine, port) == 0, "their end", seconds=8)

@@ -210,3 +210,12 @@ async def test_device_and_credentials_change_together_or_not_at_all(store: Any) 
     )
     await store.update_device(changed, credentials)
     assert await store.matching_credentials(["NEW", "TOKEN1"]) == ((credentials, changed),)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("name", ["Ähre", "İzmir", "ΟΔΟΣ", "50 %_/\\"])
+async def test_a_search_for_a_name_finds_it_whatever_its_letters(store: Any, name: str) -> None:
+    mine = replace(device(1), name=name)
+    await store.create_device(mine, token(mine))
+    found = await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=10, text_search=name))
+    assert [info.device.name for info in found.items] == [name]

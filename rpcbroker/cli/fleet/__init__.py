@@ -1,0 +1,1 @@
+"""Fleets in files: what `rpcbroker device import` reads and `rpcbroker device export` writes."""
