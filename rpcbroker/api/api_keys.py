@@ -20,7 +20,7 @@ from rpcbroker.core.model import ApiKey, Authority, KeyAccess, KeyScope, Princip
 from rpcbroker.core.ports import People
 from rpcbroker.core.settings import AuthSettings
 from rpcbroker.schema.common import PageJSON, PageQuery, page_json
-from rpcbroker.schema.keys import ApiKeyBody, ApiKeyJSON, api_key_json, scope_of
+from rpcbroker.schema.keys import ApiKeyBody, ApiKeyJSON, api_key_json, scope_json, scope_of
 
 SORTS = {
     "createdTime": "created_time",
@@ -82,7 +82,7 @@ class ApiKeys:
             **{"scope": KeyScope()} | members,
         )
         note.about(key.id, key.description)
-        note.data = {"user": user.email, "scope": recorded(key.scope)}
+        note.data = {"user": user.email, "scope": recorded(scope_json(key.scope))}
         most = self.settings.max_api_keys_per_user
         self._keys.put(key, await self._people.create_api_key(key, most=most))
         return self._json(key, value=value)
@@ -117,7 +117,7 @@ class ApiKeys:
         self._keys.drop(key.id)
 
     async def _keep(self, key: ApiKey, note: Note) -> ApiKeyJSON:
-        note.data = {"enabled": key.enabled, "scope": recorded(key.scope)}
+        note.data = {"enabled": key.enabled, "scope": recorded(scope_json(key.scope))}
         self._keys.put(key, await self._people.update_api_key(key))
         return self._json(key)
 
