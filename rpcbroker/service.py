@@ -44,6 +44,8 @@ ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
 KEY_BYTES = 64
+READY_INTERVAL = 0.05
+"""Seconds until it is asked again whether all is ready."""
 GOODBYE = 1.0
 """Seconds that connections have at the end to take what was answered."""
 
@@ -184,8 +186,18 @@ class BrokerService(Service):
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
         for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
-        self._reactor.callWhenRunning(self._notify.ready, self._status)
+        self._reactor.callWhenRunning(self._tell_when_ready)
         super().startService()
+
+    def _tell_when_ready(self) -> None:
+        """Ready is what /readyz says: the store has to have reserved the first ids of calls, for example."""
+        if self.rest.health.stopping:
+            return
+        ready = Deferred.fromCoroutine(self.rest.health.ready())
+        ready.addCallbacks(
+            lambda _: self._notify.ready(self._status),
+            lambda _: self._reactor.callLater(READY_INTERVAL, self._tell_when_ready),
+        )
 
     def _status(self) -> str:
         """One line for `systemctl status`."""
