@@ -81,8 +81,8 @@ class Route:
     failures; the handler returns a value of that type, or an Answer. `action` and `entity` (a type) are
     what the audit log says; the handler is then given a Note as `note`. `needs_url` gives it the server's
     own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody. The answer of a
-    `stream` does not end. What is done `ends_with_caller` if the caller leaves; anything else goes on to
-    its end.
+    `stream` does not end. If the caller leaves, a GET ends, and what says `ends_with_caller`; anything else
+    goes on to its end.
     """
 
     operation: str

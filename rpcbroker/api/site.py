@@ -78,7 +78,7 @@ class Api:
     def _mount(self, route: Route) -> None:
         def endpoint(request: Request, **parameters: str) -> Deferred[bytes]:
             serving = Deferred.fromCoroutine(self._serve(route, request, parameters))
-            return serving if route.stream or route.ends_with_caller else _to_the_end(serving)
+            return serving if route.method == "GET" or route.ends_with_caller else _to_the_end(serving)
 
         self._app.route(route.path, methods=[route.method], endpoint=route.operation)(endpoint)
 

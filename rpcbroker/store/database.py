@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -143,7 +143,7 @@ class ThreadedDatabase:
         return self._in_thread(self._readers, read)
 
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Deferred[T]:
-        done: Deferred[T] = Deferred()
+        done: Deferred[T] = Deferred(lambda _: task.cancel())  # what nobody waits for is not begun
 
         def run() -> None:
             try:
@@ -152,7 +152,7 @@ class ThreadedDatabase:
                 outcome = Failure(self._translate(error))
             self._call_from_thread(self._finish, done, outcome)
 
-        pool.submit(run)
+        task: Future[None] = pool.submit(run)
         return done
 
     @staticmethod

@@ -128,6 +128,12 @@ class TestCallersWhoLeave:
         gate.callback(None)
         assert link.closed
 
+    def test_a_read_ends(self, rest: Rest) -> None:
+        ended: list[Deferred[None]] = []
+        rest.store.device_by_name = lambda *_: Deferred(ended.append)  # type: ignore[method-assign]
+        leave(rest, "GET", "/api/tenant/device?deviceName=x")
+        assert len(ended) == 1
+
     def test_a_call_is_cancelled_and_recorded(self, rest: Rest) -> None:
         link = rest.link()
         leave(rest, "POST", rest.rpc(), {"method": "get"})

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pytest_twisted
 from fakes import device, first_records, token
 from stores import sql_store, url_of
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, Unavailable
 from rpcbroker.core.ports import StoreError
+from rpcbroker.store.database import READERS
 from rpcbroker.store.sql import matching_query
 
 
@@ -61,6 +63,21 @@ async def test_a_full_queue_refuses(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await store.reserve_wire_ids(1)
     await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_that_nobody_waits_for_any_more_is_not_begun(tmp_path: Path) -> None:
+    store = sql_store(url_of(tmp_path))
+    store.open(first_records=first_records)
+    gate, begun = threading.Event(), []
+    busy = [store._database.read(lambda _: gate.wait(10)) for _ in range(READERS)]
+    behind = [store._database.read(lambda _: begun.append(1)) for _ in range(3)]
+    behind[1].addErrback(lambda failure: failure.trap(CancelledError))
+    behind[1].cancel()
+    gate.set()
+    await gatherResults([*busy, behind[0], behind[2]])
+    await store.close()
+    assert begun == [1, 1]
 
 
 @pytest_twisted.ensureDeferred
