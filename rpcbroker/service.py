@@ -37,7 +37,7 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
-from rpcbroker.transports.mqtt import MqttFactory
+from rpcbroker.transports.mqtt.protocol import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
 
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"

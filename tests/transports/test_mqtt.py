@@ -19,7 +19,7 @@ from rpcbroker.core.model import CredentialsType
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports.dialect import RPC_REQUEST_FILTER
-from rpcbroker.transports.mqtt import MqttFactory, MqttProtocol
+from rpcbroker.transports.mqtt.protocol import MqttFactory, MqttProtocol
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 from rpcbroker.wire.mqtt.properties import Property

@@ -18,7 +18,7 @@ from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
-from rpcbroker.transports.mqtt_link import MqttLink
+from rpcbroker.transports.mqtt.device import MqttLink
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.connection import ConnectionState, ServerConnection, refusal
 from rpcbroker.wire.mqtt.packets import (

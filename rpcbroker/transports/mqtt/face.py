@@ -1,0 +1,44 @@
+"""What the peer of an MQTT connection is to the broker: a device, a stranger that wants to become one, or nobody."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+Outcome = int | Deferred[int]
+"""The reason code (MQTT 5.0, 3.4.2.1) that a PUBLISH is acknowledged with, now or when what it asks for is done."""
+
+
+class Refused(Exception):
+    """The message cannot be taken. `code` is for the acknowledgement (5.0), `message` says why in plain words.
+
+    `ends`: the connection has to end for it, after the acknowledgement.
+    """
+
+    def __init__(self, code: int, message: str, *, ends: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.ends = ends
+
+
+class Face(Protocol):
+    """The topics that are addressed to the server itself: never routed to other clients, nor back to the sender."""
+
+    def grants(self, topic_filter: str) -> bool:
+        """Whether this is one of the filters that the peer may subscribe to here."""
+
+    def publish(self, topic: str, payload: bytes) -> Outcome | None:
+        """Act on a message; None if the topic is none of this face's.
+
+        Raises Refused, BadTopicId and jsontext.BadJSON, and fails with the same.
+        """
+
+    def subscribed(self, topic_filters: frozenset[str]) -> None:
+        """These were granted just now, and the peer has been told so."""
+
+    def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
+
+    def gone(self, cause: str) -> None:
+        """The connection has ended."""
