@@ -26,7 +26,7 @@ from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.lag import LoopLag
-from rpcbroker.core.model import Authority, Tenant, User
+from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
@@ -37,7 +37,8 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
-from rpcbroker.transports.mqtt.protocol import MqttFactory
+from rpcbroker.transports.mqtt.admission import Admission
+from rpcbroker.transports.mqtt.factory import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
 
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
@@ -88,6 +89,7 @@ class BrokerService(Service):
         self.certificates = Certificates(reactor, time.time)
         self._listeners = Listeners(reactor, directory=directory, certificates=self.certificates)
         self._key = b""
+        self._default_tenant = NULL_UUID
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
         database = ThreadedDatabase(
             store_url(settings.store.url, state_dir),
@@ -103,12 +105,14 @@ class BrokerService(Service):
             settings=settings.rpc,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
-        self.mqtt = MqttFactory(
+        self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
+            default_tenant=lambda: self._default_tenant,
         )
+        self._mqtt_factory = MqttFactory(self.mqtt)
         self._lag = LoopLag(reactor, time.monotonic)
         metrics = Metrics(
             broker=self.broker,
@@ -162,7 +166,7 @@ class BrokerService(Service):
                 for description in self._settings.http.listen:
                     self._listeners.open("http", description, self._door)
                 for description in self._settings.mqtt.listen:
-                    self._listeners.open("mqtt", description, self.mqtt)
+                    self._listeners.open("mqtt", description, self._mqtt_factory)
             except ListenError as error:
                 raise StartError(str(error)) from None
         super().privilegedStartService()
@@ -176,6 +180,7 @@ class BrokerService(Service):
             opened = self.store.open(first_records=self._first_records)
         except StoreError as error:
             raise StartError(str(error)) from None
+        self._default_tenant = opened.default_tenant
         self.rest.start(opened)
         self.broker.wire_ids.start(opened.wire_ids_reserved)
         self._hashing.start()

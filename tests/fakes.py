@@ -81,6 +81,7 @@ class FakeLink:
     protocol: str = "FAKE"
     calls: list[Call] = field(default_factory=list)
     closed: list[CloseReason] = field(default_factory=list)
+    updates: list[bytes] = field(default_factory=list)
 
     def deliver(self, call: Call) -> bool:
         if self.full:
@@ -91,6 +92,9 @@ class FakeLink:
         if self.reply is not None and not call.oneway:
             self.session.receive(call.wire_id, self.reply)
         return True
+
+    def attributes_changed(self, update: bytes) -> None:
+        self.updates.append(update)
 
     def close(self, reason: CloseReason) -> None:
         self.closed.append(reason)
