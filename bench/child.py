@@ -84,9 +84,12 @@ def prepare() -> None:
 
 
 def machine() -> str:
-    """The machine and the versions, in one line."""
+    """The machine, how busy it is with other things, and the versions, in one line."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("twisted", "klein", "msgspec"))
-    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    return (
+        f"{platform.platform()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, {versions}"
+    )
 
 
 def progress(text: str) -> None:

@@ -152,7 +152,7 @@ def _compare(server: Broker, ids: list[str], last: list[int]) -> None:
             kept = server.ask(path)["temperature"][0]["value"]
         except (OSError, LookupError) as error:
             raise SystemExit(f"device d{number}: its last value cannot be read back: {error!r}") from None
-        if float(kept) != sent + 0.5:
+        if str(kept) != f"{sent}.5":
             wrong.append(f"d{number} has {kept} and not {sent}.5")
     if wrong:
         raise SystemExit(f"{len(wrong)} of {len(ids)} last values were acknowledged and not kept: {wrong[0]}")
