@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
 
 PREFIX = "RPCBROKER_"
 NOT_SETTINGS = frozenset({"RPCBROKER_ADMIN_EMAIL", "RPCBROKER_ADMIN_PASSWORD", "RPCBROKER_URL", "RPCBROKER_API_KEY"})
@@ -221,6 +221,12 @@ def _parse_str(value: object) -> str:
     return value
 
 
+def _parse_path(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)*", value, re.ASCII):
+        raise ValueError("must be a path such as /mqtt, of letters, digits and any of - . _ ~, or empty")
+    return value
+
+
 def _parse_strings(value: object) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(
@@ -238,6 +244,7 @@ _PARSERS = {
     float: _parse_float,
     bool: _parse_bool,
     str: _parse_str,
+    UrlPath: _parse_path,
     tuple[str, ...]: _parse_strings,
 }
 
