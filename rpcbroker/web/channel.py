@@ -55,6 +55,7 @@ class Channel(HTTPChannel):
     maxHeaders = MAX_HEADERS
     site: Any
     transport: Any
+    _buffer: bytes
     _dataBuffer: list[bytes]
     _chunked = 0
     _refused = False
