@@ -52,6 +52,10 @@ class ByteStream(WebSocketServerProtocol):
     """
 
     _log = Logger()
+    CONFIG_ATTRS = ()
+    """Options that autobahn copies from the factory: that costs as much as all the rest of a handshake, for it
+    formats them too, for a log that is off. `buildProtocol` copies them.
+    """
     factory: ByteStreamFactory
     transport: Any
     state: int
@@ -113,6 +117,10 @@ class ByteStream(WebSocketServerProtocol):
         arrived, self._arrived = b"".join(self._arrived), []
         if arrived and self._inner is not None:
             self._inner.dataReceived(arrived)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Past autobahn's own, which for each write colours a line for a log that is off."""
+        self.transport.write(data)
 
     # -- ends
 
@@ -213,6 +221,7 @@ class ByteStreamFactory(WebSocketServerFactory):
             openHandshakeTimeout=0,  # the front door's deadlines
             closeHandshakeTimeout=0,  # CLOSE_TIMEOUT
         )
+        self._options = {name: getattr(self, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
 
     def buildProtocol(self, addr: IAddress | None) -> ByteStream | None:
         inner = self.inner.buildProtocol(addr)
@@ -220,4 +229,5 @@ class ByteStreamFactory(WebSocketServerFactory):
             return None
         protocol = ByteStream(inner)
         protocol.factory = self
+        protocol.__dict__.update(self._options)
         return protocol
