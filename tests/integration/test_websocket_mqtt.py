@@ -9,6 +9,7 @@ import ssl
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,20 @@ from paho_device import REQUESTS, end
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import encode
 
-CALL = {"method": "get", "params": {"pin": 7}, "timeout": 10_000}
+CALL = {"method": "get", "timeout": 5_000}
 SUBSCRIBE = p.Subscribe(1, (p.Subscription(REQUESTS, 1),))
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Daemon]:
-    with attacked(tmp_path, RPCBROKER_MQTT_CONNECT_TIMEOUT="1s") as daemon:
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with attacked(tmp_path_factory.mktemp("broker"), RPCBROKER_MQTT_CONNECT_TIMEOUT="2s") as daemon:
         yield daemon
+
+
+@pytest.fixture
+def token(request: pytest.FixtureRequest) -> str:
+    """Of a device of the test's own, and its name."""
+    return f"{zlib.crc32(request.node.name.encode()):x}"
 
 
 def port_of(daemon: Daemon, name: str = "http") -> int:
@@ -89,9 +96,9 @@ class Peer:
     def hear_all(self) -> list[Frame]:
         """Until the broker closes."""
         said = b""
-        while chunk := self.socket.recv(65536):
-            said += chunk
-        self.socket.close()
+        with self.socket:
+            while chunk := self.socket.recv(65536):
+                said += chunk
         return frames(said)
 
     def connect(self, token: str) -> Peer:
@@ -101,9 +108,9 @@ class Peer:
 
 
 @pytest.mark.parametrize("version", [mqtt.MQTTv31, mqtt.MQTTv311, mqtt.MQTTv5])
-def test_a_device_on_paho_is_called_over_websocket(broker: Daemon, version: Any) -> None:
-    device_id = broker.add_device("paho", "PAHO")
-    client = paho_device(broker, "PAHO", version=version)
+def test_a_device_on_paho_is_called_over_websocket(broker: Daemon, token: str, version: Any) -> None:
+    device_id = broker.add_device(token, token)
+    client = paho_device(broker, token, version=version)
     for size in (1, 200, 60_000):
         params = "x" * size
         status, answer = broker.ask("POST", f"/api/rpc/twoway/{device_id}", CALL | {"params": params})
@@ -154,9 +161,9 @@ def test_without_an_upgrade_it_is_426(broker: Daemon) -> None:
     check_error(answer)
 
 
-def test_packets_may_be_cut_and_joined_as_one_likes(broker: Daemon) -> None:
-    device_id = broker.add_device("d", "D")
-    together = encode(p.Connect(4, "c", username="D"), 4) + encode(SUBSCRIBE, 4)
+def test_packets_may_be_cut_and_joined_as_one_likes(broker: Daemon, token: str) -> None:
+    device_id = broker.add_device(token, token)
+    together = encode(p.Connect(4, "c", username=token), 4) + encode(SUBSCRIBE, 4)
     in_ones = Peer(broker).say(b"".join(frame(BINARY, together[i : i + 1]) for i in range(len(together))))
     assert in_ones.hear(13) == b"\x82\x04\x20\x02\x00\x00\x82\x05\x90\x03\x00\x01\x01"
     in_ones.socket.close()
@@ -170,8 +177,8 @@ def test_packets_may_be_cut_and_joined_as_one_likes(broker: Daemon) -> None:
     assert said[-1] == Frame(CLOSE, b"\x03\xe8")
 
 
-def test_who_closes_is_disconnected_at_once_also_by_half(broker: Daemon) -> None:
-    device_id = broker.add_device("d", "D")
+def test_who_closes_is_disconnected_at_once_also_by_half(broker: Daemon, token: str) -> None:
+    device_id = broker.add_device(token, token)
 
     def is_callable() -> bool:
         return bool(broker.ask("GET", f"/api/device/{device_id}/presence")[1]["callable"]["value"])
@@ -183,16 +190,16 @@ def test_who_closes_is_disconnected_at_once_also_by_half(broker: Daemon) -> None
         lambda peer: peer.packets(p.Disconnect()),
         lambda peer: peer.socket.close(),
     ):
-        peer = Peer(broker).connect("D").packets(SUBSCRIBE)
+        peer = Peer(broker).connect(token).packets(SUBSCRIBE)
         wait_for(is_callable, "a callable device")
         leave(peer)
         wait_for(lambda: not is_callable(), "its end")
         peer.socket.close()
 
 
-def test_who_disconnects_hears_a_close(broker: Daemon) -> None:
-    broker.add_device("d", "D")
-    peer = Peer(broker).connect("D").packets(p.Disconnect())
+def test_who_disconnects_hears_a_close(broker: Daemon, token: str) -> None:
+    broker.add_device(token, token)
+    peer = Peer(broker).connect(token).packets(p.Disconnect())
     assert peer.hear(4) == b"\x88\x02\x03\xe8"
     assert peer.say(close(1000)).hear_all() == []
 
@@ -207,7 +214,7 @@ def test_who_upgrades_and_says_nothing_is_closed(broker: Daemon) -> None:
     start = time.monotonic()
     with contextlib.suppress(ConnectionResetError):
         assert Peer(broker).hear_all() == []
-    assert 0.9 < time.monotonic() - start < 8
+    assert 1.9 < time.monotonic() - start < 9
 
 
 @pytest.mark.parametrize(
@@ -220,6 +227,7 @@ def test_who_upgrades_and_says_nothing_is_closed(broker: Daemon) -> None:
         (b"\xff" * 200_000, 1002),
         (b"GET /mqtt HTTP/1.1\r\n\r\n" * 1000, 1002),
     ],
+    ids=["text", "long text", "2^62 bytes", "unmasked", "noise", "HTTP"],
 )
 def test_what_is_wrong_is_told_with_a_code(broker: Daemon, data: bytes, code: int) -> None:
     with Bystander(broker.http):
@@ -228,10 +236,10 @@ def test_what_is_wrong_is_told_with_a_code(broker: Daemon, data: bytes, code: in
         assert [each.code for each in peer.hear_all()] == [code]
 
 
-def test_a_flood_of_frames_delays_nobody_much(broker: Daemon) -> None:
-    broker.add_device("d", "D")
+def test_a_flood_of_frames_delays_nobody_much(broker: Daemon, token: str) -> None:
+    broker.add_device(token, token)
     with Bystander(broker.http):
-        peer = Peer(broker).connect("D")
+        peer = Peer(broker).connect(token)
         peer.socket.settimeout(2)
         flood = frame(PING) * 10_000 + frame(BINARY) * 10_000
         with contextlib.suppress(TimeoutError):
@@ -244,16 +252,17 @@ def test_a_flood_of_frames_delays_nobody_much(broker: Daemon) -> None:
 def test_a_device_that_does_not_read_is_aborted_and_its_call_ends(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, RPCBROKER_MQTT_WRITE_TIMEOUT="500ms").login()
     device_id = daemon.add_device("d", "D")
-    peer = Peer(daemon).connect("D").packets(SUBSCRIBE)
+    peer = Peer(daemon).connect("D").packets(p.Subscribe(1, (p.Subscription(REQUESTS, 0),)))
     daemon.wait_callable(device_id)
-    oneway = CALL | {"params": "x" * 500_000}
-    for _ in range(20):
-        daemon.ask("POST", f"/api/rpc/oneway/{device_id}", oneway | {"timeout": 5000})
 
-    def has_gone() -> bool:
-        return not daemon.ask("GET", f"/api/device/{device_id}/presence")[1]["callable"]["value"]
+    def is_callable() -> bool:
+        return bool(daemon.ask("GET", f"/api/device/{device_id}/presence")[1]["callable"]["value"])
 
-    wait_for(has_gone, "its end")
+    statuses = [200]
+    while is_callable():
+        assert len(statuses) < 50
+        statuses.append(daemon.ask("POST", f"/api/rpc/oneway/{device_id}", CALL | {"params": "x" * 500_000})[0])
+    assert statuses[-1] != 200
     peer.socket.close()
     daemon.stop()
     check_log(daemon)
