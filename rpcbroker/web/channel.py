@@ -111,8 +111,10 @@ class Channel(HTTPChannel):
         self._deadline = self.site.deadlines.after(LINGER, self._abort, None)
 
     def hand_over(self, protocol: IProtocol, greeting: bytes) -> None:
-        """Give the connection to `protocol` for good: it reads `greeting`, then what comes behind the request."""
-        self._stop_waiting()
+        """Give the connection to `protocol` for good: it reads `greeting`, then what comes behind the request.
+
+        To be called when a request is there: nothing is waited for then, but perhaps that answers are read.
+        """
         if self._write_deadline is not None:
             self._write_deadline.cancel()
         self.site.released(self)

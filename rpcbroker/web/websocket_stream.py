@@ -215,7 +215,6 @@ class ByteStreamFactory(WebSocketServerFactory):
         self.max_frame = max_frame
         self.deadlines = deadlines
         self.setProtocolOptions(
-            utf8validateIncoming=False,  # text is refused, not read
             failByDrop=True,  # what autobahn has found wrong, it reads no further
             echoCloseCodeReason=True,
             openHandshakeTimeout=0,  # the front door's deadlines

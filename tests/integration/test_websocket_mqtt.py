@@ -70,9 +70,11 @@ def paho_device(daemon: Daemon, token: str, *, version: Any = mqtt.MQTTv311, sec
 class Peer:
     """A client by hand."""
 
-    def __init__(self, daemon: Daemon, **other: str | None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port_of(daemon)), 10)
-        self.socket.sendall(handshake(**other))
+    def __init__(self, daemon: Daemon, tls: ssl.SSLContext | None = None) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port_of(daemon, "https" if tls else "http")), 10)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
+        self.socket.sendall(handshake())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += self.socket.recv(1)
@@ -130,6 +132,10 @@ def test_a_device_on_paho_is_called_over_tls(tmp_path: Path) -> None:
         answer = daemon.ask("POST", f"/api/rpc/twoway/{device_id}", CALL | {"params": "x" * size})
         assert answer == (200, "x" * size)
     assert daemon.endpoints["mqtt-wss"] == daemon.endpoints["https"].replace("https", "wss") + "/mqtt"
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    said = Peer(daemon, trusting).say(frame(PING), frame(TEXT, b"x" * 100_000)).hear_all()
+    assert (said[0], said[1].code) == (Frame(PONG, b""), 1003)
     start = time.monotonic()
     daemon.stop()
     assert time.monotonic() - start < 5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 from door import GET
@@ -151,6 +153,28 @@ def test_a_connection_that_became_a_websocket_is_none_of_the_front_doors() -> No
     assert not closing.called, "the two callers are there"
     peer.lose()
     assert peer.inner.lost
+
+
+def test_answers_that_were_not_read_when_it_became_a_websocket_are_the_websockets_too() -> None:
+    door = StreamDoor(write_timeout=5)
+    caller = door.caller()
+    caller.channel.pauseProducing()
+    assert caller.send(handshake()) == [101]
+    door.advance(10)
+    assert not caller.wire.aborted
+
+
+def test_of_the_http_connection_nothing_is_kept() -> None:
+    door = StreamDoor()
+    caller = door.caller()
+    gone = weakref.ref(caller.channel)
+    caller.send(handshake())
+    del caller.channel
+    gc.disable()
+    try:
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_closing_all_http_connections_does_not_wait_for_websockets() -> None:

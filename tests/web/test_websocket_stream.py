@@ -139,6 +139,7 @@ def test_a_peer_that_failed_and_stays_is_aborted() -> None:
     door.advance(CLOSE_TIMEOUT - 0.1)
     peer.say(b"x" * 10_000)
     assert not peer.wire.aborted
+    assert len(peer.wire.protocol.data) < 20, "what comes is not kept"
     door.advance(0.1)
     assert peer.wire.aborted
     peer.lose()
