@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.topics import check_filter
 
@@ -222,6 +222,12 @@ def _parse_str(value: object) -> str:
     return value
 
 
+def _parse_path(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)*", value, re.ASCII):
+        raise ValueError("must be a path such as /mqtt, of letters, digits and any of - . _ ~, or empty")
+    return value
+
+
 def _parse_strings(value: object) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(
@@ -239,6 +245,7 @@ _PARSERS = {
     float: _parse_float,
     bool: _parse_bool,
     str: _parse_str,
+    UrlPath: _parse_path,
     tuple[str, ...]: _parse_strings,
 }
 

@@ -40,6 +40,8 @@ from rpcbroker.store.sql import SqlStore
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
+from rpcbroker.web.websocket import Socket
+from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
@@ -47,6 +49,8 @@ DEFAULT_ADMIN = "admin@localhost"
 KEY_BYTES = 64
 READY_INTERVAL = 0.05
 """Seconds until it is asked again whether all is ready."""
+MQTT_SUBPROTOCOLS = ("mqtt", "mqttv3.1")
+"""What MQTT is called over WebSocket: MQTT-6.0.0-3, and by clients from before there was a rule."""
 GOODBYE = 1.0
 """Seconds that connections have at the end to take what was answered."""
 
@@ -143,7 +147,21 @@ class BrokerService(Service):
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
             reactor=reactor,
+            sockets=self._sockets(),
         )
+
+    def _sockets(self) -> dict[str, Socket]:
+        """What is spoken over WebSocket, by its path."""
+        path = self._settings.mqtt.websocket_path
+        if not path:
+            return {}
+        streams = ByteStreamFactory(
+            self._mqtt_factory,
+            max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
+            deadlines=self.broker.deadlines,
+            reactor=self._reactor,
+        )
+        return {path: Socket(MQTT_SUBPROTOCOLS, streams)}
 
     def _checks(self) -> dict[str, Check]:
         """What has to be ready before calls are sent here, by the names that operators read."""
@@ -187,12 +205,22 @@ class BrokerService(Service):
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()
         self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
-        urls = self._listeners.urls
+        urls = self._listeners.urls | self._socket_urls()
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
         for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
         self._reactor.callWhenRunning(self._tell_when_ready)
         super().startService()
+
+    def _socket_urls(self) -> dict[str, str]:
+        """`mqtt-ws` and `mqtt-wss`, beside the URLs of the listeners that speak them."""
+        path = self._settings.mqtt.websocket_path
+        urls = {name: self._listeners.urls.get(name, "") for name in ("http", "https")}
+        return {
+            f"mqtt-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
+            for name, url in urls.items()
+            if path and url.startswith(f"{name}://")
+        }
 
     def _tell_when_ready(self) -> None:
         """Ready is what /readyz says: the store has to have reserved the first ids of calls, for example."""

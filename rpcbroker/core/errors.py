@@ -120,6 +120,10 @@ class MethodNotAllowed(BrokerError):
         self.allowed = allowed
 
 
+class UpgradeRequired(BrokerError):
+    """Another protocol is spoken here, and the caller did not ask for it."""
+
+
 class Unavailable(BrokerError):
     """The broker cannot do this now: it is starting, stopping, or overloaded."""
 

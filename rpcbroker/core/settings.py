@@ -14,6 +14,9 @@ Size = NewType("Size", int)
 Rate = NewType("Rate", tuple[tuple[int, float], ...])
 """`200:1,6000:60` as ((200, 1.0), (6000, 60.0)): so many in so many seconds, and all must allow; () is no limit."""
 
+UrlPath = NewType("UrlPath", str)
+"""A path of ours, without anything that would have to be coded; empty is none."""
+
 
 def setting(
     default: Any, why: str, *, live: bool = False, least: float | None = None, most: float | None = None
@@ -94,7 +97,10 @@ class MqttSettings:
     """`[mqtt]`"""
 
     listen: tuple[str, ...] = setting(
-        ["tcp:1883"], "Twisted endpoint strings (ssl: for MQTT over TLS); empty switches MQTT off"
+        ["tcp:1883"], "Twisted endpoint strings (ssl: for MQTT over TLS); empty opens no port for MQTT alone"
+    )
+    websocket_path: UrlPath = setting(
+        "/mqtt", "where on the HTTP ports MQTT is spoken over WebSocket, as browsers need it; empty is nowhere"
     )
     pubsub: Literal["off", "tenant"] = setting(
         "off",
