@@ -47,6 +47,7 @@ class Foreign:
                 command,
                 cwd=directory,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"} | more,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -75,6 +76,18 @@ class Foreign:
         assert seen is not None, "it has ended"
         return seen
 
+    def saw_such(self, member: str) -> Any:
+        """The next thing with this member; what came before it is passed over."""
+        while member not in (seen := self.saw()):
+            pass
+        return seen
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
     def saw_nothing_more(self) -> bool:
         return self._saw.empty()
 
@@ -82,6 +95,8 @@ class Foreign:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.terminate()
         try:
             self._process.wait(10)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from daemon import Daemon
 from foreign import CLIENTS, Foreign, node, program, python_of
+from seen import read
 
 pytestmark = pytest.mark.interop
 
@@ -88,7 +89,9 @@ POSTING = [("paho", "3.1", "mqtt", 0), ("gmqtt", "5", "mqtt", 2), ("mqttjs", "3.
 
 
 def address(broker: Daemon, scheme: str) -> str:
-    return f"mqtt://127.0.0.1:{broker.mqtt_port}" if scheme == "mqtt" else broker.http.replace("http", "ws", 1) + "/mqtt"
+    return (
+        f"mqtt://127.0.0.1:{broker.mqtt_port}" if scheme == "mqtt" else broker.http.replace("http", "ws", 1) + "/mqtt"
+    )
 
 
 def command(client: str, version: str, url: str, token: str, qos: int) -> list[str]:
@@ -126,15 +129,7 @@ def test_what_a_device_posts_is_read_by_the_caller(
     device_id, token = device
     with Foreign(command(client, version, address(broker, scheme), token, qos), tmp_path) as foreign:
         foreign.saw()  # the answer to what it asks after it has posted
-        assert latest(broker, device_id, "temperature") == 21.5
-
-
-def latest(broker: Daemon, device_id: str, key: str) -> Any:
-    """The last value that a device has posted."""
-    path = f"/api/plugins/telemetry/DEVICE/{device_id}/values/timeseries?keys={key}&useStrictDataTypes=true"
-    status, found = broker.ask("GET", path)
-    assert status == 200, found
-    return found[key][0]["value"]
+        assert read(broker, device_id, "temperature") == 21.5
 
 
 def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str]) -> None:
