@@ -145,9 +145,8 @@ def _connect(chance: random.Random, level: int, tokens: Sequence[str]) -> p.Pack
     return p.Connect(level, chance.choice(("", "a", "b", "c")), clean, keep_alive, user, password, will, properties)
 
 
-def conversation(chance: random.Random, tokens: Sequence[str]) -> list[bytes]:
+def conversation(chance: random.Random, tokens: Sequence[str], level: int) -> list[bytes]:
     """A CONNECT and up to twelve more packets of one protocol level, each well formed."""
-    level = chance.choice((3, 4, 5, 5))
     kinds = chance.choices([make for _, make in SAYINGS], [weight for weight, _ in SAYINGS], k=chance.randint(0, 12))
     packets = [_connect(chance, level, tokens), *(make(chance, level) for make in kinds)]
     return [encode(packet, level) for packet in packets]
