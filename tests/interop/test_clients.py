@@ -132,10 +132,11 @@ def test_what_a_device_posts_is_read_by_the_caller(
         assert read(broker, device_id, "temperature") == 21.5
 
 
-def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str]) -> None:
+@pytest.mark.parametrize(("version", "qos"), [("mqttv31", 1), ("mqttv311", 2), ("mqttv5", 0)])
+def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str], version: str, qos: int) -> None:
     device_id, token = device
     arrived: queue.Queue[Any] = queue.Queue()
-    login = ["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-q", "1"]
+    login = ["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-V", version, "-q", str(qos)]
     listener = subprocess.Popen(
         [program("mosquitto_sub"), *login, "-t", REQUESTS, "-v", "-i", "listener"],
         stdout=subprocess.PIPE,
@@ -174,12 +175,13 @@ def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str]) -> None:
         listener.stdout.close()
 
 
-def test_mosquitto_rr_asks_the_server(broker: Daemon, device: tuple[str, str]) -> None:
+@pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
+def test_mosquitto_rr_asks_the_server(broker: Daemon, device: tuple[str, str], version: str) -> None:
     _, token = device
     done = subprocess.run(
         [
             program("mosquitto_rr"),
-            *["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-q", "1", "-W", "10"],
+            *["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-q", "1", "-W", "10", "-V", version],
             *["-t", "v1/devices/me/rpc/request/12", "-e", "v1/devices/me/rpc/response/12"],
             *["-m", '{"method":"getCurrentTime","params":{}}'],
         ],
