@@ -221,3 +221,32 @@ def written(chance: random.Random, packets: list[bytes]) -> list[bytes]:
             edges = [0, *sorted(chance.randint(0, len(whole)) for _ in range(chance.randint(1, 6))), len(whole)]
             return [whole[a:b] for a, b in itertools.pairwise(edges) if a < b]
     return [whole]
+
+
+UPGRADE = (
+    b"GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
+
+
+def framed(chance: random.Random, data: bytes) -> bytes:
+    """`data` in a WebSocket frame; one in ten is not quite what RFC 6455 has."""
+    first, masked, length = 0x82, 0x80, len(data)
+    if chance.random() < 0.1:
+        match chance.randrange(4):
+            case 0:
+                first = chance.choice((0x80, 0x81, 0x02, 0x88, 0x89, 0x8A, 0xF2, 0x8F))
+            case 1:
+                masked = 0
+            case 2:
+                length = chance.choice((0, length + 1, 126, 1 << 20, (1 << 62)))
+            case 3:
+                data = data[: len(data) // 2]
+    head = bytes((first,))
+    if length < 126:
+        head += bytes((masked | length,))
+    elif length < 1 << 16:
+        head += bytes((masked | 126,)) + length.to_bytes(2, "big")
+    else:
+        head += bytes((masked | 127,)) + length.to_bytes(8, "big")
+    return head + (bytes(4) if masked else b"") + data  # a mask of zeros changes nothing: RFC 6455 5.3

@@ -23,7 +23,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from daemon import Daemon, wait_for
 from hostile import EVER, SOON, check_log
-from mutating import conversation, mutated, written
+from mutating import UPGRADE, conversation, framed, mutated, written
 from paho_device import callable_device, end
 
 SECONDS, LONG = 20, 600
@@ -52,8 +52,9 @@ def memory(daemon: Daemon) -> int:
 class Attacker:
     """Connection after connection until it is told to stop; `number` is the next of all attackers' connections."""
 
-    def __init__(self, port: int, seed: int, numbers: Iterator[int], done: threading.Event) -> None:
-        self._port = port
+    def __init__(self, daemon: Daemon, seed: int, numbers: Iterator[int], done: threading.Event) -> None:
+        self._mqtt = ("127.0.0.1", daemon.mqtt_port)
+        self._http = ("127.0.0.1", int(daemon.http.rpartition(":")[2]))
         self._seed = seed
         self._numbers = numbers
         self._done = done
@@ -73,14 +74,18 @@ class Attacker:
             each.close()
 
     def _connect(self, chance: random.Random) -> None:
-        connection = socket.create_connection(("127.0.0.1", self._port), 10)
+        over_http = chance.random() < 0.2
+        connection = socket.create_connection(self._http if over_http else self._mqtt, 10)
         self._open.append(connection)
         if len(self._open) > LINGERING:
             self._open.pop(0).close()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if over_http:
+            connection.sendall(UPGRADE)
+            connection.recv(4096)
         said = b""
         for data in written(chance, mutated(chance, conversation(chance, TOKENS, chance.choice((3, 4, 5, 5))))):
-            connection.sendall(data)
+            connection.sendall(framed(chance, data) if over_http else data)
             if chance.random() < 0.5 and select.select([connection], [], [], 0.005)[0]:
                 said += connection.recv(65536)
         self.opened += said[:1] == b"\x20" and said[3:4] == b"\x00"
@@ -170,7 +175,7 @@ def attack(directory: Path, seconds: float, seed: int) -> None:
         honest = Honest(daemon, over)
         before = memory(daemon)
         numbers = itertools.count()
-        attackers = [Attacker(daemon.mqtt_port, seed, numbers, done) for _ in range(ATTACKERS)]
+        attackers = [Attacker(daemon, seed, numbers, done) for _ in range(ATTACKERS)]
         done.wait(seconds)
         done.set()
         for each in attackers:
@@ -186,6 +191,7 @@ def attack(directory: Path, seconds: float, seed: int) -> None:
             assert percentile(waits, 0.99) < SOON, told
             assert max(waits) < EVER, told
         wait_for(lambda: gauge(daemon, "rpcbroker_mqtt_connections") == 2, f"{told}: the end of the connections")
+        wait_for(lambda: gauge(daemon, "rpcbroker_http_connections") <= 1, f"{told}: the end of the upgraded ones")
         assert gauge(daemon, "rpcbroker_mqtt_handshakes") == 0, told
         assert gauge(daemon, "rpcbroker_devices_connected") == 2, told
         assert gauge(daemon, "rpcbroker_devices_callable") == 1, told
