@@ -17,6 +17,7 @@ from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
 from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, User
+from rpcbroker.core.near_misses import NearMiss
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
 """Of all who attack: what the rightful owner sends must not be right for them by chance."""
@@ -215,6 +216,7 @@ class Estate(Rest):
         self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
         self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
         self.its_link = self.link(self.its_device, reply=b"{}")
+        self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
         tenant_id = customer.tenant_id if customer else TENANT

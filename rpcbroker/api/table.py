@@ -38,6 +38,7 @@ from rpcbroker.schema.devices import (
     DeviceListQuery,
     DeviceNameQuery,
     DeviceWithCredentialsBody,
+    DiagnosticsJSON,
     EntitySubtypeJSON,
     PresenceJSON,
     PutDeviceBody,
@@ -166,6 +167,12 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         get("getDeviceInfoById", "/api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
         change("deleteDevice", "DELETE", "/api/device/<device_id>", devices.delete, Action.DELETED),
         get("getDevicePresence", "/api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
+        get(
+            "getDeviceDiagnostics",
+            "/api/device/<device_id>/diagnostics",
+            devices.diagnostics,
+            answers=DiagnosticsJSON,
+        ),
         Route(
             operation="getDeviceCredentialsByDeviceId",
             method="GET",

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.model import Device
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.presence import Presence
 
 
@@ -62,12 +63,13 @@ class CallSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyDropped:
-    """A device answered a call that is not waiting: too late, twice, or never asked."""
+class NearlyMissed:
+    """A device nearly got something right: a reply that came too late, a topic with a slash too many."""
 
     sequence: int
     device: Device
-    wire_id: int
+    miss: NearMiss
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class PresenceChanged:
 
 
 EventT = TypeVar(
-    "EventT", CallOpened, CallRefused, CallAdvanced, CallSettled, ReplyDropped, QuestionAnswered, PresenceChanged
+    "EventT", CallOpened, CallRefused, CallAdvanced, CallSettled, NearlyMissed, QuestionAnswered, PresenceChanged
 )
 
 
