@@ -15,9 +15,10 @@ from prometheus_client.registry import Collector
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import CallState
 from rpcbroker.core.errors import Reason
-from rpcbroker.core.events import CallRefused, CallSettled, EventBus, NearlyMissed, QuestionAnswered
+from rpcbroker.core.events import CallRefused, CallSettled, EventBus, NearlyMissed, ProvisioningEnded, QuestionAnswered
 from rpcbroker.core.histogram import Histogram
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.provisioning import ProvisionStatus
 
 CALL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 WAITING = (CallState.QUEUED, CallState.SENT, CallState.DELIVERED, CallState.TIMEOUT)
@@ -34,11 +35,13 @@ class CallCounts(Collector):
         self._calls: Counter[tuple[str, Reason | None, str | None, bool]] = Counter()
         self._questions: Counter[tuple[str, Reason | None]] = Counter()
         self._missed: Counter[NearMiss] = Counter()
+        self._provisioned: Counter[str] = Counter({status.value: 0 for status in ProvisionStatus})
         self._seconds = {oneway: Histogram(CALL_BOUNDS) for oneway in (True, False)}
         events.listen(CallSettled, self._settled)
         events.listen(CallRefused, self._refused)
         events.listen(QuestionAnswered, self._answered)
         events.listen(NearlyMissed, self._miss)
+        events.listen(ProvisioningEnded, self._provision)
 
     def _settled(self, event: CallSettled) -> None:
         oneway = event.call.oneway
@@ -53,6 +56,9 @@ class CallCounts(Collector):
 
     def _miss(self, event: NearlyMissed) -> None:
         self._missed[event.miss] += 1
+
+    def _provision(self, event: ProvisioningEnded) -> None:
+        self._provisioned[event.status] += 1
 
     def collect(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
@@ -96,6 +102,15 @@ class CallCounts(Collector):
         for miss in NearMiss:
             missed.add_metric((miss.lower(),), self._missed[miss])
         yield missed
+        provisioned = CounterMetricFamily(
+            "rpcbroker_provisioning_total",
+            "Requests of strangers to become devices. not_found: no such provision key, or a wrong secret; many of "
+            "these are somebody guessing. failure: see the log.",
+            labels=("result",),
+        )
+        for status, count in self._provisioned.items():
+            provisioned.add_metric((status.lower(),), count)
+        yield provisioned
 
 
 class Present(Collector):

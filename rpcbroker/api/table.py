@@ -11,6 +11,8 @@ from rpcbroker.api.audit import Audit
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
+from rpcbroker.api.enrolment import Claims, ProvisionKeys
+from rpcbroker.api.enrolment_table import enrolment
 from rpcbroker.api.errors import V2_STATUSES
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
@@ -71,6 +73,8 @@ class Handlers:
     calls: Calls
     devices: Devices
     fleet: Fleet
+    provision_keys: ProvisionKeys
+    claims: Claims
     customers: Customers
     tenants: Tenants
     users: Users
@@ -87,6 +91,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         *_calls(to.calls),
         *_devices(to.devices, to.fleet),
+        *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),

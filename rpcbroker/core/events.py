@@ -83,6 +83,14 @@ class QuestionAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvisioningEnded:
+    """A stranger asked to become a device; `status` is how that ended, in the words of the wire."""
+
+    sequence: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceChanged:
     """A device connected, disconnected, or began or ceased to be callable."""
 
@@ -92,7 +100,15 @@ class PresenceChanged:
 
 
 EventT = TypeVar(
-    "EventT", CallOpened, CallRefused, CallAdvanced, CallSettled, NearlyMissed, QuestionAnswered, PresenceChanged
+    "EventT",
+    CallOpened,
+    CallRefused,
+    CallAdvanced,
+    CallSettled,
+    NearlyMissed,
+    QuestionAnswered,
+    ProvisioningEnded,
+    PresenceChanged,
 )
 
 
