@@ -9,7 +9,6 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import Meta
 
-from rpcbroker.core.calls import CallState
 from rpcbroker.core.census import Census
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
 from rpcbroker.core.near_misses import HINTS, NearMiss
@@ -331,7 +330,7 @@ class DiagnosticsJSON(PresenceJSON):
 
     summary: Annotated[str, Meta(description="a sentence for people")]
     links: list[LinkJSON]
-    pending_by_state: dict[CallState, int]
+    pending_by_state: Annotated[dict[str, int], Meta(description="how many calls wait in which state, such as QUEUED")]
 
 
 def _presence(session: DeviceSession) -> dict[str, Any]:
@@ -364,5 +363,5 @@ def diagnostics_json(session: DeviceSession) -> DiagnosticsJSON:
         **_presence(session),
         summary=session.whereabouts(),
         links=[LinkJSON(protocol, protocol in now.callable) for protocol in now.connected.elements()],
-        pending_by_state=dict(now.waiting),
+        pending_by_state={state.value: count for state, count in now.waiting.items()},
     )

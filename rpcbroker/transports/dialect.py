@@ -12,6 +12,9 @@ ATTRIBUTES_RESPONSE = "v1/devices/me/attributes/response/"
 RPC_REQUEST = "v1/devices/me/rpc/request/"
 RPC_RESPONSE = "v1/devices/me/rpc/response/"
 
+PROVISION_REQUEST = "/provision/request"
+PROVISION_RESPONSE = "/provision/response"
+
 RPC_REQUEST_FILTER = RPC_REQUEST + "+"
 """Who subscribes to this can be called."""
 
@@ -37,6 +40,9 @@ _WITH_ID = (
     (RPC_REQUEST, Uplink.ASK),
     (ATTRIBUTES_REQUEST, Uplink.ATTRIBUTES_REQUEST),
 )
+
+UPLINKS = (*(f"{prefix}{{id}}" for prefix, _ in _WITH_ID), *_PLAIN)
+"""What devices publish to, as people write it: `{id}` stands for a 32-bit integer."""
 
 
 class BadTopicId(ValueError):

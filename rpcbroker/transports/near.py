@@ -11,18 +11,8 @@ from typing import NamedTuple
 from rpcbroker.core.near_misses import NearMiss, printable
 from rpcbroker.transports import dialect
 
-FILTERS = (dialect.RPC_REQUEST_FILTER, *sorted(dialect.GRANTED_FILTERS - {dialect.RPC_REQUEST_FILTER}))
+FILTERS = tuple(sorted(dialect.GRANTED_FILTERS, key=lambda known: (known != dialect.RPC_REQUEST_FILTER, known)))
 """What a device subscribes to; what matters most comes first."""
-
-_ID = "{id}"
-TOPICS = (
-    dialect.RPC_RESPONSE + _ID,
-    dialect.RPC_REQUEST + _ID,
-    dialect.TELEMETRY,
-    dialect.ATTRIBUTES,
-    dialect.ATTRIBUTES_REQUEST + _ID,
-)
-"""What a device publishes to."""
 
 MAX_SHOWN = 80
 """Characters of a device's topic that are shown."""
@@ -35,7 +25,8 @@ MAX_REMEMBERED = 512
 _LONG = 12
 """Characters of a level that may be a secret: shorter ones are none that anybody should use."""
 
-_KNOWN_LEVELS = frozenset(level for topic in (*FILTERS, *TOPICS) for level in topic.split("/"))
+_RIGHT_TOPIC = re.compile("|".join(re.escape(known).replace(r"\{id\}", "-?[0-9]{1,10}") for known in dialect.UPLINKS))
+_KNOWN_LEVELS = frozenset(level for topic in (*FILTERS, *dialect.UPLINKS) for level in topic.split("/"))
 
 
 class Near(NamedTuple):
@@ -66,7 +57,7 @@ def nearest(topic: str, *, subscribing: bool) -> Near:
                 return Near(NearMiss.WRONG_PREFIX, f"{did}, which {fault}: {meant} is right")
         if wrong_way(fixed):
             return Near(unknown, f"{did}, which devices only {'publish' if subscribing else 'subscribe'} to")
-        found = get_close_matches(fixed, FILTERS if subscribing else TOPICS, 1, LIKENESS)
+        found = get_close_matches(fixed, FILTERS if subscribing else dialect.UPLINKS, 1, LIKENESS)
         if found:
             return Near(NearMiss.WRONG_PREFIX, f"{did}, which resembles {found[0]}")
     return Near(unknown, f"{did}, which is none of the topics that devices have here")
@@ -91,10 +82,7 @@ def _right_filter(text: str) -> str | None:
 
 
 def _right_topic(text: str) -> str | None:
-    try:
-        return text if dialect.uplink(text)[0] is not dialect.Uplink.UNKNOWN else None
-    except dialect.BadTopicId:
-        return None
+    return text if _RIGHT_TOPIC.fullmatch(text) else None
 
 
 # -- what else may have been meant
@@ -117,7 +105,8 @@ def _narrower(text: str) -> str | None:
 
 
 def _with_id(text: str) -> str | None:
-    return next((topic for topic in TOPICS if topic == f"{text}/{_ID}"), None)
+    topic = f"{text}/{{id}}"
+    return topic if topic in dialect.UPLINKS else None
 
 
 _FILTER_GUESSES: tuple[tuple[str, Callable[[str], str | None]], ...] = (

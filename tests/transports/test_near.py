@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.transports import dialect
-from rpcbroker.transports.near import FILTERS, MAX_SHOWN, TOPICS, nearest
+from rpcbroker.transports.near import FILTERS, MAX_SHOWN, nearest
 
 CALLS = dialect.RPC_REQUEST_FILTER
 SLASH, PREFIX = NearMiss.LEADING_SLASH, NearMiss.WRONG_PREFIX
@@ -92,10 +92,10 @@ def test_every_filter_is_found_again_behind_a_slash(known: str) -> None:
     assert nearest(f"/{known}", subscribing=True).miss is SLASH
 
 
-@pytest.mark.parametrize("known", TOPICS)
-def test_every_topic_that_is_compared_with_is_one(known: str) -> None:
-    assert dialect.uplink(known.replace("{id}", "7"))[0] is not dialect.Uplink.UNKNOWN
+@pytest.mark.parametrize("known", dialect.UPLINKS)
+def test_every_topic_is_found_again_behind_a_slash(known: str) -> None:
     assert nearest("/" + known.replace("{id}", "7"), subscribing=False).miss is SLASH
+    assert nearest("/" + known.replace("{id}", "x"), subscribing=False).miss is (PREFIX if "{id}" in known else SLASH)
 
 
 @given(st.text() | st.text(alphabet="v1/devicsmerpqut+#A0 ", max_size=60), st.booleans())

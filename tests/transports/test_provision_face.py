@@ -10,9 +10,10 @@ from twisted.internet.task import Clock
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.transports.mqtt.face import Refused
-from rpcbroker.transports.mqtt.provision import LINGER, REQUEST, RESPONSE, ProvisionFace
+from rpcbroker.transports.mqtt.provision import LINGER, ProvisionFace
 
 TICK = 1 / 32
+REQUEST, RESPONSE = "/provision/request", "/provision/response"
 
 
 class Stranger:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
@@ -15,15 +16,14 @@ T = TypeVar("T")
 
 USER = "provision"
 """The user name, or the client id, of strangers."""
-REQUEST = "/provision/request"
-RESPONSE = "/provision/response"
-
 LINGER = 60.0
 """Seconds after an answer, or after connecting, until a stranger that asks nothing is sent away."""
 
 
 class ProvisionFace:
     """One request at a time, and nothing else."""
+
+    free = False
 
     def __init__(
         self,
@@ -43,16 +43,21 @@ class ProvisionFace:
         self._deadline: Deadline | None = None
         self._wait()
 
+    def seen(self) -> None:
+        """A stranger has no presence."""
+
     def grants(self, topic_filter: str) -> bool:
-        return topic_filter == RESPONSE
+        return topic_filter == dialect.PROVISION_RESPONSE
 
     def publish(self, topic: str, payload: bytes) -> Outcome:
         """Ask to become a device; fires when the answer has been published, whether it was subscribed to or not.
 
         Raises Refused, and fails with BadJSON.
         """
-        if topic != REQUEST:
-            raise Refused(ReasonCode.TOPIC_NAME_INVALID, f"strangers publish to {REQUEST} only", ends=True)
+        if topic != dialect.PROVISION_REQUEST:
+            raise Refused(
+                ReasonCode.TOPIC_NAME_INVALID, f"strangers publish to {dialect.PROVISION_REQUEST} only", ends=True
+            )
         if self._deadline is None:
             raise Refused(ReasonCode.QUOTA_EXCEEDED, "the request before this one is not answered yet", ends=True)
         self._forget()
@@ -60,6 +65,12 @@ class ProvisionFace:
 
     def subscribed(self, topic_filters: frozenset[str]) -> None:
         """An answer does not wait for it."""
+
+    def resumed(self) -> None:
+        """As if it were new: it has to ask again."""
+
+    def refused(self, topic_filter: str) -> None:
+        """It is told by its SUBACK."""
 
     def unsubscribed(self, topic_filters: frozenset[str]) -> None:
         """An answer is published all the same."""
@@ -76,7 +87,7 @@ class ProvisionFace:
 
     def _answer(self, answer: bytes) -> int:
         if not self._gone:
-            self._publish(RESPONSE, answer, 1)
+            self._publish(dialect.PROVISION_RESPONSE, answer, 1)
         return ReasonCode.SUCCESS
 
     def _wait(self) -> None:
