@@ -215,6 +215,26 @@ class AuthSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentSettings:
+    """`[enrolment]`"""
+
+    key_failures: Rate = setting(
+        ((20, 60.0),),
+        "failed attempts to provision with one key; beyond it the right secret is refused too, for it may be a guess",
+        live=True,
+    )
+    all_failures: Rate = setting(
+        ((200, 60.0),), "the same for all keys together, and for keys that are none, in the same form", live=True
+    )
+    claim_failures: Rate = setting(
+        ((10, 60.0),), "wrong secrets for one device that somebody wants to claim; beyond it 429", live=True
+    )
+    claim_duration: Duration = setting(
+        86_400.0, "how long a device that names no time can be claimed, and the longest that it may name", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
     """`[audit]`"""
 
@@ -246,6 +266,7 @@ class Settings:
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
 
