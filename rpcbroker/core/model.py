@@ -182,6 +182,15 @@ class LastPresence:
     seen_cause: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device, what lets it in, and its presence from before this process: None if it was never there."""
+
+    credentials: Credentials
+    device: Device
+    presence: LastPresence | None
+
+
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who did what to what, and how it ended. `failure` is empty for a success.
 

@@ -17,6 +17,7 @@ from rpcbroker.core.model import (
     Device,
     DeviceFilter,
     DeviceInfo,
+    KnownDevice,
     LastPresence,
     Page,
     PageLink,
@@ -28,10 +29,10 @@ from rpcbroker.store import tables as t
 from rpcbroker.store.audit import SqlAudit
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
+from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys, require_customer
 from rpcbroker.store.queries import contains, exists, page, replace_version, require, upsert
 from rpcbroker.store.rows import (
-    credentials_and_device,
     credentials_of,
     device_info_of,
     device_of,
@@ -53,7 +54,7 @@ class SqlStore:
     def __init__(self, database: Database, *, cache_size: int) -> None:
         self._database = database
         self._devices = Cache(cache_size)
-        self._credentials = Cache(cache_size)
+        self._logins = Logins(database, cache_size=cache_size)
         self.people = SqlPeople(database, devices_changed=self._forget_all)
         self.audit = SqlAudit(database)
 
@@ -126,7 +127,11 @@ class SqlStore:
             connection.execute(sa.insert(t.device), values(device))
             connection.execute(sa.insert(t.credentials), values(credentials))
 
-        return self._database.write(work)
+        def forget(result: Any) -> Any:
+            self._logins.added(credentials)
+            return result
+
+        return self._database.write(work).addBoth(forget)
 
     def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         def work(connection: Connection) -> None:
@@ -155,15 +160,8 @@ class SqlStore:
             lambda connection: _replace_credentials(connection, credentials), changes_device=credentials.device_id
         )
 
-    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[tuple[Credentials, Device], ...]]:
-        query = matching_query(ids)
-
-        def work(connection: Connection) -> tuple[tuple[Credentials, Device], ...] | None:
-            rows = connection.execute(query).all()
-            return tuple(credentials_and_device(row) for row in rows) or None
-
-        found = self._cached(self._credentials, tuple(ids), work)
-        return found.addCallback(lambda matches: matches or ())
+    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[KnownDevice, ...]]:
+        return self._logins.find(tuple(ids))
 
     # -- presence
 
@@ -189,14 +187,14 @@ class SqlStore:
     def _write(self, work: Work, *, changes_device: UUID) -> Deferred[Any]:
         def forget(result: Any) -> Any:
             self._devices.wrote(changes_device)
-            self._credentials.clear()
+            self._logins.clear()
             return result
 
         return self._database.write(work).addBoth(forget)
 
     def _forget_all(self) -> None:
         self._devices.clear()
-        self._credentials.clear()
+        self._logins.clear()
 
     def _cached(self, cache: Cache, key: Any, work: Callable[[Connection], T | None]) -> Deferred[T | None]:
         entry = cache.get(key)
@@ -269,13 +267,6 @@ def _conditions(wanted: DeviceFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.connected is not None:
         conditions.append(_CONNECTED if wanted.connected else sa.not_(sa.func.coalesce(_CONNECTED, False)))
     return conditions
-
-
-def matching_query(ids: Sequence[str]) -> sa.Select[Any]:
-    """Credentials with one of these ids, with their devices."""
-    labelled = [column.label(f"device__{column.name}") for column in t.device.c]
-    joined = t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id)
-    return sa.select(t.credentials, *labelled).select_from(joined).where(t.credentials.c.credentials_id.in_(ids))
 
 
 def _check_name_free(connection: Connection, device: Device) -> None:
