@@ -18,6 +18,7 @@ from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
+from rpcbroker.transports.certificate import peer_certificate
 from rpcbroker.transports.mqtt_link import MqttLink
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.connection import ConnectionState, ServerConnection, refusal
@@ -151,10 +152,11 @@ class MqttProtocol(Protocol):
 
     async def _decide(self, packet: Connect) -> None:
         try:
-            session = await self._factory.broker.enter(packet)
+            certificate = peer_certificate(self.transport)
+            session = await self._factory.broker.enter(packet, certificate=certificate)
             if session is None:
                 self._factory.note_refusal()
-                self._refuse(_why_refused(packet))
+                self._refuse(_why_refused(packet) if certificate is None else ReasonCode.NOT_AUTHORIZED)
             else:
                 self._accept(packet, session)
         except BrokerError:
