@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, show_rate
 
 PREFIX = "RPCBROKER_"
 NOT_SETTINGS = frozenset({"RPCBROKER_ADMIN_EMAIL", "RPCBROKER_ADMIN_PASSWORD", "RPCBROKER_URL", "RPCBROKER_API_KEY"})
@@ -29,7 +29,15 @@ LARGEST = 2**53
 """No integer is larger: beyond it JSON numbers and floats lose digits."""
 
 _MAY_BE_ZERO = frozenset(
-    {"server.drain", "http.max_connections_per_address", "rpc.min_timeout", "rpc.max_retries", "auth.free_failures"}
+    {
+        "server.drain",
+        "http.max_connections_per_address",
+        "mqtt.max_connections_per_address",
+        "mqtt.max_wrong_credentials",
+        "rpc.min_timeout",
+        "rpc.max_retries",
+        "auth.free_failures",
+    }
 )
 """Where 0 means "none" and makes sense; everywhere else it would switch the broker off by a back door."""
 
@@ -168,11 +176,6 @@ def parse_rate(value: object) -> Rate:
             "empty is no limit"
         )
     return Rate(pairs)
-
-
-def show_rate(rate: Rate) -> str:
-    """The text that `parse_rate` reads as the same value."""
-    return ",".join(f"{count}:{seconds:g}" for count, seconds in rate)
 
 
 def show_duration(seconds: float) -> str:

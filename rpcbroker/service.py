@@ -101,6 +101,7 @@ class BrokerService(Service):
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
             settings=settings.rpc,
+            limits=settings.limits,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = MqttFactory(
@@ -280,6 +281,7 @@ class BrokerService(Service):
         self._door.settings = settings.http
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
+        self.broker.quotas.reconfigure(settings.limits)
         self.rest.reconfigure(settings)
 
     # -- stop

@@ -18,8 +18,9 @@ from rpcbroker.core.events import CallSettled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal
 from rpcbroker.core.ports import CloseReason, Store
 from rpcbroker.core.presence import Presence
+from rpcbroker.core.quotas import Quotas
 from rpcbroker.core.sessions import DeviceSession, Surroundings
-from rpcbroker.core.settings import RpcSettings
+from rpcbroker.core.settings import LimitsSettings, RpcSettings
 from rpcbroker.core.wire_ids import WireIds
 
 Found = tuple[Device, LastPresence | None]
@@ -37,8 +38,11 @@ class Broker:
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
         settings: RpcSettings,
+        limits: LimitsSettings | None = None,
     ) -> None:
+        """`limits` are those for what devices send; None is without any."""
         self.events = EventBus()
+        self.quotas = Quotas(limits or LimitsSettings(), clock.seconds)
         self.deadlines = Deadlines(clock)
         self.wire_ids = WireIds(store.reserve_wire_ids)
         self._store = store

@@ -150,6 +150,11 @@ class Device:
     additional_info: Any = None
     version: int = 1
 
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it may speak for other devices."""
+        return isinstance(self.additional_info, dict) and self.additional_info.get("gateway") is True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
