@@ -28,6 +28,7 @@ from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.api.users import Users
+from rpcbroker.api.values import Values
 from rpcbroker.api.visible import Visible
 from rpcbroker.api.who import Who
 from rpcbroker.core.audit import AuditTrail
@@ -78,6 +79,7 @@ class RestApi:
                 calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
+                values=Values(broker=broker, now_ms=now_ms),
                 customers=Customers(people=people, broker=broker, visible=visible, devices=devices, **rights, **made),
                 tenants=Tenants(people=people, broker=broker, **rights, **made),
                 users=users,

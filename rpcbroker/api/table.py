@@ -22,6 +22,8 @@ from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Act
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
+from rpcbroker.api.values import Values
+from rpcbroker.api.values_table import values
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import KeyAccess
 from rpcbroker.schema.audit import AuditEntryJSON, AuditQuery
@@ -70,6 +72,7 @@ class Handlers:
     calls: Calls
     devices: Devices
     fleet: Fleet
+    values: Values
     customers: Customers
     tenants: Tenants
     users: Users
@@ -86,6 +89,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         *_calls(to.calls),
         *_devices(to.devices, to.fleet),
+        *values(to.values),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
