@@ -29,6 +29,7 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.TooManyRequests: Row(429, TOO_MANY_REQUESTS),
     e.TooManyAttempts: Row(429, TOO_MANY_REQUESTS),
     e.UnsupportedMediaType: Row(415, BAD_REQUEST),
+    e.ClaimRefused: Row(400, BAD_REQUEST),
     e.PermissionDenied: Row(403, PERMISSION_DENIED),
     e.NotFound: Row(404, ITEM_NOT_FOUND),
     e.VersionConflict: Row(409, CONFLICT),
@@ -38,6 +39,7 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.HeadersTooLarge: Row(431, BAD_REQUEST),
     e.UnsupportedExpectation: Row(417, BAD_REQUEST),
     e.MethodNotAllowed: Row(405, BAD_REQUEST),
+    e.UpgradeRequired: Row(426, BAD_REQUEST),
     e.Unavailable: Row(503, GENERAL),
     e.CallFailed: Row(500, GENERAL),
     e.NoActiveConnection: Row(409, GENERAL),
@@ -75,6 +77,8 @@ def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.Broker
         members["reason"] = error.reason
     if error.hint is not None:
         members["hint"] = error.hint
+    if isinstance(error, e.ClaimRefused):
+        members["response"] = error.response
     headers = {"Content-Type": "application/json"}
     if error.rpc_id is not None:
         headers["X-RPC-Id"] = str(error.rpc_id)

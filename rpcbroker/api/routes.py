@@ -14,6 +14,7 @@ from rpcbroker.core.model import Authority, KeyAccess, Principal
 EVERYONE = frozenset(Authority)
 USERS = frozenset({Authority.TENANT_ADMIN, Authority.CUSTOMER_USER})
 ADMINS = frozenset({Authority.TENANT_ADMIN})
+CUSTOMER_USERS = frozenset({Authority.CUSTOMER_USER})
 SYS_ADMINS = frozenset({Authority.SYS_ADMIN})
 BOTH_ADMINS = ADMINS | SYS_ADMINS
 

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     CANCELLED = "CANCELLED"
     QUEUE_FULL = "QUEUE_FULL"
     BAD_REPLY = "BAD_REPLY"
+    REFUSED = "REFUSED"
     TOO_LARGE = "TOO_LARGE"
     DEVICE_DELETED = "DEVICE_DELETED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
@@ -79,6 +80,14 @@ class UnsupportedMediaType(BrokerError):
     """The body is of a kind, or coded in a way, that is not read here."""
 
 
+class ClaimRefused(BrokerError):
+    """A device cannot be claimed so; `response` is the word of the wire for why."""
+
+    def __init__(self, message: str, *, response: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.response = response
+
+
 class PermissionDenied(BrokerError):
     """It is known who asks, and that role may not do this."""
 
@@ -117,6 +126,10 @@ class MethodNotAllowed(BrokerError):
     def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class UpgradeRequired(BrokerError):
+    """Another protocol is spoken here, and the caller did not ask for it."""
 
 
 class Unavailable(BrokerError):

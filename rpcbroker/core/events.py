@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 from twisted.logger import Logger
 
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.model import Device
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.presence import Presence
 
 
@@ -62,12 +64,13 @@ class CallSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyDropped:
-    """A device answered a call that is not waiting: too late, twice, or never asked."""
+class NearlyMissed:
+    """A device nearly got something right: a reply that came too late, a topic with a slash too many."""
 
     sequence: int
     device: Device
-    wire_id: int
+    miss: NearMiss
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,14 @@ class QuestionAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvisioningEnded:
+    """A stranger asked to become a device; `status` is how that ended, in the words of the wire."""
+
+    sequence: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceChanged:
     """A device connected, disconnected, or began or ceased to be callable."""
 
@@ -89,8 +100,25 @@ class PresenceChanged:
     presence: Presence
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceExpelled:
+    """A device was deleted, or has other credentials: what was kept for its old self is not for anybody."""
+
+    sequence: int
+    device_id: UUID
+
+
 EventT = TypeVar(
-    "EventT", CallOpened, CallRefused, CallAdvanced, CallSettled, ReplyDropped, QuestionAnswered, PresenceChanged
+    "EventT",
+    CallOpened,
+    CallRefused,
+    CallAdvanced,
+    CallSettled,
+    NearlyMissed,
+    QuestionAnswered,
+    ProvisioningEnded,
+    PresenceChanged,
+    DeviceExpelled,
 )
 
 
