@@ -108,6 +108,8 @@ class BrokerService(Service):
             new_uuid=uuid4,
             settings=settings.rpc,
             limits=settings.limits,
+            telemetry=settings.telemetry,
+            attributes=settings.attributes,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = Admission(
@@ -316,6 +318,8 @@ class BrokerService(Service):
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
         self.broker.quotas.reconfigure(settings.limits)
+        self.broker.telemetry.settings = settings.telemetry
+        self.broker.attributes.settings = settings.attributes
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -331,6 +335,7 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
+        await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
         self._hashing.stop()

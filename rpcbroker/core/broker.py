@@ -10,6 +10,7 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import access, jsontext
+from rpcbroker.core.attributes import Attributes
 from rpcbroker.core.calls import Call, CallRequest, Reply
 from rpcbroker.core.census import Census
 from rpcbroker.core.credentials import DeviceLogin, authenticate
@@ -21,7 +22,8 @@ from rpcbroker.core.ports import CloseReason, Store
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.quotas import Quotas
 from rpcbroker.core.sessions import DeviceSession, Surroundings
-from rpcbroker.core.settings import LimitsSettings, RpcSettings
+from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
+from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
 
 Found = tuple[Device, LastPresence | None]
@@ -29,7 +31,7 @@ Found = tuple[Device, LastPresence | None]
 
 
 class Broker:
-    """Calls to devices, and devices' questions to the server."""
+    """Calls to devices, devices' questions to the server, and what devices tell of themselves."""
 
     def __init__(
         self,
@@ -40,12 +42,20 @@ class Broker:
         new_uuid: Callable[[], UUID],
         settings: RpcSettings,
         limits: LimitsSettings | None = None,
+        telemetry: TelemetrySettings | None = None,
+        attributes: AttributeSettings | None = None,
     ) -> None:
         """`limits` are those for what devices send; None is without any."""
         self.events = EventBus()
         self.quotas = Quotas(limits or LimitsSettings(), clock.seconds)
         self.deadlines = Deadlines(clock)
         self.wire_ids = WireIds(store.reserve_wire_ids)
+        self.telemetry = Telemetry(
+            store.values, settings=telemetry or TelemetrySettings(), deadlines=self.deadlines, now_ms=now_ms
+        )
+        self.attributes = Attributes(
+            store.values, settings=attributes or AttributeSettings(), now_ms=now_ms, tell=self._tell_attributes
+        )
         self._store = store
         self._now_ms = now_ms
         self._new_uuid = new_uuid
@@ -214,11 +224,17 @@ class Broker:
     def device_deleted(self, device_id: UUID) -> None:
         """The device is gone from the store."""
         self._note_change(device_id)
+        self.telemetry.forget(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
         self.events.emit(DeviceExpelled, device_id)
+
+    def _tell_attributes(self, device_id: UUID, update: bytes) -> None:
+        session = self._sessions.get(device_id)
+        if session is not None:
+            session.attributes_changed(update)
 
     # -- the end
 

@@ -277,6 +277,11 @@ class DeviceSession:
 
     # -- the broker's side
 
+    def attributes_changed(self, update: bytes) -> None:
+        """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
+        for link in self._links:
+            link.attributes_changed(update)
+
     def whereabouts(self) -> str:
         """A sentence for people: whether the device can be called, and if not, what is in the way."""
         return f"The device {self._whereabouts(Reason.NO_REPLY if self._callable else self._why_not())}."

@@ -32,7 +32,7 @@ from rpcbroker.store.device_writes import insert_device, replace_credentials, re
 from rpcbroker.store.enrolment import SqlEnrolment
 from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys
-from rpcbroker.store.queries import contains, exists, page, upsert
+from rpcbroker.store.queries import contains, exists, living_devices, page, upsert
 from rpcbroker.store.rows import (
     credentials_of,
     device_info_of,
@@ -42,6 +42,7 @@ from rpcbroker.store.rows import (
     user_values,
     values,
 )
+from rpcbroker.store.values import SqlValues
 from rpcbroker.store.writer import Work
 
 WIRE_IDS = "wire_ids"
@@ -58,6 +59,7 @@ class SqlStore:
         self._logins = Logins(database, cache_size=cache_size)
         self.people = SqlPeople(database, devices_changed=self._forget_all)
         self.audit = SqlAudit(database)
+        self.values = SqlValues(database)
         self.enrolment = SqlEnrolment(database, wrote=self._wrote)
 
     # -- opening and closing
@@ -137,7 +139,7 @@ class SqlStore:
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
         def work(connection: Connection) -> bool:
-            for table in (t.credentials, t.presence):
+            for table in t.OF_DEVICE:
                 connection.execute(sa.delete(table).where(table.c.device_id == device_id))
             return connection.execute(sa.delete(t.device).where(t.device.c.id == device_id)).rowcount > 0
 
@@ -165,11 +167,7 @@ class SqlStore:
         rows = [values(presence) for presence in presences]
 
         def work(connection: Connection) -> None:
-            ids = [row["device_id"] for row in rows]
-            living: set[UUID] = set()
-            for start in range(0, len(ids), 500):
-                query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + 500]))
-                living.update(connection.execute(query).scalars())
+            living = living_devices(connection, [row["device_id"] for row in rows])
             upsert(connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",))
 
         return self._database.write(work)
