@@ -155,6 +155,14 @@ class MqttLink:
 
     # -- what the device sends
 
+    def allows(self, points: int = 0) -> bool:
+        """See Face."""
+        quotas = self._around.broker.quotas
+        if not quotas.any or quotas.charge(self._session.device, points=points):
+            return True
+        self._session.note(NearMiss.RATE_LIMITED, "sends more than it may ([limits])")
+        return False
+
     def seen(self) -> None:
         """The device sent a sign of life."""
         self._session.seen(self.protocol)
@@ -207,7 +215,7 @@ class MqttLink:
     def _telemetry(self, _: Meaning, payload: bytes) -> Outcome:
         telemetry, device = self._around.broker.telemetry, self._session.device
         posted = telemetry.parse(payload)
-        if self._around.broker.quotas.any:
+        if self._around.broker.quotas.any:  # asked here, for counting the points is not for nothing
             self._charge(points_in(posted))
         kept = telemetry.keep(device.id, posted)
         return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
@@ -234,10 +242,10 @@ class MqttLink:
 
     def _charge(self, points: int = 0) -> None:
         """Count a message with so many values. Raises Refused if it is one too many."""
-        quotas = self._around.broker.quotas
-        if quotas.any and not quotas.charge(self._session.device, points=points):
-            self._session.note(NearMiss.RATE_LIMITED, "sends more than it may ([limits])")
-            raise Refused(ReasonCode.MESSAGE_RATE_TOO_HIGH, "more messages than this device may send", ends=True)
+        if not self.allows(points):
+            raise Refused(
+                ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "more messages than this device may send", ends=True
+            )
 
     def _claim(self, _: Meaning, payload: bytes) -> Outcome:
         self._charge()
