@@ -140,7 +140,7 @@ class MqttSettings:
         100, "QoS 1 and 2 messages on their way to one client; further ones wait for their turn", live=True, most=65_535
     )
     topic_alias_maximum: int = setting(
-        16, "topic aliases that a 5.0 client may use: each keeps a topic in memory", live=True, least=0, most=65_535
+        10, "topic aliases that a 5.0 client may use: each keeps a topic in memory", live=True, least=0, most=65_535
     )
     max_keep_alive: Duration = setting(
         0.0,
