@@ -107,6 +107,7 @@ class BrokerService(Service):
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
             settings=settings.rpc,
+            limits=settings.limits,
             telemetry=settings.telemetry,
             attributes=settings.attributes,
         )
@@ -117,6 +118,7 @@ class BrokerService(Service):
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
             default_tenant=lambda: self._default_tenant,
+            enrolment=lambda: self.rest,
         )
         self._mqtt_factory = MqttFactory(self.mqtt)
         self._lag = LoopLag(reactor, time.monotonic)
@@ -315,6 +317,7 @@ class BrokerService(Service):
         self._door.settings = settings.http
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
+        self.broker.quotas.reconfigure(settings.limits)
         self.broker.telemetry.settings = settings.telemetry
         self.broker.attributes.settings = settings.attributes
         self.rest.reconfigure(settings)
