@@ -278,8 +278,10 @@ def test_unknown_variables_of_our_prefix_are_warned_of_and_others_are_not() -> N
         ("[mqt]\n", "[mqt]: there is no such section; did you mean mqtt?"),
         (
             "[zzzzzz]\n",
-            "[zzzzzz]: there is no such section; there are server, log, http, mqtt, rpc, limits, telemetry, "
-            + "attributes, auth, enrolment, audit, store",
+            (
+                "[zzzzzz]: there is no such section; there are server, log, http, mqtt, rpc, limits, telemetry, "
+                "attributes, auth, enrolment, audit, store"
+            ),
         ),
         ("mqtt = 1", "mqtt: is a section, not a key: write [mqtt], then key = value"),
         ("[[mqtt]]\n", "mqtt: is a section, not a key: write [mqtt], then key = value"),
