@@ -44,8 +44,8 @@ class SqlValues:
             for device_id, key, points in batch:
                 if device_id not in living:
                     continue
-                _, ts, value = max(points, key=_by_time)
                 row = {"device_id": device_id, "key": key}
+                _, ts, value = max(points, key=_by_time)
                 latest.append(row | {"ts": ts, "value": json_of(value), "posted": points[-1][0]})
                 for number, ts, value in points[-window:] if window else ():
                     ring.append(row | {"slot": number % window, "number": number, "ts": ts, "value": json_of(value)})

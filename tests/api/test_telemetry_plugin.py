@@ -29,8 +29,10 @@ def rest() -> Rest:
 
 def post(rest: Rest, payload: bytes, of: UUID = ID) -> None:
     """As the device does."""
-    rest.session()
-    rest.broker.telemetry.post(of, payload)
+    telemetry = rest.broker.telemetry
+    kept = telemetry.keep(of, telemetry.parse(payload))
+    if kept is not None:
+        result_of(kept)
 
 
 async def values(rest: Rest, path: str = "", **more: Any) -> dict[str, Any]:

@@ -352,9 +352,7 @@ class TestRefusing:
         made.clock.advance(1)
         assert [[device_id for device_id, _, _ in batch] for batch in made.gate.batches] == [[ONE]]
         assert made.telemetry.waiting_size == 0
-        for refused in (lambda: made.post(1, to=TWO), lambda: made.keys(TWO)):
-            with pytest.raises(NotFound):
-                refused()
+        assert made.keys(TWO) == []
 
     def test_one_that_is_deleted_during_a_write_comes_not_back(self, made: Made) -> None:
         writing: Deferred[None] = Deferred()
@@ -439,18 +437,72 @@ def test_wherever_it_is_written_the_same_is_read(points: list[tuple[int, int]], 
     assert made.latest() == {"k": (max(expected), b"%d" % expected[max(expected)])}
 
 
-def test_a_device_of_the_broker_may_post_when_it_is_there_and_not_when_it_was_deleted() -> None:
-    world = World()
-    with pytest.raises(NotFound):
-        world.broker.telemetry.post(world.device.id, b'{"k":1}')
-    world.session()
-    assert world.broker.telemetry.post(world.device.id, b'{"k":1}') == 1
+class TestFirstPosts:
+    """Of a device that is new here the store is asked first."""
+
+    def ask_slowly(self, made: Made) -> list[Deferred[dict[str, int]]]:
+        """What the store is asked of devices; its answers are the test's."""
+        asked: list[Deferred[dict[str, int]]] = []
+
+        def series_counts(_: UUID) -> Deferred[dict[str, int]]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        made.telemetry.forget(ONE)
+        made.gate.series_counts = series_counts  # type: ignore[attr-defined]
+        return asked
+
+    def test_the_store_is_asked_once_and_the_points_keep_their_order(self, made: Made) -> None:
+        asked = self.ask_slowly(made)
+        kept = [made.telemetry.keep(ONE, [(5 + number, {"k": number})]) for number in range(3)]
+        assert [each is not None and each.called for each in kept] == [False] * 3
+        (answer,) = asked
+        answer.callback({"k": 7})
+        for each in kept:
+            assert each is not None
+            result_of(each)
+        assert made.telemetry.keep(ONE, [(8, {"k": 3})]) is None, "from now on at once"
+        made.clock.advance(1)
+        ((_, _, points),) = made.gate.batches[0]
+        assert points == [(8, 5, 0), (9, 6, 1), (10, 7, 2), (11, 8, 3)]
+
+    def test_one_that_is_deleted_meanwhile_is_refused(self, made: Made) -> None:
+        (asked, kept) = self.ask_slowly(made), made.telemetry.keep(ONE, [(5, {"k": 1})])
+        made.telemetry.forget(ONE)
+        asked[0].callback({})
+        assert kept is not None
+        assert isinstance(error_of(kept), NotFound)
+        assert made.telemetry.waiting_size == 0
+
+    def test_a_store_that_does_not_answer_is_told_and_asked_again(self, made: Made) -> None:
+        asked, refused = self.ask_slowly(made), made.telemetry.keep(ONE, [(5, {"k": 1})])
+        asked[0].errback(Unavailable("no"))
+        assert refused is not None
+        assert isinstance(error_of(refused), Unavailable)
+        kept = made.telemetry.keep(ONE, [(5, {"k": 1})])
+        asked[1].callback({})
+        assert kept is not None
+        result_of(kept)
+        assert made.keys() == ["k"]
+
+    def test_too_many_keys_are_refused_then_too(self) -> None:
+        made = Made(max_keys=1)
+        asked, refused = self.ask_slowly(made), made.telemetry.keep(ONE, [(5, {"k": 1})])
+        asked[0].callback({"other": 1})
+        assert refused is not None
+        assert isinstance(error_of(refused), BadJSON)
+
+
+def test_nothing_is_left_of_a_device_of_the_broker_that_was_deleted() -> None:
+    world, values = World(), {"k": 1}
+    telemetry, of = world.broker.telemetry, world.device.id
+    result_of(telemetry.keep(of, [(5, dict(values))]))
     world.clock.advance(1)
-    assert result_of(world.store.values.series_counts(world.device.id)) == {"k": 1}
-    again = World(store=world.store)
-    again.session()
-    assert again.broker.telemetry.keys(world.device.id) == ["k"]
-    result_of(world.store.delete_device(world.device.id))
-    world.broker.device_deleted(world.device.id)
-    with pytest.raises(NotFound):
-        world.broker.telemetry.post(world.device.id, b'{"k":1}')
+    assert result_of(world.store.values.series_counts(of)) == {"k": 1}
+    assert result_of(Deferred.fromCoroutine(World(store=world.store).broker.telemetry.keys(of))) == ["k"]
+    telemetry.keep(of, [(6, dict(values))])
+    result_of(world.store.delete_device(of))
+    world.broker.device_deleted(of)
+    world.clock.advance(1)
+    assert result_of(world.store.values.series_counts(of)) == {}
+    assert telemetry.waiting_size == 0
