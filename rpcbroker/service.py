@@ -100,6 +100,7 @@ class BrokerService(Service):
             clock=reactor,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
+            new_token=new_access_token,
             settings=settings.rpc,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.calls import Call, CallRequest, Reply
 from rpcbroker.core.census import Census
+from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
@@ -33,6 +34,7 @@ class Broker:
         clock: Clock,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        new_token: Callable[[], str],
         settings: RpcSettings,
     ) -> None:
         self.events = EventBus()
@@ -43,6 +45,9 @@ class Broker:
         self._new_uuid = new_uuid
         self._settings = settings
         self._sessions: dict[UUID, DeviceSession] = {}
+        self._children = Children(
+            store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
+        )
         self._around = Surroundings(
             now_ms=now_ms,
             seconds=clock.seconds,
@@ -120,6 +125,15 @@ class Broker:
         A link must be attached to it at once: it is sure to be the right one only by now.
         """
         return await self._session(lambda: authenticate(self._store, login))
+
+    async def child(self, gateway: DeviceSession, name: str, type_: str | None = None) -> DeviceSession:
+        """The session of the device that a gateway calls `name`; made, of `type_`, if its tenant has none.
+
+        As after `enter`, a link must be attached to it at once. Raises InvalidRequest, Unavailable.
+        """
+        session = await self._session(lambda: self._children.device(gateway, name, type_))
+        assert session is not None, "a child that is not found is made"
+        return session
 
     async def _session(self, find: Callable[[], Awaitable[Device | None]]) -> DeviceSession | None:
         """The session of what `find` finds in the store; made if this is the first time that it is needed.

@@ -78,6 +78,11 @@ class DeviceSession:
         self._pending = PendingCalls(self._settled)
         self._last_wire_id = around.wire_ids.first - 1
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is any way to the device now."""
+        return bool(self._links)
+
     # -- the caller's side
 
     def next_wire_id(self) -> int:

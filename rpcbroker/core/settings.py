@@ -104,6 +104,14 @@ class MqttSettings:
     max_handshakes: int = setting(
         2_000, "connections that have not finished CONNECT; one more is closed at once", live=True
     )
+    max_children: int = setting(
+        10_000, "devices that speak through one connection of a gateway; one more is refused", live=True
+    )
+    max_waiting: Size = setting(
+        16 << 20,
+        "what a gateway's messages may take that wait until their devices are found or made; one more is refused",
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,32 @@ ATTRIBUTES_RESPONSE = "v1/devices/me/attributes/response/"
 RPC_REQUEST = "v1/devices/me/rpc/request/"
 RPC_RESPONSE = "v1/devices/me/rpc/response/"
 
+GATEWAY = "v1/gateway/"
+"""What a gateway's topics begin with."""
+GATEWAY_CONNECT = GATEWAY + "connect"
+GATEWAY_DISCONNECT = GATEWAY + "disconnect"
+GATEWAY_TELEMETRY = GATEWAY + "telemetry"
+GATEWAY_ATTRIBUTES = GATEWAY + "attributes"
+GATEWAY_ATTRIBUTES_REQUEST = GATEWAY + "attributes/request"
+GATEWAY_ATTRIBUTES_RESPONSE = GATEWAY + "attributes/response"
+GATEWAY_RPC = GATEWAY + "rpc"
+GATEWAY_CLAIM = GATEWAY + "claim"
+
 RPC_REQUEST_FILTER = RPC_REQUEST + "+"
 """Who subscribes to this can be called."""
 
-GRANTED_FILTERS = frozenset({ATTRIBUTES, ATTRIBUTES_RESPONSE + "+", RPC_REQUEST_FILTER, RPC_RESPONSE + "+"})
+GRANTED_FILTERS = frozenset(
+    {
+        ATTRIBUTES,
+        ATTRIBUTES_RESPONSE + "+",
+        RPC_REQUEST_FILTER,
+        RPC_RESPONSE + "+",
+        GATEWAY_ATTRIBUTES,
+        GATEWAY_ATTRIBUTES_RESPONSE,
+        GATEWAY_RPC,
+        GATEWAY_DISCONNECT,
+    }
+)
 _GRANTED_WITH_ID = re.compile(rf"(?:{RPC_RESPONSE}|{ATTRIBUTES_RESPONSE})[0-9]{{1,10}}")
 _ID = re.compile(r"-?[0-9]{1,10}")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-Outcome = int | Deferred[int]
+Outcome: TypeAlias = int | Deferred[int]
 """The reason code (MQTT 5.0, 3.4.2.1) that a PUBLISH is acknowledged with, now or when what it asks for is done."""
 
 
