@@ -29,7 +29,14 @@ LARGEST = 2**53
 """No integer is larger: beyond it JSON numbers and floats lose digits."""
 
 _MAY_BE_ZERO = frozenset(
-    {"server.drain", "http.max_connections_per_address", "rpc.min_timeout", "rpc.max_retries", "auth.free_failures"}
+    {
+        "server.drain",
+        "http.max_connections_per_address",
+        "rpc.min_timeout",
+        "rpc.max_retries",
+        "telemetry.window",
+        "auth.free_failures",
+    }
 )
 """Where 0 means "none" and makes sense; everywhere else it would switch the broker off by a back door."""
 

@@ -102,6 +102,8 @@ class BrokerService(Service):
             new_uuid=uuid4,
             new_token=new_access_token,
             settings=settings.rpc,
+            telemetry=settings.telemetry,
+            attributes=settings.attributes,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = MqttFactory(
@@ -281,6 +283,8 @@ class BrokerService(Service):
         self._door.settings = settings.http
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
+        self.broker.telemetry.settings = settings.telemetry
+        self.broker.attributes.settings = settings.attributes
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -296,6 +300,7 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
+        await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
         self._hashing.stop()

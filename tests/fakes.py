@@ -81,6 +81,7 @@ class FakeLink:
     protocol: str = "FAKE"
     calls: list[Call] = field(default_factory=list)
     closed: list[CloseReason] = field(default_factory=list)
+    updates: list[bytes] = field(default_factory=list)
 
     def deliver(self, call: Call) -> bool:
         if self.full:
@@ -97,6 +98,9 @@ class FakeLink:
 
     def why_not_callable(self) -> str:
         return "has not subscribed"
+
+    def attributes_changed(self, update: bytes) -> None:
+        self.updates.append(update)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import access, jsontext
+from rpcbroker.core.attributes import Attributes
 from rpcbroker.core.calls import Call, CallRequest, Reply
 from rpcbroker.core.census import Census
 from rpcbroker.core.children import Children
@@ -20,12 +21,13 @@ from rpcbroker.core.model import Device, Principal
 from rpcbroker.core.ports import CloseReason, Store
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.sessions import DeviceSession, Surroundings
-from rpcbroker.core.settings import RpcSettings
+from rpcbroker.core.settings import AttributeSettings, RpcSettings, TelemetrySettings
+from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
 
 
 class Broker:
-    """Calls to devices, and devices' questions to the server."""
+    """Calls to devices, devices' questions to the server, and what devices tell of themselves."""
 
     def __init__(
         self,
@@ -36,10 +38,18 @@ class Broker:
         new_uuid: Callable[[], UUID],
         new_token: Callable[[], str],
         settings: RpcSettings,
+        telemetry: TelemetrySettings | None = None,
+        attributes: AttributeSettings | None = None,
     ) -> None:
         self.events = EventBus()
         self.deadlines = Deadlines(clock)
         self.wire_ids = WireIds(store.reserve_wire_ids)
+        self.telemetry = Telemetry(
+            store.values, settings=telemetry or TelemetrySettings(), deadlines=self.deadlines, now_ms=now_ms
+        )
+        self.attributes = Attributes(
+            store.values, settings=attributes or AttributeSettings(), now_ms=now_ms, tell=self._tell_attributes
+        )
         self._store = store
         self._now_ms = now_ms
         self._new_uuid = new_uuid
@@ -151,6 +161,9 @@ class Broker:
                 if session is None:
                     presence = Presence(await self._store.presence(device.id))
                     session = DeviceSession(device, presence, self._around)
+                    counts = await self._store.values.series_counts(device.id)
+                    if device.id not in changed:
+                        self.telemetry.enter(device.id, counts)
                 if device.id not in changed:
                     return self._sessions.setdefault(device.id, session)
         finally:
@@ -199,10 +212,16 @@ class Broker:
     def device_deleted(self, device_id: UUID) -> None:
         """The device is gone from the store."""
         self._note_change(device_id)
+        self.telemetry.forget(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
+
+    def _tell_attributes(self, device_id: UUID, update: bytes) -> None:
+        session = self._sessions.get(device_id)
+        if session is not None:
+            session.attributes_changed(update)
 
     # -- the end
 

@@ -182,6 +182,45 @@ class LastPresence:
     seen_cause: str | None = None
 
 
+class Scope(StrEnum):
+    """Who writes an attribute, and who may know it."""
+
+    CLIENT = "CLIENT_SCOPE"
+    """The device writes it."""
+    SERVER = "SERVER_SCOPE"
+    """Applications write it, and the device never sees it."""
+    SHARED = "SHARED_SCOPE"
+    """Applications write it, and the device is told."""
+
+
+class Attribute(msgspec.Struct, frozen=True, gc=False):
+    """The present value of an attribute, as JSON text; `updated_time` is when it was last written."""
+
+    scope: Scope
+    key: str
+    updated_time: int
+    value: msgspec.Raw
+
+
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """One value of a series of telemetry, as JSON text, and the time that it is of, epoch ms."""
+
+    ts: int
+    value: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSeries:
+    """What the store has of one key of telemetry.
+
+    `latest` is the point with the latest time, of those the one posted last. `points` are those posted last of
+    all, in that order, each with its number: points are counted as they are posted.
+    """
+
+    latest: Point
+    points: tuple[tuple[int, Point], ...] = ()
+
+
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who did what to what, and how it ended. `failure` is empty for a success.
 

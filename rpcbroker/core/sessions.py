@@ -232,6 +232,11 @@ class DeviceSession:
 
     # -- the broker's side
 
+    def attributes_changed(self, update: bytes) -> None:
+        """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
+        for link in self._links:
+            link.attributes_changed(update)
+
     def count(self, census: Census) -> None:
         """Add this device, and the calls that wait for it."""
         for link in self._links:

@@ -132,6 +132,32 @@ class RpcSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """`[telemetry]`"""
+
+    window: int = setting(
+        100, "the points of each key that are kept, the last ones that were posted; 0 is only the latest", live=True
+    )
+    max_keys: int = setting(500, "keys of one device; what has one more is refused", live=True)
+    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True)
+    max_value_size: Size = setting(
+        16 << 10, "the largest text or JSON in one point, for a window of them is kept", live=True
+    )
+    max_waiting: Size = setting(
+        64 << 20, "memory for points that the store has not taken yet; beyond it posts are refused", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeSettings:
+    """`[attributes]`"""
+
+    max_keys: int = setting(500, "attributes of one device in one scope; what has one more is refused", live=True)
+    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True)
+    max_value_size: Size = setting(32 << 10, "the largest text or JSON in one attribute", live=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
     """`[auth]`"""
 
@@ -181,6 +207,8 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    attributes: AttributeSettings = field(default_factory=AttributeSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     store: StoreSettings = field(default_factory=StoreSettings)

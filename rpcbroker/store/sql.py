@@ -29,7 +29,7 @@ from rpcbroker.store.audit import SqlAudit
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
 from rpcbroker.store.people import SqlPeople, owners_of_keys, require_customer
-from rpcbroker.store.queries import contains, exists, page, replace_version, require, upsert
+from rpcbroker.store.queries import contains, exists, living_devices, page, replace_version, require, upsert
 from rpcbroker.store.rows import (
     credentials_and_device,
     credentials_of,
@@ -40,6 +40,7 @@ from rpcbroker.store.rows import (
     user_values,
     values,
 )
+from rpcbroker.store.values import SqlValues
 from rpcbroker.store.writer import Work
 
 WIRE_IDS = "wire_ids"
@@ -56,6 +57,7 @@ class SqlStore:
         self._credentials = Cache(cache_size)
         self.people = SqlPeople(database, devices_changed=self._forget_all)
         self.audit = SqlAudit(database)
+        self.values = SqlValues(database)
 
     # -- opening and closing
 
@@ -140,7 +142,7 @@ class SqlStore:
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
         def work(connection: Connection) -> bool:
-            for table in (t.credentials, t.presence):
+            for table in t.OF_DEVICE:
                 connection.execute(sa.delete(table).where(table.c.device_id == device_id))
             return connection.execute(sa.delete(t.device).where(t.device.c.id == device_id)).rowcount > 0
 
@@ -175,11 +177,7 @@ class SqlStore:
         rows = [values(presence) for presence in presences]
 
         def work(connection: Connection) -> None:
-            ids = [row["device_id"] for row in rows]
-            living: set[UUID] = set()
-            for start in range(0, len(ids), 500):
-                query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + 500]))
-                living.update(connection.execute(query).scalars())
+            living = living_devices(connection, [row["device_id"] for row in rows])
             upsert(connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",))
 
         return self._database.write(work)

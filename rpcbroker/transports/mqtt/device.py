@@ -121,6 +121,9 @@ class MqttLink:
         refused = f" (it asked for {self._refused_filter!r}, which was refused)" if self._refused_filter else ""
         return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}{refused}"
 
+    def attributes_changed(self, update: bytes) -> None:
+        """Devices are not told over MQTT yet."""
+
     # -- the connection's life
 
     def forget(self) -> None:
