@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import TENANT, World, device, error_of, result_of
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from rpcbroker.core.calls import Call, CallRequest, Step
-from rpcbroker.core.model import Device
+from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.ports import Link
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
@@ -64,11 +64,19 @@ class Plant(World):
         super().__init__()
         self.mqtt = MqttSettings(**mqtt)
         self.granted: dict[str, int] = {}
+        self.claims: list[tuple[str, Any]] = []
+        self.claimed: Deferred[None] = succeed(None)
         self.carrier = FakeCarrier(level)
         self.face = self.gateway(self.device, self.carrier)
 
     def gateway(self, of: Device, carrier: FakeCarrier) -> GatewayFace:
-        return GatewayFace(self.session(of), self.broker, carrier, self.granted.get, settings=lambda: self.mqtt)
+        def claim(child: Device, payload: bytes) -> Deferred[None]:
+            self.claims.append((child.name, json.loads(payload)))
+            return self.claimed
+
+        return GatewayFace(
+            self.session(of), self.broker, carrier, self.granted.get, settings=lambda: self.mqtt, claim=claim
+        )
 
     def another(self) -> tuple[GatewayFace, FakeCarrier]:
         other, carrier = device(200), FakeCarrier()
@@ -104,6 +112,20 @@ class Plant(World):
 
     def call_child(self, name: str, request: CallRequest = CALL) -> Deferred[Any]:
         return self.call(request, device_id=self.child(name).device.id)
+
+    def latest(self, name: str, *keys: str) -> dict[str, tuple[int, Any]]:
+        """The child's last points: key -> time and value."""
+        latest = self.broker.telemetry.latest(self.child(name).device.id, keys)
+        points = result_of(Deferred.fromCoroutine(latest))
+        return {key: (point.ts, json.loads(bytes(point.value))) for key, point in points.items()}
+
+    def attributes(self, name: str, scope: Scope = Scope.CLIENT) -> dict[str, Any]:
+        found = result_of(self.broker.attributes.read(self.child(name).device.id, (scope,)))
+        return {each.key: json.loads(bytes(each.value)) for each in found}
+
+    def share(self, name: str, **values: Any) -> None:
+        """Set shared attributes, as a caller does."""
+        result_of(self.broker.attributes.save(self.child(name).device.id, Scope.SHARED, values))
 
     def told(self, topic: str = dialect.GATEWAY_DISCONNECT) -> list[Any]:
         """What the gateway was published on this topic."""
