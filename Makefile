@@ -19,12 +19,14 @@ $(VENV)/.tests-installed: $(VENV)/.installed
 	$(PIP) -e '.[test,lint]'
 	touch $@
 
-# What cannot live in one environment has each its own: vendors' SDKs, and the tool that fuzzes the API.
+# What cannot live in one environment has each its own: vendors' SDKs, the tool that fuzzes the API, a broker to
+# compare with.
 ALONE_tb := tb-mqtt-client mmh3
 ALONE_tb-rest-42 := tb-rest-client==4.2.1
 ALONE_tb-rest-44 := tb-rest-client==4.4
 ALONE_tb-ce := tb-ce-client==4.4.0
 ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
+ALONE_amqtt := amqtt==0.12.1
 ALONE := tb tb-rest-42 tb-rest-44 tb-ce fuzz
 ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
 
@@ -65,8 +67,14 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.installed  ## measure; prints the machine and the versions
+bench: $(VENV)/.installed $(VENV)-amqtt/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
 	$(BIN)/python bench/run.py
+	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
+
+.PHONY: peers
+peers:
+	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

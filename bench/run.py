@@ -10,106 +10,43 @@ used is printed: when the load's is near 100 % the load was the bottleneck, and 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
-import os
-import platform
-import resource
 import selectors
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from broker import Broker, provision
+from child import machine, prepare, progress
 
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, encode
 
-PASSWORD = "benchmark-only"
 DEVICES, CALLERS = 200, 64
 REQUEST = "v1/devices/me/rpc/request/"
-
-
-class Broker:
-    """A broker with a fresh store."""
-
-    def __init__(self, directory: str) -> None:
-        self.state = Path(directory) / "state"
-        environ = os.environ | {
-            "RPCBROKER_HTTP_LISTEN": "tcp:0:interface=127.0.0.1",
-            "RPCBROKER_MQTT_LISTEN": "tcp:0:interface=127.0.0.1",
-            "RPCBROKER_ADMIN_EMAIL": "bench@localhost",
-            "RPCBROKER_ADMIN_PASSWORD": PASSWORD,
-            "RPCBROKER_MQTT_MAX_HANDSHAKES": "20000",
-            "RPCBROKER_LOG_LEVEL": "warn",
-        }
-        started = time.perf_counter()
-        twistd = str(Path(sys.executable).parent / "twistd")
-        self.process = subprocess.Popen(
-            [twistd, "-n", "--pidfile=", "rpcbroker", "--state-dir", str(self.state)],
-            env=environ,
-            stdout=subprocess.DEVNULL,
-        )
-        self._wait_until_it_accepts()
-        self.start_seconds = time.perf_counter() - started
-
-    def log_in(self) -> None:
-        self.token = self.post("/api/auth/login", {"username": "bench@localhost", "password": PASSWORD})["token"]
-
-    def _wait_until_it_accepts(self) -> None:
-        path = self.state / "endpoints.json"
-        while True:
-            if self.process.poll() is not None:
-                raise SystemExit("the broker did not start")
-            try:
-                endpoints = json.loads(path.read_text())
-                host, port = endpoints["http"].removeprefix("http://").split(":")
-                socket.create_connection((host, int(port))).close()
-            except OSError:
-                time.sleep(0.005)
-                continue
-            self.http = host, int(port)
-            self.mqtt = host, int(endpoints["mqtt"].rsplit(":", 1)[1])
-            self.token = ""
-            return
-
-    def post(self, path: str, body: Any) -> Any:
-        request = urllib.request.Request(f"http://{self.http[0]}:{self.http[1]}{path}", json.dumps(body).encode())
-        request.add_header("X-Authorization", f"Bearer {self.token}")
-        with urllib.request.urlopen(request) as response:
-            return json.loads(response.read())
-
-    def rss_kb(self) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1])
-        raise SystemExit("the broker is gone")
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
+SILENCE = 30.0
+"""Seconds without a single answer after which the broker has failed."""
 
 
 def connect_device(broker: Broker, token: str) -> socket.socket:
     """A device that has subscribed, and read both answers."""
-    device = socket.create_connection(broker.mqtt)
+    device = socket.create_connection(broker.mqtt, timeout=SILENCE)
     device.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     subscribe = p.Subscribe(1, (p.Subscription(REQUEST + "+", 0),))
     device.sendall(encode(p.Connect(4, "", username=token), 4) + encode(subscribe, 4))
     wanted = 4 + 5
     while wanted:
-        wanted -= len(device.recv(wanted))
+        wanted -= len(received(device, wanted))
     return device
+
+
+def received(connection: socket.socket, most: int) -> bytes:
+    """What has come. Raises SystemExit if the broker closed the connection."""
+    data = connection.recv(most)
+    if not data:
+        raise SystemExit("the broker closed a connection")
+    return data
 
 
 class Load:
@@ -138,7 +75,7 @@ class Load:
         self.keep_going = False
 
     def _device(self, device: socket.socket, frames: FrameReader) -> None:
-        frames.feed(device.recv(65536))
+        frames.feed(received(device, 65536))
         out = []
         for _, frame in frames:
             size = int.from_bytes(frame[:2], "big")
@@ -148,7 +85,7 @@ class Load:
         device.send(b"".join(out))
 
     def _answered(self, caller: socket.socket, _: None) -> None:
-        answer = caller.recv(65536)
+        answer = received(caller, 65536)
         if not answer.startswith(b"HTTP/1.1 200") or not answer.endswith(b'{"7":true}'):
             self.errors += 1
         self.latencies.append(time.perf_counter() - self.sent.pop(caller))
@@ -161,6 +98,16 @@ class Load:
         self.turn += 1
         self.sent[caller] = time.perf_counter()
         caller.send(self.requests[self.turn % len(self.requests)])
+
+    def drain(self) -> None:
+        """Wait for the answers that are missing. Raises SystemExit if none comes."""
+        end, missing = time.perf_counter() + SILENCE, len(self.sent)
+        while self.sent:
+            self.poll(1)
+            if len(self.sent) < missing:
+                end, missing = time.perf_counter() + SILENCE, len(self.sent)
+            elif time.perf_counter() > end:
+                raise SystemExit(f"{missing} calls were not answered within {SILENCE:.0f} s")
 
     def poll(self, timeout: float) -> None:
         for key, _ in self.selector.select(timeout):
@@ -175,8 +122,7 @@ class Load:
         while time.perf_counter() < end:
             self.poll(0.1)
         self.keep_going = False
-        while self.sent:
-            self.poll(1)
+        self.drain()
 
     def at_rate(self, rate: float, seconds: float) -> None:
         begin, number = time.perf_counter(), 0
@@ -185,11 +131,11 @@ class Load:
                 self.call(self.idle.pop())
                 number += 1
             self.poll(0.0005)
-        while self.sent:
-            self.poll(1)
+        self.drain()
 
 
 def measured(broker: Broker, load: Load, name: str, run: Any) -> None:
+    progress(name)
     load.latencies.clear()
     load.errors = 0
     cpu, mine, begin = broker.cpu_seconds(), time.process_time(), time.perf_counter()
@@ -200,8 +146,13 @@ def measured(broker: Broker, load: Load, name: str, run: Any) -> None:
     print(
         f"{name}: {len(ordered) / took:,.0f} calls/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms, {load.errors} errors; "
         f"CPU of the broker {100 * (broker.cpu_seconds() - cpu) / took:.0f} %, "
-        f"of the load {100 * (time.process_time() - mine) / took:.0f} %"
+        f"of the load {100 * (time.process_time() - mine) / took:.0f} %",
+        flush=True,
     )
+
+
+def at_rest(broker: Broker) -> str:
+    return f"accepts after {broker.start_seconds:.2f} s, {broker.rss_kb() / 1024:.0f} MB at rest"
 
 
 def main() -> None:
@@ -209,37 +160,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--idle", default="1000,10000")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("twisted", "klein", "msgspec"))
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    with tempfile.TemporaryDirectory() as directory:
-        for which in ("first start, with a new store", "later start"):
-            broker = Broker(directory)
-            print(f"{which}: accepts after {broker.start_seconds:.2f} s, {broker.rss_kb() / 1024:.0f} MB at rest")
-            if which.startswith("first"):
-                broker.stop()
+    prepare()
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        counts = sorted(int(text) for text in options.idle.split(","))
+        broker = Broker(Path(directory))
+        print(f"first start, with a new store: {at_rest(broker)}")
+        broker.stop()
+        ids = provision(broker.state, max(DEVICES, *counts))
+        broker = Broker(Path(directory))
+        print(f"later start: {at_rest(broker)}", flush=True)
         broker.log_in()
-        ids, devices = [], []
-        most = max(DEVICES, *(int(count) for count in options.idle.split(",")))
-        for number in range(most):
-            made = broker.post(f"/api/device?accessToken=B{number}", {"name": f"d{number}"})
-            ids.append(made["id"]["id"])
-        for number in range(DEVICES):
-            devices.append(connect_device(broker, f"B{number}"))
+        devices = [connect_device(broker, f"B{number}") for number in range(DEVICES)]
         load = Load(broker, ids[:DEVICES], devices)
         measured(broker, load, "two-way RPC, warming up", lambda: load.flat_out(2))
         measured(broker, load, "two-way RPC, flat out", lambda: load.flat_out(options.seconds))
         measured(broker, load, "two-way RPC, at 300/s", lambda: load.at_rate(300, options.seconds))
         before, connected = broker.rss_kb(), DEVICES
-        for count in sorted(int(text) for text in options.idle.split(",")):
+        for count in counts:
+            progress(f"{count:,} idle devices")
             begin = time.perf_counter()
             for number in range(connected, count):
                 devices.append(connect_device(broker, f"B{number}"))
             took, added = time.perf_counter() - begin, count - connected
             connected = count
             each = (broker.rss_kb() - before) / (count - DEVICES)
-            print(f"{count:,} idle MQTT devices: {each:.1f} KB each; connected at {added / took:,.0f}/s")
+            print(f"{count:,} idle MQTT devices: {each:.1f} KB each; connected at {added / took:,.0f}/s", flush=True)
         broker.stop()
 
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
+from rpcbroker.wire.errors import WireError
+from rpcbroker.wire.mqtt.topics import check_filter
 
 PREFIX = "RPCBROKER_"
 NOT_SETTINGS = frozenset({"RPCBROKER_ADMIN_EMAIL", "RPCBROKER_ADMIN_PASSWORD", "RPCBROKER_URL", "RPCBROKER_API_KEY"})
@@ -28,17 +30,8 @@ LONGEST = 36_500 * 86_400.0
 LARGEST = 2**53
 """No integer is larger: beyond it JSON numbers and floats lose digits."""
 
-_MAY_BE_ZERO = frozenset(
-    {
-        "server.drain",
-        "http.max_connections_per_address",
-        "rpc.min_timeout",
-        "rpc.max_retries",
-        "telemetry.window",
-        "auth.free_failures",
-    }
-)
-"""Where 0 means "none" and makes sense; everywhere else it would switch the broker off by a back door."""
+_FILTERS = frozenset({"mqtt.anonymous_deny"})
+"""Arrays of topic filters."""
 
 _NOT_ABOVE = (
     ("rpc.min_timeout", "rpc.max_timeout"),
@@ -101,6 +94,8 @@ class _Key(NamedTuple):
     default: Any
     why: str
     live: bool
+    least: float | None
+    most: float | None
 
     @property
     def path(self) -> str:
@@ -119,8 +114,7 @@ def _keys() -> Iterator[_Key]:
     for section, cls in get_type_hints(Settings).items():
         hints = get_type_hints(cls)
         for item in dataclasses.fields(cls):
-            why, live = item.metadata.get("why", ""), item.metadata.get("live", False)
-            yield _Key(section, item.name, hints[item.name], item.default, why, live)
+            yield _Key(section, item.name, hints[item.name], item.default, **item.metadata)
 
 
 _KEYS = {key.path: key for key in _keys()}
@@ -228,6 +222,12 @@ def _parse_str(value: object) -> str:
     return value
 
 
+def _parse_path(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)*", value, re.ASCII):
+        raise ValueError("must be a path such as /mqtt, of letters, digits and any of - . _ ~, or empty")
+    return value
+
+
 def _parse_strings(value: object) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(
@@ -245,6 +245,7 @@ _PARSERS = {
     float: _parse_float,
     bool: _parse_bool,
     str: _parse_str,
+    UrlPath: _parse_path,
     tuple[str, ...]: _parse_strings,
 }
 
@@ -388,8 +389,19 @@ def _checked(key: _Key, value: object, label: str) -> Any:
         parsed = parse(key.kind, value)
     except ValueError as error:
         raise ConfigError(f"{label}: {_shown(value)} is not allowed: it {error}") from None
-    if key.kind in (Duration, Size, int, float) and not parsed and key.path not in _MAY_BE_ZERO:
-        raise ConfigError(f"{label}: {_shown(value)} is not allowed: it must be greater than 0")
+    if key.kind in (Duration, Size, int, float):
+        if key.least is not None and parsed < key.least:
+            raise ConfigError(f"{label}: {_shown(value)} is not allowed: it must be at least {key.least:g}")
+        if not parsed and key.least is None:
+            raise ConfigError(f"{label}: {_shown(value)} is not allowed: it must be greater than 0")
+        if key.most is not None and parsed > key.most:
+            raise ConfigError(f"{label}: {_shown(value)} is not allowed: it must be at most {key.most:.15g}")
+    if key.path in _FILTERS:
+        for each in parsed:
+            try:
+                check_filter(each)
+            except WireError as error:
+                raise ConfigError(f"{label}: {_shown(each)} is not allowed: {error.message}") from None
     return parsed
 
 

@@ -26,7 +26,7 @@ from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.lag import LoopLag
-from rpcbroker.core.model import Authority, Tenant, User
+from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
@@ -37,8 +37,11 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
-from rpcbroker.transports.mqtt.protocol import MqttFactory
+from rpcbroker.transports.mqtt.admission import Admission
+from rpcbroker.transports.mqtt.factory import MqttFactory
 from rpcbroker.web.front_door import FrontDoor
+from rpcbroker.web.websocket import Socket
+from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
@@ -46,6 +49,8 @@ DEFAULT_ADMIN = "admin@localhost"
 KEY_BYTES = 64
 READY_INTERVAL = 0.05
 """Seconds until it is asked again whether all is ready."""
+MQTT_SUBPROTOCOLS = ("mqtt", "mqttv3.1")
+"""What MQTT is called over WebSocket: MQTT-6.0.0-3, and by clients from before there was a rule."""
 GOODBYE = 1.0
 """Seconds that connections have at the end to take what was answered."""
 
@@ -88,6 +93,7 @@ class BrokerService(Service):
         self.certificates = Certificates(reactor, time.time)
         self._listeners = Listeners(reactor, directory=directory, certificates=self.certificates)
         self._key = b""
+        self._default_tenant = NULL_UUID
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
         database = ThreadedDatabase(
             store_url(settings.store.url, state_dir),
@@ -106,12 +112,14 @@ class BrokerService(Service):
             attributes=settings.attributes,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
-        self.mqtt = MqttFactory(
+        self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
+            default_tenant=lambda: self._default_tenant,
         )
+        self._mqtt_factory = MqttFactory(self.mqtt)
         self._lag = LoopLag(reactor, time.monotonic)
         metrics = Metrics(
             broker=self.broker,
@@ -142,7 +150,21 @@ class BrokerService(Service):
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
             reactor=reactor,
+            sockets=self._sockets(),
         )
+
+    def _sockets(self) -> dict[str, Socket]:
+        """What is spoken over WebSocket, by its path."""
+        path = self._settings.mqtt.websocket_path
+        if not path:
+            return {}
+        streams = ByteStreamFactory(
+            self._mqtt_factory,
+            max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
+            deadlines=self.broker.deadlines,
+            reactor=self._reactor,
+        )
+        return {path: Socket(MQTT_SUBPROTOCOLS, streams)}
 
     def _checks(self) -> dict[str, Check]:
         """What has to be ready before calls are sent here, by the names that operators read."""
@@ -165,7 +187,7 @@ class BrokerService(Service):
                 for description in self._settings.http.listen:
                     self._listeners.open("http", description, self._door)
                 for description in self._settings.mqtt.listen:
-                    self._listeners.open("mqtt", description, self.mqtt)
+                    self._listeners.open("mqtt", description, self._mqtt_factory)
             except ListenError as error:
                 raise StartError(str(error)) from None
         super().privilegedStartService()
@@ -179,18 +201,29 @@ class BrokerService(Service):
             opened = self.store.open(first_records=self._first_records)
         except StoreError as error:
             raise StartError(str(error)) from None
+        self._default_tenant = opened.default_tenant
         self.rest.start(opened)
         self.broker.wire_ids.start(opened.wire_ids_reserved)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()
         self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
-        urls = self._listeners.urls
+        urls = self._listeners.urls | self._socket_urls()
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
         for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
         self._reactor.callWhenRunning(self._tell_when_ready)
         super().startService()
+
+    def _socket_urls(self) -> dict[str, str]:
+        """`mqtt-ws` and `mqtt-wss`, beside the URLs of the listeners that speak them."""
+        path = self._settings.mqtt.websocket_path
+        urls = {name: self._listeners.urls.get(name, "") for name in ("http", "https")}
+        return {
+            f"mqtt-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
+            for name, url in urls.items()
+            if path and url.startswith(f"{name}://")
+        }
 
     def _tell_when_ready(self) -> None:
         """Ready is what /readyz says: the store has to have reserved the first ids of calls, for example."""

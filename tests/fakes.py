@@ -93,14 +93,14 @@ class FakeLink:
             self.session.receive(call.wire_id, self.reply)
         return True
 
+    def attributes_changed(self, update: bytes) -> None:
+        self.updates.append(update)
+
     def close(self, reason: CloseReason) -> None:
         self.closed.append(reason)
 
     def why_not_callable(self) -> str:
         return "has not subscribed"
-
-    def attributes_changed(self, update: bytes) -> None:
-        self.updates.append(update)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from rpcbroker.config import (
     show_duration,
     show_size,
 )
-from rpcbroker.core.settings import Duration, Rate, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
 
 
 def from_text(tmp_path: Path, text: str | bytes, environ: dict[str, str] | None = None) -> Any:
@@ -120,9 +120,22 @@ def test_a_size_that_was_shown_is_read_as_the_same(size: int) -> None:
     assert parse_size(show_size(size)) == size
 
 
+@pytest.mark.parametrize("given", ["", "/mqtt", "/devices/ws", "/a-b_c.d~1"])
+def test_paths(given: str) -> None:
+    assert parse(UrlPath, given) == given
+
+
+@pytest.mark.parametrize(
+    "given", ["mqtt", "/", "/mqtt/", "//mqtt", "/a b", "/a?b", "/%61", "/\u00e4", "/a\n", "\n", None, 1]
+)
+def test_bad_paths_are_refused(given: object) -> None:
+    with pytest.raises(ValueError, match="must be a path"):
+        parse(UrlPath, given)
+
+
 @given(st.text() | st.integers() | st.floats() | st.booleans() | st.none() | st.lists(st.text()))
 def test_no_value_raises_anything_but_value_error(value: object) -> None:
-    for kind in (Duration, Size, Rate, Literal["a", "b"], int, float, bool, str, tuple[str, ...]):
+    for kind in (Duration, Size, Rate, UrlPath, Literal["a", "b"], int, float, bool, str, tuple[str, ...]):
         with contextlib.suppress(ValueError):
             parse(kind, value)
 

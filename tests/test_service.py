@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from rpcbroker.config import describe, load, parse
-from rpcbroker.core.settings import Duration, Rate, Settings, Size
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
 from rpcbroker.service import BrokerService
 
 WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
@@ -37,7 +37,7 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
 IN_THE_DAEMON = {"log"}
 """What `tap.Daemon` applies: tests/integration/test_reload.py."""
 
-OTHER: dict[Any, object] = {Duration: "7m", Size: "7MiB", Rate: "7:7", int: 7, float: 7.5}
+OTHER: dict[Any, object] = {Duration: "7m", Size: "7MiB", UrlPath: "/other", Rate: "7:7", int: 7, float: 7.5}
 
 
 def live(section: Any) -> list[Field[Any]]:

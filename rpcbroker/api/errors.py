@@ -38,6 +38,7 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.HeadersTooLarge: Row(431, BAD_REQUEST),
     e.UnsupportedExpectation: Row(417, BAD_REQUEST),
     e.MethodNotAllowed: Row(405, BAD_REQUEST),
+    e.UpgradeRequired: Row(426, BAD_REQUEST),
     e.Unavailable: Row(503, GENERAL),
     e.CallFailed: Row(500, GENERAL),
     e.NoActiveConnection: Row(409, GENERAL),

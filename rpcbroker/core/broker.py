@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -16,7 +17,7 @@ from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
-from rpcbroker.core.events import CallSettled, EventBus, QuestionAnswered
+from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, Principal
 from rpcbroker.core.ports import CloseReason, Store
 from rpcbroker.core.presence import Presence
@@ -109,6 +110,11 @@ class Broker:
         if session is None or not access.may_see(principal, session.device):
             raise NotFound(access.DEVICE_NOT_FOUND)
         return session
+
+    def additional_info_of(self, device_id: UUID) -> Any:
+        """That of a device which was here lately; None of others."""
+        session = self._sessions.get(device_id)
+        return session.device.additional_info if session else None
 
     def name_of(self, principal: Principal, device_id: UUID) -> str | None:
         """The name of a device that was called lately, if it exists for `principal`."""
@@ -208,6 +214,7 @@ class Broker:
         session = self._sessions.get(device_id)
         if session is not None:
             session.close(CloseReason.CREDENTIALS_CHANGED)
+        self.events.emit(DeviceExpelled, device_id)
 
     def device_deleted(self, device_id: UUID) -> None:
         """The device is gone from the store."""
@@ -217,6 +224,7 @@ class Broker:
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
+        self.events.emit(DeviceExpelled, device_id)
 
     def _tell_attributes(self, device_id: UUID, update: bytes) -> None:
         session = self._sessions.get(device_id)

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     CANCELLED = "CANCELLED"
     QUEUE_FULL = "QUEUE_FULL"
     BAD_REPLY = "BAD_REPLY"
+    REFUSED = "REFUSED"
     TOO_LARGE = "TOO_LARGE"
     DEVICE_DELETED = "DEVICE_DELETED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
@@ -117,6 +118,10 @@ class MethodNotAllowed(BrokerError):
     def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class UpgradeRequired(BrokerError):
+    """Another protocol is spoken here, and the caller did not ask for it."""
 
 
 class Unavailable(BrokerError):

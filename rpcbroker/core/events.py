@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 from twisted.logger import Logger
 
@@ -89,8 +90,24 @@ class PresenceChanged:
     presence: Presence
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceExpelled:
+    """A device was deleted, or has other credentials: what was kept for its old self is not for anybody."""
+
+    sequence: int
+    device_id: UUID
+
+
 EventT = TypeVar(
-    "EventT", CallOpened, CallRefused, CallAdvanced, CallSettled, ReplyDropped, QuestionAnswered, PresenceChanged
+    "EventT",
+    CallOpened,
+    CallRefused,
+    CallAdvanced,
+    CallSettled,
+    ReplyDropped,
+    QuestionAnswered,
+    PresenceChanged,
+    DeviceExpelled,
 )
 
 

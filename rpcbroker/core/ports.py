@@ -61,11 +61,11 @@ class Link(Protocol):
     def close(self, reason: CloseReason) -> None:
         """End the link; the session has already forgotten it."""
 
+    def attributes_changed(self, update: bytes) -> None:
+        """Tell the device about its shared attributes: JSON text `{"k":v}` or `{"deleted":["k"]}`. Never raises."""
+
     def why_not_callable(self) -> str:
         """Half a sentence for hints: what the device has not done yet."""
-
-    def attributes_changed(self, update: bytes) -> None:
-        """Tell the device about its shared attributes: JSON text `{"k":v}` or `{"deleted":["k"]}`; never raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,8 @@ class OpenedStore:
     revoked: dict[str, int]
     revoked_users: dict[UUID, int]
     api_keys: tuple[tuple[ApiKey, User], ...]
+    default_tenant: UUID
+    """The oldest one: a first start made it."""
 
 
 class StoreError(Exception):

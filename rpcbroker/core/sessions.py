@@ -172,6 +172,14 @@ class DeviceSession:
             if not given and not self._give(pending, link):
                 break
 
+    def hand_to(self, wire_id: int, link: Link) -> bool:
+        """The link has this call from an earlier one of the same kind. False if it need not go out again."""
+        pending = self._pending.get(wire_id)
+        if pending is None or pending.state not in UNACKNOWLEDGED_STATES:
+            return False
+        pending.given_to = link
+        return True
+
     def unsubscribe(self, link: Link, cause: str) -> None:
         """The link can take no more calls."""
         if link in self._callable:

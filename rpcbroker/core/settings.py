@@ -14,22 +14,28 @@ Size = NewType("Size", int)
 Rate = NewType("Rate", tuple[tuple[int, float], ...])
 """`200:1,6000:60` as ((200, 1.0), (6000, 60.0)): so many in so many seconds, and all must allow; () is no limit."""
 
+UrlPath = NewType("UrlPath", str)
+"""A path of ours, without anything that would have to be coded; empty is none."""
 
-def setting(default: Any, why: str, *, live: bool = False) -> Any:
+
+def setting(
+    default: Any, why: str, *, live: bool = False, least: float | None = None, most: float | None = None
+) -> Any:
     """A field with the reason that `conf/rpcbroker.toml` gives for it.
 
-    `live`: a reload changes it in the running broker; any other needs a restart.
+    `live`: a reload changes it in the running broker; any other needs a restart. `least` and `most`
+    bound a number; without `least` it must be greater than 0, for that would switch the broker off by a back door.
     """
     if isinstance(default, list):
         default = tuple(default)
-    return field(default=default, metadata={"why": why, "live": live})
+    return field(default=default, metadata={"why": why, "live": live, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """`[server]`"""
 
-    drain: Duration = setting(5.0, "how long running calls may go on after SIGTERM", live=True)
+    drain: Duration = setting(5.0, "how long running calls may go on after SIGTERM", live=True, least=0)
     tls_check: Duration = setting(
         30.0, "how often the files of ssl: listeners are looked at; new ones are taken, SIGHUP looks at once", live=True
     )
@@ -64,7 +70,7 @@ class HttpSettings:
     )
     max_connections: int = setting(10_000, "open HTTP connections; one more is closed at once", live=True)
     max_connections_per_address: int = setting(
-        0, "the same for one address; 0 is no limit, for gateways and NATs share addresses", live=True
+        0, "the same for one address; 0 is no limit, for gateways and NATs share addresses", live=True, least=0
     )
     address_rate: Rate = setting(
         (),
@@ -91,9 +97,73 @@ class MqttSettings:
     """`[mqtt]`"""
 
     listen: tuple[str, ...] = setting(
-        ["tcp:1883"], "Twisted endpoint strings (ssl: for MQTT over TLS); empty switches MQTT off"
+        ["tcp:1883"], "Twisted endpoint strings (ssl: for MQTT over TLS); empty opens no port for MQTT alone"
     )
-    max_packet_size: Size = setting(64 << 10, "the largest MQTT packet that a device may send", live=True)
+    websocket_path: UrlPath = setting(
+        "/mqtt", "where on the HTTP ports MQTT is spoken over WebSocket, as browsers need it; empty is nowhere"
+    )
+    pubsub: Literal["off", "tenant"] = setting(
+        "off",
+        "whether clients may publish to each other beside the device topics: off, or tenant (within their tenant)",
+    )
+    allow_anonymous: bool = setting(
+        False, "whether clients without credentials may use the free topics of the default tenant; not for the Internet"
+    )
+    anonymous_deny: tuple[str, ...] = setting([], "topic filters that clients without credentials get nothing of")
+    client_ids: Literal["tenant", "device"] = setting(
+        "tenant",
+        "where a client id is unique: tenant, as MQTT has it, or device, for fleets whose devices all use the same one",
+    )
+    max_packet_size: Size = setting(
+        64 << 10,
+        "the largest MQTT packet that a device may send; told to it, and a larger one ends the connection",
+        live=True,
+        least=20,
+        most=268_435_460,
+    )
+    receive_maximum: int = setting(
+        100,
+        "QoS 1 and 2 messages of one client that are not answered yet; told to 5.0 clients, and enforced",
+        live=True,
+        least=1,
+        most=65_535,
+    )
+    max_unfinished: int = setting(
+        1_000, "the same for 3.x clients, which cannot be told: one more ends the connection", live=True, most=65_535
+    )
+    max_inflight: int = setting(
+        100, "QoS 1 and 2 messages on their way to one client; further ones wait for their turn", live=True, most=65_535
+    )
+    topic_alias_maximum: int = setting(
+        16, "topic aliases that a 5.0 client may use: each keeps a topic in memory", live=True, least=0, most=65_535
+    )
+    max_keep_alive: Duration = setting(
+        0.0,
+        "the longest keep-alive: 5.0 clients that ask for more, or none, are told this one, 3.x clients are refused; "
+        "0 is no limit",
+        live=True,
+        least=0,
+        most=65_535,
+    )
+    max_queued_messages: int = setting(
+        1_000, "QoS 1 and 2 messages that wait for one client, connected or away, beyond those on their way", live=True
+    )
+    max_queued_size: Size = setting(1 << 20, "the same in bytes of topics and payloads", live=True)
+    max_subscriptions: int = setting(
+        100, "topic filters of one client; one more is refused, for each costs memory", live=True
+    )
+    max_topic_levels: int = setting(
+        200, "levels of a topic or filter; matching takes time for each", live=True, most=32_768
+    )
+    max_retained: int = setting(10_000, "retained messages of one tenant; one more is refused", live=True)
+    max_retained_size: Size = setting(64 << 20, "the same in bytes of topics and payloads", live=True)
+    max_session_expiry: Duration = setting(
+        7 * 86_400.0, "how long a session is kept for a client that is away; longer wishes are cut to it", live=True
+    )
+    max_sessions_per_device: int = setting(
+        5, "sessions without a connection that are kept for one device; the one that left first goes first", live=True
+    )
+    max_anonymous_sessions: int = setting(1_000, "the same for all clients without credentials together", live=True)
     connect_timeout: Duration = setting(
         10.0, "how long a connection may take to send its whole CONNECT; then it is closed", live=True
     )
@@ -107,9 +177,9 @@ class MqttSettings:
     max_children: int = setting(
         10_000, "devices that speak through one connection of a gateway; one more is refused", live=True
     )
-    max_waiting: Size = setting(
+    max_waiting_for_children: Size = setting(
         16 << 20,
-        "what a gateway's messages may take that wait until their devices are found or made; one more is refused",
+        "memory for a gateway's messages that wait until their devices are found or made; one more is refused",
         live=True,
     )
 
@@ -119,7 +189,9 @@ class RpcSettings:
     """`[rpc]`"""
 
     default_timeout: Duration = setting(10.0, "the timeout of a call that names none", live=True)
-    min_timeout: Duration = setting(5.0, "the floor under a call's timeout; devices on slow links need time", live=True)
+    min_timeout: Duration = setting(
+        5.0, "the floor under a call's timeout; devices on slow links need time", live=True, least=0
+    )
     max_timeout: Duration = setting(
         86_400.0, "the ceiling over a lightweight call's timeout: it waits in memory", live=True
     )
@@ -127,7 +199,7 @@ class RpcSettings:
         1_000, "calls that wait for one device; one more is refused with QUEUE_FULL", live=True
     )
     max_retries: int = setting(
-        5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True
+        5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True, least=0
     )
 
 
@@ -136,7 +208,10 @@ class TelemetrySettings:
     """`[telemetry]`"""
 
     window: int = setting(
-        100, "the points of each key that are kept, the last ones that were posted; 0 is only the latest", live=True
+        100,
+        "the points of each key that are kept, the last ones that were posted; 0 is only the latest",
+        live=True,
+        least=0,
     )
     max_keys: int = setting(500, "keys of one device; what has one more is refused", live=True)
     max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True)
@@ -163,7 +238,7 @@ class AuthSettings:
 
     token_lifetime: Duration = setting(9_000.0, "how long an access token is good", live=True)
     refresh_lifetime: Duration = setting(604_800.0, "how long a refresh token is good", live=True)
-    free_failures: int = setting(5, "failed logins of one account before it is made to wait", live=True)
+    free_failures: int = setting(5, "failed logins of one account before it is made to wait", live=True, least=0)
     lockout_first: Duration = setting(
         2.0, "the wait after one failure too many; it doubles with each further one", live=True
     )

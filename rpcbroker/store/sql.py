@@ -227,7 +227,14 @@ def _load(connection: Connection, first_records: Callable[[], tuple[Tenant, User
         revoked={row.session_id: row.until for row in connection.execute(sa.select(t.revoked_session))},
         revoked_users={row.user_id: row.time for row in connection.execute(sa.select(t.revoked_user))},
         api_keys=owners_of_keys(connection),
+        default_tenant=_oldest_tenant(connection),
     )
+
+
+def _oldest_tenant(connection: Connection) -> UUID:
+    c = t.tenant.c
+    query = sa.select(c.id).where(c.id != NULL_UUID).order_by(c.created_time, c.id).limit(1)
+    return connection.execute(query).scalar() or NULL_UUID
 
 
 def _nobody_is_connected() -> sa.Update:

@@ -1,19 +1,59 @@
-"""The topics of the device API, each spelled once, and what a device may do with them."""
+"""The topics of the device API, each spelled once, and what a device means by them.
+
+The RPC and attribute topics come in families: the long names, and short ones with the format named
+or left to the server. `/p` is Protobuf, which is not spoken here: such filters are granted, for the
+clients that subscribe to all, and what is published there is refused.
+"""
 
 from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from typing import NamedTuple
 
-TELEMETRY = "v1/devices/me/telemetry"
-ATTRIBUTES = "v1/devices/me/attributes"
-ATTRIBUTES_REQUEST = "v1/devices/me/attributes/request/"
-ATTRIBUTES_RESPONSE = "v1/devices/me/attributes/response/"
-RPC_REQUEST = "v1/devices/me/rpc/request/"
-RPC_RESPONSE = "v1/devices/me/rpc/response/"
+
+class Family(NamedTuple):
+    """Topics that belong together; those that end in `/` are followed by an id."""
+
+    name: str
+    rpc_request: str
+    rpc_response: str
+    attributes: str
+    attributes_request: str
+    attributes_response: str
+    telemetry: str
+    json: bool = True
+
+
+def _short(suffix: str, *, json: bool = True) -> Family:
+    return Family(
+        f"v2{suffix}",
+        f"v2/r/req{suffix}/",
+        f"v2/r/res{suffix}/",
+        f"v2/a{suffix}",
+        f"v2/a/req{suffix}/",
+        f"v2/a/res{suffix}/",
+        f"v2/t{suffix}",
+        json,
+    )
+
+
+V1 = Family(
+    "v1",
+    "v1/devices/me/rpc/request/",
+    "v1/devices/me/rpc/response/",
+    "v1/devices/me/attributes",
+    "v1/devices/me/attributes/request/",
+    "v1/devices/me/attributes/response/",
+    "v1/devices/me/telemetry",
+)
+FAMILIES = (V1, _short(""), _short("/j"), _short("/p", json=False))
+
+CLAIM = "v1/devices/me/claim"
+FIRMWARE_ERROR = {"fw": "v2/fw/error", "sw": "v2/sw/error"}
 
 GATEWAY = "v1/gateway/"
-"""What a gateway's topics begin with."""
+"""What all topics of a gateway begin with."""
 GATEWAY_CONNECT = GATEWAY + "connect"
 GATEWAY_DISCONNECT = GATEWAY + "disconnect"
 GATEWAY_TELEMETRY = GATEWAY + "telemetry"
@@ -22,23 +62,32 @@ GATEWAY_ATTRIBUTES_REQUEST = GATEWAY + "attributes/request"
 GATEWAY_ATTRIBUTES_RESPONSE = GATEWAY + "attributes/response"
 GATEWAY_RPC = GATEWAY + "rpc"
 GATEWAY_CLAIM = GATEWAY + "claim"
+GATEWAY_FILTERS = frozenset({GATEWAY_ATTRIBUTES, GATEWAY_ATTRIBUTES_RESPONSE, GATEWAY_RPC, GATEWAY_DISCONNECT})
 
-RPC_REQUEST_FILTER = RPC_REQUEST + "+"
-"""Who subscribes to this can be called."""
+PROVISION_REQUEST = "/provision/request"
+PROVISION_RESPONSE = "/provision/response"
 
-GRANTED_FILTERS = frozenset(
-    {
-        ATTRIBUTES,
-        ATTRIBUTES_RESPONSE + "+",
-        RPC_REQUEST_FILTER,
-        RPC_RESPONSE + "+",
-        GATEWAY_ATTRIBUTES,
-        GATEWAY_ATTRIBUTES_RESPONSE,
-        GATEWAY_RPC,
-        GATEWAY_DISCONNECT,
-    }
+RPC_REQUEST_FILTER = V1.rpc_request + "+"
+"""Who subscribes to this, or to its like of another family, can be called."""
+
+RPC_FILTERS = {family.rpc_request + "+": family for family in FAMILIES}
+ATTRIBUTE_FILTERS = {family.attributes: family for family in FAMILIES}
+RESERVED = ("v1/devices/", "v1/gateway", "v2/", "/provision/")
+"""Topics that begin so are the server's, whether there is such a one or not: no client ever gets them from another."""
+
+GRANTED_FILTERS = (
+    frozenset(RPC_FILTERS)
+    | frozenset(ATTRIBUTE_FILTERS)
+    | frozenset(family.rpc_response + "+" for family in FAMILIES)
+    | frozenset(family.attributes_response + "+" for family in FAMILIES)
+    | frozenset(f"v2/{kind}/response/+/chunk/+" for kind in FIRMWARE_ERROR)
+    | frozenset(FIRMWARE_ERROR.values())
+    | GATEWAY_FILTERS
 )
-_GRANTED_WITH_ID = re.compile(rf"(?:{RPC_RESPONSE}|{ATTRIBUTES_RESPONSE})[0-9]{{1,10}}")
+_GRANTED_WITH_ID = frozenset(
+    prefix for family in FAMILIES if family.json for prefix in (family.rpc_response, family.attributes_response)
+)
+_FIRMWARE_REQUEST = re.compile(r"v2/(fw|sw)/request/[^/]+/chunk/[^/]+")
 _ID = re.compile(r"-?[0-9]{1,10}")
 
 
@@ -50,14 +99,28 @@ class Uplink(Enum):
     TELEMETRY = auto()
     ATTRIBUTES = auto()
     ATTRIBUTES_REQUEST = auto()
-    UNKNOWN = auto()
+    CLAIM = auto()
+    FIRMWARE = auto()
+    GATEWAY = auto()
 
 
-_PLAIN = {TELEMETRY: Uplink.TELEMETRY, ATTRIBUTES: Uplink.ATTRIBUTES}
+class Meaning(NamedTuple):
+    """`number` is the id at the end of the topic, 0 where there is none."""
+
+    uplink: Uplink
+    family: Family
+    number: int = 0
+
+
+_PLAIN = (
+    {family.telemetry: Meaning(Uplink.TELEMETRY, family) for family in FAMILIES}
+    | {family.attributes: Meaning(Uplink.ATTRIBUTES, family) for family in FAMILIES}
+    | {CLAIM: Meaning(Uplink.CLAIM, V1)}
+)
 _WITH_ID = (
-    (RPC_RESPONSE, Uplink.REPLY),
-    (RPC_REQUEST, Uplink.ASK),
-    (ATTRIBUTES_REQUEST, Uplink.ATTRIBUTES_REQUEST),
+    {family.rpc_response: (Uplink.REPLY, family) for family in FAMILIES}
+    | {family.rpc_request: (Uplink.ASK, family) for family in FAMILIES}
+    | {family.attributes_request: (Uplink.ATTRIBUTES_REQUEST, family) for family in FAMILIES}
 )
 
 
@@ -65,17 +128,28 @@ class BadTopicId(ValueError):
     """The topic should end in a 32-bit integer and does not."""
 
 
-def uplink(topic: str) -> tuple[Uplink, int]:
-    """What `topic` means, and the id at its end (0 where there is none). Raises BadTopicId."""
-    for prefix, meaning in _WITH_ID:
-        if topic.startswith(prefix):
-            text = topic[len(prefix) :]
-            if not _ID.fullmatch(text) or not -(2**31) <= int(text) < 2**31:
-                raise BadTopicId(f"{prefix} must be followed by a 32-bit integer")
-            return meaning, int(text)
-    return _PLAIN.get(topic, Uplink.UNKNOWN), 0
+def uplink(topic: str) -> Meaning | None:
+    """What `topic` means; None if it is none of these. Raises BadTopicId."""
+    meaning = _PLAIN.get(topic)
+    if meaning is not None:
+        return meaning
+    end = topic.rfind("/") + 1
+    row = _WITH_ID.get(topic[:end])
+    if row is not None:
+        text = topic[end:]
+        if not _ID.fullmatch(text) or not -(2**31) <= int(text) < 2**31:
+            raise BadTopicId(f"{topic[:end]} must be followed by a 32-bit integer")
+        return Meaning(row[0], row[1], int(text))
+    if topic.startswith(GATEWAY):
+        return Meaning(Uplink.GATEWAY, V1)
+    if _FIRMWARE_REQUEST.fullmatch(topic):
+        return Meaning(Uplink.FIRMWARE, V1)
+    return None
 
 
 def is_granted(topic_filter: str) -> bool:
     """Whether a device may subscribe to this filter: the exact ones, or a response with a concrete id."""
-    return topic_filter in GRANTED_FILTERS or bool(_GRANTED_WITH_ID.fullmatch(topic_filter))
+    if topic_filter in GRANTED_FILTERS:
+        return True
+    end = topic_filter.rfind("/") + 1
+    return topic_filter[:end] in _GRANTED_WITH_ID and topic_filter[end:].isdecimal() and len(topic_filter) - end <= 10

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IProtocol
 from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 
@@ -53,6 +54,8 @@ class Channel(HTTPChannel):
 
     maxHeaders = MAX_HEADERS
     site: Any
+    transport: Any
+    _buffer: bytes
     _dataBuffer: list[bytes]
     _chunked = 0
     _refused = False
@@ -106,6 +109,28 @@ class Channel(HTTPChannel):
         else:
             self.transport.loseConnection()  # TLS tells the end by itself, and waits for the other side's
         self._deadline = self.site.deadlines.after(LINGER, self._abort, None)
+
+    def hand_over(self, protocol: IProtocol, greeting: bytes) -> None:
+        """Give the connection to `protocol` for good: it reads `greeting`, then what comes behind the request.
+
+        To be called when a request is there: nothing is waited for then, but perhaps that answers are read.
+        """
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        self.site.released(self)
+        behind = self._buffer + b"".join(self._dataBuffer)
+        self._buffer, self._dataBuffer = b"", []
+        self.requests.clear()
+        transport, self.transport = self.transport, None
+        transport.unregisterProducer()
+        if isinstance(transport, ProtocolWrapper):  # TLS
+            transport.wrappedProtocol = protocol
+        else:
+            transport.protocol = protocol
+        protocol.makeConnection(transport)
+        protocol.dataReceived(greeting)
+        if behind:
+            protocol.dataReceived(behind)
 
     # -- deadlines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from ipaddress import IPv6Address as IPv6
 from typing import Any
@@ -20,6 +20,7 @@ from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.settings import HttpSettings
 from rpcbroker.web.channel import Channel
 from rpcbroker.web.request import LimitedRequest, Refusal
+from rpcbroker.web.websocket import Socket
 
 FULL_BODIES = 64
 """As much as so many of the largest bodies may be on its way in at once; beyond it 503."""
@@ -38,7 +39,9 @@ class FrontDoor(Site):
         deadlines: Deadlines,
         render: Callable[[BrokerError], Refusal],
         reactor: Any,
+        sockets: Mapping[str, Socket] | None = None,
     ) -> None:
+        """`sockets`: what is spoken at the paths where WebSocket is; connections are counted until they speak it."""
         super().__init__(
             resource,
             requestFactory=LimitedRequest,
@@ -53,6 +56,7 @@ class FrontDoor(Site):
         """Once true, every answer is the last one on its connection, and says so."""
         self.deadlines = deadlines
         self.render = render
+        self.sockets = {path.encode(): socket for path, socket in (sockets or {}).items()}
         self.arriving = 0
         """Bytes of bodies that are there of requests that are not there yet."""
         self._rate = RateLimit(settings.address_rate, reactor.seconds)

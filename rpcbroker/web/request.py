@@ -11,7 +11,15 @@ from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import Request
 
-from rpcbroker.core.errors import BrokerError, InvalidRequest, MethodNotAllowed, TooManyRequests, Unavailable
+from rpcbroker.core.errors import (
+    BrokerError,
+    InvalidRequest,
+    MethodNotAllowed,
+    TooManyRequests,
+    Unavailable,
+    UpgradeRequired,
+)
+from rpcbroker.web import websocket
 
 METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 """Those that some resource has."""
@@ -74,10 +82,27 @@ class LimitedRequest(Request):
             self.setHeader("Connection", "close")
             self.channel.persistent = False
         error = self._fault()
-        if error is None:
+        socket = self.channel.site.sockets.get(self.path)
+        if error is not None:
+            self.answer(error)
+        elif socket is None:
             super().process()
         else:
-            self.answer(error)
+            self._upgrade(socket)
+
+    def _upgrade(self, socket: websocket.Socket) -> None:
+        """From the next byte on the connection is a WebSocket, or the handshake is answered with what is wrong."""
+        error = websocket.fault(self, socket)
+        protocol = None
+        if error is None and not self.channel.site.stopping:
+            protocol = socket.factory.buildProtocol(self.channel.getPeer())
+        if protocol is not None:
+            self.channel.hand_over(protocol, websocket.handshake(self, socket))
+            return
+        if isinstance(error, UpgradeRequired):
+            for name, value in websocket.WANTED.items():
+                self.responseHeaders.addRawHeader(name, value)
+        self.answer(error or Unavailable("No more connections are taken now", hint="Try again."))
 
     def answer(self, error: BrokerError) -> None:
         """Finish with an error, in the API's words; the connection stays."""

@@ -90,12 +90,12 @@ def test_every_error_that_a_route_can_meet_has_its_status() -> None:
 
 
 def test_no_error_is_left_out_of_the_document() -> None:
-    """Only what depends on no operation: a method that none has."""
+    """Only what depends on no operation: a method that none has, and a path that speaks WebSocket."""
     declared = {
         status for methods in DOCUMENT["paths"].values() for each in methods.values() for status in each["responses"]
     }
     missing = {each for each, row in api_errors.TABLE.items() if str(row.status) not in declared}
-    assert missing == {e.MethodNotAllowed}
+    assert missing == {e.MethodNotAllowed, e.UpgradeRequired}
 
 
 def test_a_route_that_always_fails_promises_nothing() -> None:

@@ -378,7 +378,7 @@ def test_a_gateway_has_so_many_children_and_no_more(level: int) -> None:
 
 
 def test_what_waits_for_children_is_bounded_and_counted_down() -> None:
-    plant = Plant(max_waiting=1_200)
+    plant = Plant(max_waiting_for_children=1_200)
     with Slow(plant.store, "device_by_name") as slow:
         waiting = [plant.outcome("connect", {"device": "A"}) for _ in range(2)]
         assert plant.refusal("connect", {"device": "A"}).code == QUOTA_EXCEEDED

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import World, device, error_of, result_of, token
+from fakes import TENANT, World, device, error_of, result_of, token
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -19,7 +19,9 @@ from rpcbroker.core.model import CredentialsType
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports.dialect import RPC_REQUEST_FILTER
-from rpcbroker.transports.mqtt.protocol import MqttFactory, MqttProtocol
+from rpcbroker.transports.mqtt.admission import Admission
+from rpcbroker.transports.mqtt.factory import MqttFactory
+from rpcbroker.transports.mqtt.protocol import MqttProtocol
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 from rpcbroker.wire.mqtt.properties import Property
@@ -55,6 +57,7 @@ class Client:
         self.protocol: MqttProtocol = factory.buildProtocol(None)
         self.protocol.makeConnection(self.wire)
         self._frames = FrameReader(1 << 20)
+        self.reasons: list[str] = []
 
     def send(self, *packets: p.Packet) -> list[p.Packet]:
         self.protocol.dataReceived(b"".join(encode(packet, self.level) for packet in packets))
@@ -63,7 +66,16 @@ class Client:
     def received(self) -> list[p.Packet]:
         self._frames.feed(self.wire.value())
         self.wire.clear()
-        return [decode(first, body, self.level) for first, body in self._frames]
+        return [self._without_reason(decode(first, body, self.level)) for first, body in self._frames]
+
+    def _without_reason(self, packet: Any) -> p.Packet:
+        """What the server gives as reasons is kept apart, for it is for people."""
+        properties = dict(getattr(packet, "properties", {}))
+        reason = properties.pop(Property.REASON_STRING, None)
+        if reason is None:
+            return packet
+        self.reasons.append(reason)
+        return replace(packet, properties=properties)
 
     def connect(self, **more: Any) -> Client:
         packet = p.Connect(self.level, **{"client_id": "c", "username": TOKEN} | more)
@@ -88,12 +100,14 @@ class Client:
 class Mqtt(World):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.factory = MqttFactory(
+        self.admission = Admission(
             broker=self.broker,
             settings=MqttSettings(**settings),
             clock=self.clock,
             new_client_id=lambda: "assigned",
+            default_tenant=lambda: TENANT,
         )
+        self.factory = MqttFactory(self.admission)
 
     def client(self, level: int = 4) -> Client:
         return Client(self.factory, level)
@@ -184,8 +198,7 @@ class TestConnect:
         assert isinstance(answer, p.ConnAck)
         assert not answer.session_present
         assert answer.properties[Property.ASSIGNED_CLIENT_IDENTIFIER] == "assigned"
-        assert answer.properties[Property.SESSION_EXPIRY_INTERVAL] == 0
-        assert answer.properties[Property.MAXIMUM_QOS] == 1
+        assert Property.SESSION_EXPIRY_INTERVAL not in answer.properties
 
     def test_a_connect_that_never_completes_is_closed(self) -> None:
         world = Mqtt(connect_timeout=10)
@@ -202,7 +215,7 @@ class TestConnect:
         idle = [world.client(), world.client()]
         assert world.client().wire.aborted
         idle[0].lose()
-        world.factory.released(connected=False)
+        world.admission.released(idle[1].wire, connected=False)
         world.client().connect()
 
     def test_a_newer_connection_takes_over(self) -> None:
@@ -303,10 +316,18 @@ class TestUplink:
         assert old.send(p.Publish(topic, payload, 1, 3)) == ([] if code == 0x99 else [p.PubAck(3)])
         assert old.closed == (code == 0x99)
 
-    def test_qos_2_is_not_offered(self) -> None:
-        client = Mqtt().client(5).connect()
-        assert client.send(p.Publish("v1/devices/me/telemetry", b"{}", 2, 3)) == [p.Disconnect(0x9B)]
-        assert client.closed
+    @pytest.mark.parametrize("level", [3, 4, 5])
+    def test_qos_2_is_acted_on_once(self, level: int) -> None:
+        world = Mqtt()
+        client = world.client(level).connect().subscribe()
+        waiting = world.call(CALL)
+        client.received()
+        reply = p.Publish("v1/devices/me/rpc/response/1", b"true", 2, 3)
+        assert client.send(reply, replace(reply, dup=True)) == [p.PubRec(3), p.PubRec(3)]
+        assert result_of(waiting).payload == b"true"
+        assert client.send(p.PubRel(3)) == [p.PubComp(3)]
+        assert client.send(p.PubRel(3)) == [p.PubComp(3, 0x92 if level == 5 else 0)]
+        assert world.session().dropped_replies == 0
 
     def test_a_packet_over_the_limit(self) -> None:
         client = Mqtt(max_packet_size=1000).client(5).connect()
@@ -362,7 +383,7 @@ class TestAsking:
 def test_new_settings_hold_at_once_but_for_the_size_that_a_connection_was_promised() -> None:
     world = Mqtt(ack_timeout=10, max_packet_size=5_000, max_handshakes=1)
     client = world.client(5).connect().subscribe()
-    world.factory.settings = MqttSettings(ack_timeout=1, max_packet_size=100, max_handshakes=2)
+    world.admission.settings = MqttSettings(ack_timeout=1, max_packet_size=100, max_handshakes=2)
     waiting = world.call(CallRequest(method="x", timeout=60, retries=0))
     world.clock.advance(1.1)
     assert error_of(waiting).reason is Reason.NO_ACK
@@ -457,7 +478,7 @@ def test_a_device_s_qos_0_nonsense_ends_its_connection_only() -> None:
     world = Mqtt()
     world.add(device(101))
     good = world.client().connect().subscribe()
-    bad = world.client(5).connect(username="TOKEN101")
+    bad = world.client(5).connect(client_id="d", username="TOKEN101")
     assert bad.send(p.Publish("v1/devices/me/telemetry", b"{")) == [p.Disconnect(0x99)]
     assert bad.closed
     assert not good.closed

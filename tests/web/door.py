@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from hostile import Answer, answers
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -21,6 +23,7 @@ from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.settings import HttpSettings
 from rpcbroker.web.channel import Channel
 from rpcbroker.web.front_door import FrontDoor
+from rpcbroker.web.websocket import Socket
 
 GET = b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n"
 LATER = b"POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
@@ -58,6 +61,8 @@ class Wire(StringTransport):
 
     aborted = False
     half_closed = False
+    protocol: Protocol
+    """Who is told what comes in."""
 
     def __init__(self, peer: IAddress) -> None:
         super().__init__(IPv4Address("TCP", "127.0.0.1", 8080), peer, lenient=True)
@@ -80,7 +85,7 @@ class Wire(StringTransport):
 class Door:
     """The front door."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, sockets: Callable[[Door], Mapping[str, Socket]] | None = None, **settings: Any) -> None:
         self.clock = Clock()
         self.deadlines = Deadlines(self.clock)
         self.root = Root()
@@ -90,6 +95,7 @@ class Door:
             deadlines=self.deadlines,
             render=lambda error: render(error, now_ms=0),
             reactor=self.clock,
+            sockets=sockets(self) if sockets else None,
         )
 
     def nothing_is_left(self) -> bool:
@@ -123,6 +129,7 @@ class Caller:
     def __init__(self, door: Door, peer: IAddress) -> None:
         self.wire = Wire(peer)
         self.channel: Channel = door.site.buildProtocol(peer)
+        self.wire.protocol = self.channel
         self.channel.makeConnection(self.wire)
 
     def send(self, data: bytes) -> list[int]:
@@ -139,4 +146,4 @@ class Caller:
         return [answer.status for answer in self.answers()]
 
     def lose(self) -> None:
-        self.channel.connectionLost(Failure(ConnectionLost()))
+        self.wire.protocol.connectionLost(Failure(ConnectionLost()))

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-Outcome: TypeAlias = int | Deferred[int]
+Outcome: TypeAlias = "int | Deferred[int]"
 """The reason code (MQTT 5.0, 3.4.2.1) that a PUBLISH is acknowledged with, now or when what it asks for is done."""
 
 
@@ -26,19 +26,55 @@ class Refused(Exception):
 class Face(Protocol):
     """The topics that are addressed to the server itself: never routed to other clients, nor back to the sender."""
 
+    free: bool
+    """Whether topics that are none of this face's may be for other clients."""
+
+    def seen(self) -> None:
+        """The peer sent something."""
+
     def grants(self, topic_filter: str) -> bool:
         """Whether this is one of the filters that the peer may subscribe to here."""
 
     def publish(self, topic: str, payload: bytes) -> Outcome | None:
         """Act on a message; None if the topic is none of this face's.
 
-        Raises Refused, BadTopicId and jsontext.BadJSON, and fails with the same.
+        Raises Refused, BadTopicId, jsontext.BadJSON and Unavailable, and fails with the same.
         """
 
     def subscribed(self, topic_filters: frozenset[str]) -> None:
         """These were granted just now, and the peer has been told so."""
 
+    def resumed(self) -> None:
+        """The peer goes on with a session that was there before."""
+
+    def refused(self, topic_filter: str) -> None:
+        """This one was not granted."""
+
     def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
 
     def gone(self, cause: str) -> None:
         """The connection has ended."""
+
+
+class Nobody:
+    """A client without credentials: nothing is addressed to the server."""
+
+    free = True
+
+    def seen(self) -> None: ...
+
+    def grants(self, topic_filter: str) -> bool:
+        return False
+
+    def publish(self, topic: str, payload: bytes) -> Outcome | None:
+        return None
+
+    def subscribed(self, topic_filters: frozenset[str]) -> None: ...
+
+    def resumed(self) -> None: ...
+
+    def refused(self, topic_filter: str) -> None: ...
+
+    def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
+
+    def gone(self, cause: str) -> None: ...

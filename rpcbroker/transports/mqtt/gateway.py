@@ -13,11 +13,10 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.errors import BrokerError, CallFailed, InvalidRequest, Unavailable
+from rpcbroker.core.errors import BrokerError, CallFailed
 from rpcbroker.core.jsontext import BadJSON, BadShape
 from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.ports import CloseReason
@@ -94,7 +93,7 @@ class GatewayFace:
     def publish(self, topic: str, payload: bytes) -> Outcome:
         """Act on a message to a topic that begins with `v1/gateway/`.
 
-        Raises Refused and BadJSON, and fails with the same; by then all is kept of it that can be.
+        Raises Refused, BadJSON and BrokerErrors, and fails with the same; by then all is kept of it that can be.
         """
         act = _ACTIONS.get(topic)
         if act is None:
@@ -223,7 +222,7 @@ class GatewayFace:
         for name, part in parts.items():
             try:
                 outcome = self._hand(name, act, part, share)
-            except (Refused, BadJSON) as error:
+            except (Refused, BadJSON, BrokerError) as error:
                 outcome = fail(error)
             if isinstance(outcome, Deferred):
                 outcomes.append(outcome)
@@ -254,24 +253,9 @@ class GatewayFace:
     def _act(self, child: ChildLink, act: Act[T], part: T) -> Outcome:
         child.session.seen(child.protocol)
         try:
-            outcome = act(self, child, part)
+            return act(self, child, part)
         except BadJSON as error:
             raise BadJSON(f"device {child.name!r}: {error}") from None
-        except BrokerError as error:
-            raise self._refused(error) from None
-        return outcome.addErrback(self._failed) if isinstance(outcome, Deferred) else outcome
-
-    def _refused(self, error: BrokerError) -> Refused:
-        if isinstance(error, Unavailable):
-            # Who is told no may forget the message; who is cut off will send it again.
-            return Refused(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, error.message, ends=True)
-        if isinstance(error, InvalidRequest):
-            return self._downlink.refusal(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, error.message)
-        return self._downlink.refusal(ReasonCode.UNSPECIFIED_ERROR, error.message)
-
-    def _failed(self, failure: Failure) -> int:
-        failure.trap(BrokerError)  # what is bad about a message is told as it is
-        raise self._refused(failure.value) from None
 
 
 def _children_of(payload: bytes) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class GatewayChildren:
         `size` is that of what waits, in bytes. Raises Refused, and fails with it.
         """
         settings, size = self._settings(), size + PART_SIZE
-        if self._waiting_size + size > settings.max_waiting:
+        if self._waiting_size + size > settings.max_waiting_for_children:
             raise self._downlink.refusal(ReasonCode.QUOTA_EXCEEDED, "too much waits for children that are not found")
         new = name not in self._arriving
         if new and len(self._children) + len(self._arriving) >= settings.max_children:

@@ -1,43 +1,47 @@
-"""MQTT over Twisted: bytes, deadlines and back-pressure. The protocol itself is `wire.mqtt.connection`."""
+"""One MQTT connection over Twisted: bytes, deadlines, back-pressure, and the order of answers.
+
+The protocol itself is `wire.mqtt.connection`; what the peer may say is its `Face`.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from enum import IntFlag
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcbroker.core.broker import Broker
-from rpcbroker.core.deadlines import Clock, Deadline
+from rpcbroker.core import jsontext
+from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import MqttSettings
-from rpcbroker.transports.mqtt.device import MqttLink
+from rpcbroker.transports.dialect import BadTopicId
+from rpcbroker.transports.mqtt.admission import Admission, Admitted
+from rpcbroker.transports.mqtt.carrier import Carrier
+from rpcbroker.transports.mqtt.face import Face, Outcome, Refused
+from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.wire.errors import WireError
+from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.connection import ConnectionState, ServerConnection, refusal
-from rpcbroker.wire.mqtt.packets import (
-    ConnAck,
-    Connect,
-    ConnectReturnCode,
-    Disconnect,
-    PingReq,
-    PingResp,
-    PubAck,
-    Publish,
-    ReasonCode,
-    Subscribe,
-    Unsubscribe,
-)
+from rpcbroker.wire.mqtt.message import Message
+from rpcbroker.wire.mqtt.packets import NO_PROPERTIES, ConnectReturnCode, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that a closed connection has to take the last bytes; then it is aborted."""
+
+MAX_UNANSWERED = 64
+"""Messages whose acknowledgement waits for the store; the client is read on when some are done."""
+
+_REFUSED_V3 = 0x80
+_REFUSALS = (Refused, BadTopicId, jsontext.BadJSON, BrokerError)
 
 _CLOSE_CODES = {
     CloseReason.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
@@ -45,42 +49,68 @@ _CLOSE_CODES = {
     CloseReason.DEVICE_DELETED: ReasonCode.ADMINISTRATIVE_ACTION,
     CloseReason.SHUTTING_DOWN: ReasonCode.SERVER_SHUTTING_DOWN,
 }
+_ENDS_THE_SESSION = frozenset({CloseReason.CREDENTIALS_CHANGED, CloseReason.DEVICE_DELETED})
 
 _V3_CODES = {
     ReasonCode.UNSUPPORTED_PROTOCOL_VERSION: ConnectReturnCode.UNACCEPTABLE_PROTOCOL_VERSION,
     ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: ConnectReturnCode.IDENTIFIER_REJECTED,
     ReasonCode.SERVER_UNAVAILABLE: ConnectReturnCode.SERVER_UNAVAILABLE,
+    ReasonCode.CONNECTION_RATE_EXCEEDED: ConnectReturnCode.SERVER_UNAVAILABLE,
     ReasonCode.BAD_USER_NAME_OR_PASSWORD: ConnectReturnCode.NOT_AUTHORIZED,
     ReasonCode.NOT_AUTHORIZED: ConnectReturnCode.NOT_AUTHORIZED,
 }
 """What a refusal is called in MQTT 3."""
 
 
+class _Pause(IntFlag):
+    """Why the client is not read now."""
+
+    NONE = 0
+    DECIDING = 1
+    SLOW = 2
+    """It does not read what is sent to it."""
+    UNANSWERED = 4
+
+
+class _Answer:
+    """The acknowledgement of one message, in the order in which the messages came (MQTT-4.6.0-2)."""
+
+    __slots__ = ("outcome", "packet")
+
+    def __init__(self, packet: p.Publish, outcome: int | Refused | None) -> None:
+        self.packet = packet
+        self.outcome = outcome
+        """None: not known yet."""
+
+
 @implementer(IPushProducer)
 class MqttProtocol(Protocol):
-    """One TCP connection that speaks MQTT."""
+    """One connection that speaks MQTT."""
 
     _log = Logger()
+    _face: Face
+    _session: MqttSession
+    _carrier: Carrier | None = None
+    """None until CONNECT was accepted; the other two are there from then on, too."""
+    _device: DeviceSession | None = None
+    _deciding: Deferred[None] | None = None
+    _batch: list[bytes] | None = None
+    _deadline: Deadline | None = None
+    _write_deadline: Deadline | None = None
+    _pauses = _Pause.NONE
+    _cause: str | None = None
+    _parted = False
+    _lost = False
 
-    def __init__(self, factory: MqttFactory) -> None:
-        self._factory = factory
-        self._max_packet_size = factory.settings.max_packet_size  # promised in CONNACK: a later change is for others
-        self._connection = ServerConnection(
-            max_packet_size=self._max_packet_size,
-            connect_timeout=factory.settings.connect_timeout,
-            now=factory.clock.seconds(),
-        )
-        self._link: MqttLink | None = None
-        self._deciding: Deferred[None] | None = None
-        self._batch: list[bytes] | None = None
-        self._deadline: Deadline | None = None
-        self._write_deadline: Deadline | None = None
-        self._lost = False
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._connection = ServerConnection(admission.limits, admission.clock.seconds())
+        self._answers: deque[_Answer] | None = None
 
     # -- Twisted's side
 
     def connectionMade(self) -> None:
-        if not self._factory.admit():
+        if not self._admission.admit(self.transport):
             self.transport.abortConnection()
             return
         if ITCPTransport.providedBy(self.transport):
@@ -94,8 +124,11 @@ class MqttProtocol(Protocol):
             return
         self._batch = []
         try:
-            for packet in self._connection.receive(data, self._factory.clock.seconds()):
+            for packet in self._connection.receive(data, self._admission.clock.seconds()):
                 _ACTIONS[type(packet)](self, packet)
+                if self._answers and len(self._answers) >= MAX_UNANSWERED:
+                    self._pause(_Pause.UNANSWERED)
+                    break
         except WireError as error:
             self._violation(error)
         finally:
@@ -107,142 +140,340 @@ class MqttProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
-        self._factory.released(connected=self._link is not None)
+        self._admission.released(self.transport, connected=self._carrier is not None)
         for deadline in (self._deadline, self._write_deadline):
             if deadline is not None:
                 deadline.cancel()
         if self._deciding is not None:
             self._deciding.cancel()
-        if self._link is not None:
-            self._link.detach(self._cause or "the connection was lost")
+        self._part(self._cause or "the connection was lost")
 
     def pauseProducing(self) -> None:
         """The device does not read: give it no more, and take no more from it."""
-        if self._link is not None:
-            self._link.paused = True
-        self.transport.pauseProducing()
+        if self._carrier is not None:
+            self._carrier.pause()
+        self._pause(_Pause.SLOW)
         if self._write_deadline is None:
-            self._write_deadline = self._after(self._factory.settings.write_timeout, self._abort)
+            self._write_deadline = self._after(self._admission.settings.write_timeout, self._abort)
 
     def resumeProducing(self) -> None:
         if self._write_deadline is not None:
             self._write_deadline.cancel()
             self._write_deadline = None
-        if self._connection.state is ConnectionState.CLOSED:
+        if self._is_closed():
             return
-        self.transport.resumeProducing()
-        if self._link is not None:
-            self._link.paused = False
-            self._link.resume()
+        if self._carrier is not None:
+            self._carrier.unpause()
+        self._read_on(_Pause.SLOW)
 
     def stopProducing(self) -> None:
         """Nothing is produced but answers and calls; they end with the connection."""
 
-    # -- packets
+    def _pause(self, why: _Pause) -> None:
+        if not self._pauses:
+            self.transport.pauseProducing()
+        self._pauses |= why
 
-    def _connect(self, packet: Connect) -> None:
+    def _read_on(self, why: _Pause) -> None:
+        if not self._pauses & why:
+            return
+        self._pauses &= ~why
+        if self._pauses or self._lost or self._is_closed():
+            return
+        self.transport.resumeProducing()
+        if self._batch is None:
+            self.dataReceived(b"")  # what had come already
+
+    # -- the beginning
+
+    def _connect(self, packet: p.Connect) -> None:
         code = refusal(packet)
         if code is not None:
             self._refuse(code)
             return
-        self.transport.pauseProducing()
+        self._pause(_Pause.DECIDING)
         self._deciding = Deferred.fromCoroutine(self._decide(packet))
         self._deciding.addErrback(self._undecided)
 
-    async def _decide(self, packet: Connect) -> None:
+    async def _decide(self, packet: p.Connect) -> None:
         try:
-            session = await self._factory.broker.enter(packet)
-            if session is None:
-                self._factory.note_refusal()
-                self._refuse(_why_refused(packet))
+            admitted = await self._admission.enter(packet, self.transport)
+            if isinstance(admitted, Admitted):
+                self._accept(packet, admitted)
             else:
-                self._accept(packet, session)
+                self._refuse(admitted)
         except BrokerError:
             self._refuse(ReasonCode.SERVER_UNAVAILABLE)
         self._deciding = None
-        if self._connection.state is ConnectionState.OPEN:
-            self.transport.resumeProducing()
-            if self._batch is None:
-                self.dataReceived(b"")
+        self._read_on(_Pause.DECIDING)
 
     def _undecided(self, failure: Failure) -> None:
         if not self._lost:
             self._log.failure("a CONNECT could not be decided", failure=failure)
             self._refuse(ReasonCode.SERVER_UNAVAILABLE)
 
-    def _accept(self, packet: Connect, session: DeviceSession) -> None:
+    def _accept(self, packet: p.Connect, admitted: Admitted) -> None:
         if self._lost or self._is_closed():
             return
-        self._link = MqttLink(
-            session,
-            self._connection,
-            broker=self._factory.broker,
-            max_packet_size=self._max_packet_size,
-            ack_timeout=lambda: self._factory.settings.ack_timeout,
+        connection, admission = self._connection, self._admission
+        session, present = admission.session(packet, admitted)
+        self._session = session
+        self._device = admitted.device
+        connack = admission.connack(packet, admitted, session, present=present)
+        connection.keep_alive = connack.properties.get(Property.SERVER_KEEP_ALIVE, packet.keep_alive)
+        self._carrier = carrier = Carrier(
+            connection,
+            session.outbox,
+            admission.around,
             write=self._write,
-            disconnect=self._disconnect,
+            end=self.end,
+            too_large=self._too_large,
         )
-        self._factory.connected()
-        self._write(self._connection.send(ConnAck(False, ReasonCode.SUCCESS, self._connack_properties(packet))))
+        session.way = carrier
+        session.will = packet.will
+        self._face, link = admission.face(admitted, session, carrier, disconnect=self._disconnect)
+        admission.connected()
+        self._write(connection.send(connack))
         self._watch()
-        session.attach(self._link)
-        session.seen(self._link.protocol)
+        if link is not None and admitted.device is not None:
+            admitted.device.attach(link)
+        self._face.seen()
+        if present:
+            carrier.send_again(admitted.device, link)
+            self._face.resumed()
 
-    def _connack_properties(self, packet: Connect) -> dict[Property, Any]:
-        if packet.level < 5:
-            return {}
-        properties: dict[Property, Any] = {
-            Property.MAXIMUM_QOS: 1,
-            Property.MAXIMUM_PACKET_SIZE: self._max_packet_size,
-            Property.SUBSCRIPTION_IDENTIFIER_AVAILABLE: 0,
-            Property.SHARED_SUBSCRIPTION_AVAILABLE: 0,
-        }
-        if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL):
-            properties[Property.SESSION_EXPIRY_INTERVAL] = 0  # no session is kept: MQTT-5 3.2.2.3.2
-        if not packet.client_id:
-            properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = self._factory.new_client_id()
-        return properties
+    # -- messages
 
-    def _publish(self, packet: Publish) -> None:
-        cast(MqttLink, self._link).publish(packet)
+    def _publish(self, packet: p.Publish) -> None:
+        self._face.seen()
+        if packet.qos == 2 and self._came_before(packet):
+            return
+        then: Callable[[], None] | None = None
+        try:
+            outcome: Outcome | Refused | None = self._face.publish(packet.topic, packet.payload)
+            if outcome is None:
+                outcome, then = self._publish_free(packet)
+        except _REFUSALS as error:
+            outcome = self._refusal(packet, error)
+        if packet.qos:
+            self._answer(packet, outcome)
+        elif isinstance(outcome, Deferred):
+            outcome.addErrback(self._failed_later, packet)
+        if then is not None:
+            then()
 
-    def _acknowledge(self, packet: PubAck) -> None:
-        cast(MqttLink, self._link).acknowledge(packet)
+    def _came_before(self, packet: p.Publish) -> bool:
+        """A QoS 2 message that was taken, and is sent again, is only answered again (MQTT-4.3.3-10)."""
+        packet_id = cast(int, packet.packet_id)
+        if packet_id in self._session.inbox:
+            self._say(p.PubRec(packet_id))
+            return True
+        return any(waits.packet.packet_id == packet_id for waits in self._answers or ())
 
-    def _subscribe(self, packet: Subscribe) -> None:
-        cast(MqttLink, self._link).subscribe(packet)
+    def _publish_free(self, packet: p.Publish) -> tuple[int, Callable[[], None] | None]:
+        admission = self._admission
+        if not self._face.free or not admission.pubsub.allowed:
+            raise Refused(ReasonCode.TOPIC_NAME_INVALID, "there is no such topic")
+        message = Message(
+            packet.topic,
+            packet.payload,
+            packet.qos,
+            retain=packet.retain,
+            properties=packet.properties,
+            now=admission.clock.seconds(),
+        )
+        rights = admission.rights(self._device)
+        code, send = admission.pubsub.publish(self._session.key.tenant_id, rights, message, self._session)
+        return code if self._connection.level >= 5 else ReasonCode.SUCCESS, send
 
-    def _unsubscribe(self, packet: Unsubscribe) -> None:
-        cast(MqttLink, self._link).unsubscribe(packet)
+    def _refusal(self, packet: p.Publish, error: Exception) -> Refused:
+        """What is answered to a message that was not taken. Raises WireError if the connection ends instead."""
+        v3 = self._connection.level < 5
+        if isinstance(error, Refused):
+            if error.ends and (v3 or not packet.qos):
+                raise WireError(error.message, error.code)
+            return error
+        broker_error = isinstance(error, BrokerError)
+        code = ReasonCode.QUOTA_EXCEEDED if broker_error else ReasonCode.PAYLOAD_FORMAT_INVALID
+        if v3 or not packet.qos:
+            raise WireError(str(error), ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR if broker_error else code)
+        return Refused(code, str(error))
 
-    def _ping(self, _: PingReq) -> None:
-        cast(MqttLink, self._link).seen()
-        self._write(self._connection.send(PingResp()))
+    def _failed_later(self, failure: Failure, packet: p.Publish) -> Refused | None:
+        """The refusal of a message that was being worked on, or None if the connection has ended for it."""
+        if failure.check(*_REFUSALS) is None:
+            self._log.failure("a message could not be worked on", failure=failure)
+            failure = Failure(Refused(ReasonCode.UNSPECIFIED_ERROR, "the server failed", ends=True))
+        try:
+            return self._refusal(packet, failure.value)
+        except WireError as error:
+            self.end(error.code, error.message)
+            return None
 
-    def _leave(self, _: Disconnect) -> None:
-        self._cause = "the device disconnected"
+    # -- acknowledgements
+
+    def _answer(self, packet: p.Publish, outcome: Outcome | Refused) -> None:
+        if isinstance(outcome, Deferred):
+            waits = _Answer(packet, None)
+            if self._answers is None:
+                self._answers = deque()
+            self._answers.append(waits)
+            outcome.addErrback(self._failed_later, packet)
+            outcome.addCallback(self._known, waits)
+        elif self._answers:
+            self._answers.append(_Answer(packet, outcome))
+        else:
+            self._acknowledge(packet, outcome)
+
+    def _known(self, outcome: int | Refused | None, waits: _Answer) -> None:
+        waits.outcome = outcome
+        answers = self._answers
+        while answers and answers[0].outcome is not None and not self._is_closed():
+            first = answers.popleft()
+            self._acknowledge(first.packet, first.outcome)
+        if answers is not None and len(answers) < MAX_UNANSWERED // 2:
+            self._read_on(_Pause.UNANSWERED)
+
+    def _acknowledge(self, packet: p.Publish, outcome: int | Refused | None) -> None:
+        if self._is_closed():
+            return
+        packet_id = cast(int, packet.packet_id)
+        refused = outcome if isinstance(outcome, Refused) else None
+        code = refused.code if refused else cast(int, outcome)
+        properties: Properties = NO_PROPERTIES
+        if refused and refused.message and self._connection.tells_problems:
+            properties = {Property.REASON_STRING: refused.message}
+        if packet.qos == 1:
+            self._write(self._connection.acknowledge(packet_id, code, properties))
+        else:
+            if code < _REFUSED_V3 or self._connection.level < 5:
+                self._session.inbox.add(packet_id)
+                code = code if self._connection.level >= 5 else ReasonCode.SUCCESS
+            self._say(p.PubRec(packet_id, code, properties))
+        if refused and refused.ends:
+            self.end(refused.code, refused.message)
+
+    def _release(self, packet: p.PubRel) -> None:
+        self._face.seen()
+        known = packet.packet_id in self._session.inbox
+        self._session.inbox.discard(packet.packet_id)
+        code = ReasonCode.SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        self._say(p.PubComp(packet.packet_id, code))
+
+    def _acknowledged(self, packet: p.PubAck | p.PubRec | p.PubComp) -> None:
+        self._face.seen()
+        cast(Carrier, self._carrier).acknowledge(packet)
+
+    # -- subscriptions
+
+    def _subscribe(self, packet: p.Subscribe) -> None:
+        self._face.seen()
+        identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, 0)
+        codes, granted, streams, problem = [], set(), [], None
+        for wanted in packet.subscriptions:
+            try:
+                if self._face.grants(wanted.filter):
+                    codes.append(self._grant(wanted))
+                    granted.add(wanted.filter)
+                else:
+                    streams.append(self._subscribe_free(wanted, identifier))
+                    codes.append(wanted.qos)
+            except (Refused, WireError) as error:
+                self._face.refused(wanted.filter)
+                problem = problem or error.message
+                codes.append(error.code if self._connection.level >= 5 else _REFUSED_V3)
+        properties = {Property.REASON_STRING: problem} if problem and self._connection.tells_problems else NO_PROPERTIES
+        self._say(p.SubAck(packet.packet_id, tuple(codes), properties))
+        if granted:
+            self._face.subscribed(frozenset(granted))
+        for stream in streams:
+            cast(Carrier, self._carrier).stream(stream)
+
+    def _grant(self, wanted: p.Subscription) -> int:
+        granted, qos = self._session.granted, min(wanted.qos, 1)
+        if granted.pop(wanted.filter, None) is None:
+            self._check_room()
+        granted[wanted.filter] = qos
+        return qos
+
+    def _subscribe_free(self, wanted: p.Subscription, identifier: int) -> Any:
+        pubsub = self._admission.pubsub
+        if not self._face.free or not pubsub.allowed:
+            raise Refused(ReasonCode.TOPIC_FILTER_INVALID, "there is no such topic filter")
+        if wanted.filter not in self._session.subscriptions:
+            self._check_room()
+        return pubsub.subscribe(self._session, self._admission.rights(self._device), wanted, identifier)
+
+    def _check_room(self) -> None:
+        if self._session.filters >= self._admission.settings.max_subscriptions:
+            raise Refused(ReasonCode.QUOTA_EXCEEDED, "too many topic filters")
+
+    def _unsubscribe(self, packet: p.Unsubscribe) -> None:
+        self._face.seen()
+        session, pubsub = self._session, self._admission.pubsub
+        ended = {each for each in packet.filters if each in session.granted}
+        codes = tuple(
+            ReasonCode.SUCCESS
+            if session.granted.pop(each, None) is not None or pubsub.unsubscribe(session, each)
+            else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            for each in packet.filters
+        )
+        self._say(p.UnsubAck(packet.packet_id, codes))
+        if ended:
+            self._face.unsubscribed(frozenset(ended))
+
+    def _ping(self, _: p.PingReq) -> None:
+        self._face.seen()
+        self._say(p.PingResp())
 
     # -- ends
 
-    _cause: str | None = None
+    def _leave(self, packet: p.Disconnect) -> None:
+        expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
+        if expiry is not None:
+            self._session.expiry = min(expiry, int(self._admission.settings.max_session_expiry))
+        with_will = packet.code != ReasonCode.SUCCESS  # MQTT-3.14.4-3
+        self._part("the device disconnected", with_will=with_will)
+
+    def end(self, code: int, cause: str) -> None:
+        """Close the connection, telling a 5.0 client why; it has left its session when this returns."""
+        self._cause = self._cause or cause
+        if self._connection.state is ConnectionState.OPEN:
+            said: Properties = {Property.REASON_STRING: cause}
+            self._write(self._connection.send(p.Disconnect(code, said)))
+        self._part(cause)
+        self._close()
+
+    def _disconnect(self, reason: CloseReason) -> None:
+        if reason in _ENDS_THE_SESSION and self._carrier is not None:
+            self._session.expiry = 0
+        self.end(_CLOSE_CODES[reason], reason.value)
 
     def _refuse(self, code: int) -> None:
         if self._lost or self._connection.state is ConnectionState.CLOSED:
             return
         v3 = self._connection.level < 5
-        self._write(self._connection.send(ConnAck(False, _V3_CODES.get(ReasonCode(code), code) if v3 else code)))
+        try:
+            self._write(self._connection.send(p.ConnAck(False, _V3_CODES.get(ReasonCode(code), code) if v3 else code)))
+        except WireError:
+            self._cause = "not even a CONNACK is small enough for the client"
         self._close()
 
     def _violation(self, error: WireError) -> None:
         self._cause = f"protocol violation: {error.message}"
-        self._factory.note_violation(self._cause, self.transport.getPeer())
+        self._admission.note_violation(self._cause, self.transport.getPeer())
         self._write(self._connection.farewell(error))
+        self._part(self._cause)
 
-    def _disconnect(self, reason: CloseReason) -> None:
-        self._cause = reason.value
-        if self._connection.state is ConnectionState.OPEN:
-            self._write(self._connection.send(Disconnect(_CLOSE_CODES[reason])))
-        self._close()
+    def _part(self, cause: str, *, with_will: bool = True) -> None:
+        """Leave the session, once."""
+        if self._carrier is None or self._parted:
+            return
+        self._parted = True
+        self._answers = None
+        self._carrier.stop()
+        self._face.gone(cause)
+        self._admission.sessions.left(self._session, with_will=with_will)
 
     def _close(self) -> None:
         """Let the last bytes out, for a second at most."""
@@ -257,13 +488,16 @@ class MqttProtocol(Protocol):
             self._cause = self._cause or "the device does not read what is sent to it"
             self.transport.abortConnection()
 
+    def _too_large(self, topic: str, size: int) -> None:
+        """A message was larger than the client takes."""
+
     # -- time and bytes
 
     def _is_closed(self) -> bool:
         return self._connection.state is ConnectionState.CLOSED
 
     def _after(self, seconds: float, action: Callable[[None], None]) -> Deadline:
-        return self._factory.broker.deadlines.after(seconds, action, None)
+        return self._admission.around.deadlines.after(seconds, action, None)
 
     def _watch(self) -> None:
         """Look again when the connection's next deadline may have passed."""
@@ -272,23 +506,25 @@ class MqttProtocol(Protocol):
         due = self._connection.next_deadline()
         self._deadline = None
         if due is not None:
-            self._deadline = self._after(due - self._factory.clock.seconds(), self._check_deadline)
+            self._deadline = self._after(due - self._admission.clock.seconds(), self._check_deadline)
 
     def _check_deadline(self, _: None) -> None:
         self._deadline = None
         due = self._connection.next_deadline()
-        if due is None or self._connection.state is ConnectionState.CLOSED:
+        if due is None or self._is_closed():
             return
-        if due > self._factory.clock.seconds():
+        if due > self._admission.clock.seconds():
             self._watch()
-            return
-        connected = self._connection.state is ConnectionState.OPEN
-        self._cause = "keep-alive timed out" if connected else "CONNECT did not come in time"
-        if connected:
-            self._write(self._connection.send(Disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)))
-            self._close()
+        elif self._connection.state is ConnectionState.OPEN:
+            self.end(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep-alive timed out")
         else:
+            self._cause = "CONNECT did not come in time"
             self.transport.abortConnection()
+
+    def _say(self, packet: p.Packet) -> None:
+        """Send it, unless what the client asked for has ended the connection."""
+        if not self._is_closed():
+            self._write(self._connection.send(packet))
 
     def _write(self, data: bytes) -> None:
         if not data:
@@ -300,83 +536,14 @@ class MqttProtocol(Protocol):
 
 
 _ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {
-    Publish: MqttProtocol._publish,
-    PubAck: MqttProtocol._acknowledge,
-    PingReq: MqttProtocol._ping,
-    Subscribe: MqttProtocol._subscribe,
-    Unsubscribe: MqttProtocol._unsubscribe,
-    Connect: MqttProtocol._connect,
-    Disconnect: MqttProtocol._leave,
+    p.Publish: MqttProtocol._publish,
+    p.PubAck: MqttProtocol._acknowledged,
+    p.PubRec: MqttProtocol._acknowledged,
+    p.PubRel: MqttProtocol._release,
+    p.PubComp: MqttProtocol._acknowledged,
+    p.PingReq: MqttProtocol._ping,
+    p.Subscribe: MqttProtocol._subscribe,
+    p.Unsubscribe: MqttProtocol._unsubscribe,
+    p.Connect: MqttProtocol._connect,
+    p.Disconnect: MqttProtocol._leave,
 }
-
-
-def _why_refused(packet: Connect) -> int:
-    if packet.username is not None or packet.password is not None:
-        return ReasonCode.BAD_USER_NAME_OR_PASSWORD
-    return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID if packet.client_id.strip() else ReasonCode.NOT_AUTHORIZED
-
-
-class MqttFactory(Factory):
-    """All MQTT connections of one process."""
-
-    _log = Logger()
-    noisy = False
-
-    def __init__(
-        self,
-        *,
-        broker: Broker,
-        settings: MqttSettings,
-        clock: Clock,
-        new_client_id: Callable[[], str],
-    ) -> None:
-        self.broker = broker
-        self.settings = settings
-        """May be replaced at any time."""
-        self.clock = clock
-        self.new_client_id = new_client_id
-        self.handshakes = 0
-        self.connections = 0
-        self.refusals = 0
-        self.violations = 0
-
-    def buildProtocol(self, addr: IAddress | None) -> MqttProtocol:
-        return MqttProtocol(self)
-
-    def admit(self) -> bool:
-        """Count a new connection; False if too many have not finished CONNECT."""
-        self.handshakes += 1
-        return self.handshakes <= self.settings.max_handshakes
-
-    def connected(self) -> None:
-        """A connection finished CONNECT."""
-        self.handshakes -= 1
-        self.connections += 1
-
-    def released(self, *, connected: bool) -> None:
-        """A connection is gone."""
-        if connected:
-            self.connections -= 1
-        else:
-            self.handshakes -= 1
-
-    def note_refusal(self) -> None:
-        """Wrong credentials: a device may try for ever, the log must not fill."""
-        self.refusals += 1
-        if _is_round(self.refusals):
-            self._log.warn("{count} MQTT connections refused so far: wrong credentials", count=self.refusals)
-
-    def note_violation(self, why: str, peer: object) -> None:
-        self.violations += 1
-        if _is_round(self.violations):
-            self._log.warn(
-                "MQTT connection of {peer} closed: {why} ({count} so far)",
-                peer=peer,
-                why=why,
-                count=self.violations,
-            )
-
-
-def _is_round(count: int) -> bool:
-    """1, 2, ... 9, 10, 20, ... 100, 200, ...: a log that stays short."""
-    return count % 10 ** (len(str(count)) - 1) == 0

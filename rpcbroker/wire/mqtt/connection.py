@@ -2,13 +2,15 @@
 
 `receive` yields what the broker has to act on, one packet at a time, and raises WireError at the
 point where the peer broke the protocol; `farewell` then has the last bytes. Time is an argument.
+What outlives a connection, the handshakes of QoS 1 and 2, is in `outbox` and with the session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import codec
@@ -16,12 +18,15 @@ from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.decoding import UnsupportedLevel
 from rpcbroker.wire.mqtt.fields import encode_text, fixed_header
-from rpcbroker.wire.mqtt.packets import NO_PROPERTIES, Packet, Properties, ReasonCode
+from rpcbroker.wire.mqtt.packets import Packet, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
 from rpcbroker.wire.mqtt.reasons import FROM_CLIENT
 
 KEEP_ALIVE_GRACE = 1.5  # MQTT-3.1.2-24
 NO_LIMIT = 0xFFFF
+_FAILURE = 0x80
+_OPTIONAL = frozenset({Property.REASON_STRING, Property.USER_PROPERTY})
+"""Properties that are left out when a packet would be too large for the client: MQTT-3.2.2-19, 3.4.2-2 and so on."""
 
 
 class ConnectionState(Enum):
@@ -54,9 +59,6 @@ _NOT_FROM_CLIENT = frozenset(
     {
         n.CONNECT,  # a second one: MQTT-3.1.0-2
         n.CONNACK,
-        n.PUBREC,  # QoS 2 is not offered, so nothing of it can be under way
-        n.PUBREL,
-        n.PUBCOMP,
         n.SUBACK,
         n.UNSUBACK,
         n.PINGRESP,
@@ -64,6 +66,21 @@ _NOT_FROM_CLIENT = frozenset(
     }
 )
 """Packet types that end an open connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What every client is told (MQTT 5.0) or has to guess.
+
+    `receive_maximum` counts QoS 1 and 2 messages that were not answered yet; `unfinished_v3` is the
+    same for 3.x. `max_packet_size` is in bytes, `connect_timeout` in seconds.
+    """
+
+    max_packet_size: int
+    connect_timeout: float
+    receive_maximum: int = NO_LIMIT
+    unfinished_v3: int = NO_LIMIT
+    topic_alias_maximum: int = 0
 
 
 class PacketTooLarge(WireError):
@@ -77,8 +94,6 @@ def refusal(connect: p.Connect) -> int | None:
     """The CONNACK code (of MQTT 5.0) that this CONNECT must be refused with, whoever sends it; else None."""
     if Property.AUTHENTICATION_METHOD in connect.properties:
         return ReasonCode.BAD_AUTHENTICATION_METHOD  # MQTT-5 4.12: none is offered
-    if connect.level >= 5 and connect.will is not None and connect.will.qos > 1:
-        return ReasonCode.QOS_NOT_SUPPORTED  # MQTT-3.2.2-12
     if not connect.client_id and (connect.level == 3 or (connect.level == 4 and not connect.clean_start)):
         return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID  # MQTT-3.1.3-8 (3.1.1); 3.1 has no empty ones: 3.1, 3.1
     return None
@@ -88,40 +103,50 @@ class ServerConnection:
     """One connection of a client."""
 
     __slots__ = (
-        "_connect_deadline",
+        "_aliases_in",
+        "_aliases_out",
         "_frames",
-        "_in_flight",
-        "_keep_alive",
-        "_last_packet_id",
         "_last_received",
+        "_limits",
+        "_max_aliases_out",
         "_max_outgoing",
         "_may_expire_later",
-        "_receive_maximum",
+        "_opened_at",
+        "_unfinished",
+        "client_receive_maximum",
+        "keep_alive",
         "level",
         "state",
+        "tells_problems",
     )
 
-    def __init__(self, *, max_packet_size: int, connect_timeout: float, now: float) -> None:
+    def __init__(self, limits: Limits, now: float) -> None:
         self.state = ConnectionState.AWAITING_CONNECT
         self.level = 0
         """The protocol level; 0 before CONNECT."""
-        self._frames = codec.FrameReader(max_packet_size)
-        self._connect_deadline = now + connect_timeout
+        self.keep_alive = 0
+        """Seconds; what the client asked for, unless the server decided otherwise (3.2.2.3.14)."""
+        self.client_receive_maximum = NO_LIMIT
+        self.tells_problems = True
+        """Whether reason strings may be sent with other packets than CONNACK and DISCONNECT (MQTT-3.1.2-29)."""
+        self._limits = limits
+        self._frames = codec.FrameReader(limits.max_packet_size)
+        self._opened_at = now
         self._last_received = now
-        self._keep_alive = 0
-        self._receive_maximum = NO_LIMIT
         self._max_outgoing: int | None = None
+        self._max_aliases_out = 0
         self._may_expire_later = False
-        self._last_packet_id = 0
-        self._in_flight: set[int] | None = None
+        self._aliases_in: dict[int, str] | None = None
+        self._aliases_out: dict[str, int] | None = None
+        self._unfinished: set[int] = set()
 
     # -- in
 
     def receive(self, data: bytes, now: float) -> Iterator[Packet]:
-        """Yield the packets to act on: Connect, Publish, PubAck, Subscribe, Unsubscribe, PingReq, Disconnect.
+        """Yield the packets to act on, in order; topic aliases are replaced by what they stand for.
 
         After a Connect nothing more is yielded until it was decided on with `send(ConnAck(...))`;
-        `receive(b"", now)` then goes on. A PubAck is yielded for an id in flight only.
+        `receive(b"", now)` then goes on.
         """
         frames = self._frames
         if self.state is _S.CLOSED:
@@ -129,7 +154,7 @@ class ServerConnection:
         if self.state is _S.AWAITING_DECISION and frames.full:
             raise WireError("too much before CONNACK", ReasonCode.QUOTA_EXCEEDED)
         if not data:
-            self._last_received = now  # the time that the decision took is not the client's
+            self._last_received = now  # the time that the server took is not the client's
         frames.feed(data)
         while self.state is _S.OPEN or self.state is _S.AWAITING_CONNECT:
             frame = frames.next()
@@ -145,35 +170,50 @@ class ServerConnection:
                 raise WireError(f"packet type {packet_type} from a client", ReasonCode.PROTOCOL_ERROR)
             packet = codec.decode(first_byte, body, self.level)
             check = _CHECKS.get(packet_type)
-            if check is None or check(self, packet):
-                yield packet
+            yield packet if check is None else check(self, packet)
 
-    def _connect(self, packet: p.Connect) -> bool:
+    def _connect(self, packet: p.Connect) -> p.Connect:
+        properties = packet.properties
         self.level = packet.level
-        self._keep_alive = packet.keep_alive
-        self._receive_maximum = packet.properties.get(Property.RECEIVE_MAXIMUM, NO_LIMIT)
-        self._max_outgoing = packet.properties.get(Property.MAXIMUM_PACKET_SIZE)
-        self._may_expire_later = bool(packet.properties.get(Property.SESSION_EXPIRY_INTERVAL))
+        self.keep_alive = packet.keep_alive
+        self.client_receive_maximum = properties.get(Property.RECEIVE_MAXIMUM, NO_LIMIT)
+        self.tells_problems = bool(properties.get(Property.REQUEST_PROBLEM_INFORMATION, 1))
+        self._max_outgoing = properties.get(Property.MAXIMUM_PACKET_SIZE)
+        self._max_aliases_out = properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0)
+        self._may_expire_later = bool(properties.get(Property.SESSION_EXPIRY_INTERVAL))
         self._go(_Input.CONNECT)
-        return True
+        return packet
 
-    def _publish(self, packet: p.Publish) -> bool:
-        if packet.qos == 2:
-            raise WireError("QoS 2 is not offered", ReasonCode.QOS_NOT_SUPPORTED)  # MQTT-3.2.2-11
+    def _publish(self, packet: p.Publish) -> p.Publish:
+        if packet.packet_id is not None and packet.packet_id not in self._unfinished:
+            limits = self._limits
+            most = limits.receive_maximum if self.level >= 5 else limits.unfinished_v3
+            if len(self._unfinished) >= most:
+                raise WireError("more unanswered messages than were allowed", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
+            self._unfinished.add(packet.packet_id)  # MQTT-3.3.4-8
         if packet.properties:
-            if Property.TOPIC_ALIAS in packet.properties:
-                raise WireError("no topic alias was offered", ReasonCode.TOPIC_ALIAS_INVALID)  # MQTT-3.3.2-9
             if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
                 raise WireError("a subscription identifier", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.3.4-6
-        return True
+            if Property.TOPIC_ALIAS in packet.properties:
+                return self._named(packet, packet.properties[Property.TOPIC_ALIAS])
+        return packet
 
-    def _acknowledge(self, packet: p.PubAck) -> bool:
-        if not self._in_flight or packet.packet_id not in self._in_flight:
-            return False
-        self._in_flight.remove(packet.packet_id)
-        return True
+    def _named(self, packet: p.Publish, alias: int) -> p.Publish:
+        if not 0 < alias <= self._limits.topic_alias_maximum:  # MQTT-3.3.2-8, -9
+            raise WireError(f"topic alias {alias} was not offered", ReasonCode.TOPIC_ALIAS_INVALID)
+        if self._aliases_in is None:
+            self._aliases_in = {}
+        if packet.topic:
+            self._aliases_in[alias] = packet.topic
+            return packet
+        topic = self._aliases_in.get(alias)
+        if topic is None:  # 3.3.4: an unknown one is a protocol error
+            raise WireError(f"topic alias {alias} stands for nothing", ReasonCode.TOPIC_ALIAS_INVALID)
+        return p.Publish(
+            topic, packet.payload, packet.qos, packet.packet_id, packet.dup, packet.retain, packet.properties
+        )
 
-    def _disconnect(self, packet: p.Disconnect) -> bool:
+    def _disconnect(self, packet: p.Disconnect) -> p.Disconnect:
         if packet.code not in FROM_CLIENT:
             raise WireError(f"code 0x{packet.code:02X} is the server's", ReasonCode.PROTOCOL_ERROR)  # 3.14.2.1
         if Property.SERVER_REFERENCE in packet.properties:
@@ -181,83 +221,95 @@ class ServerConnection:
         if packet.properties.get(Property.SESSION_EXPIRY_INTERVAL) and not self._may_expire_later:
             raise WireError("a session expiry that CONNECT did not ask for", ReasonCode.PROTOCOL_ERROR)  # 3.14.2.2.2
         self._go(_Input.ENDED)  # what comes after it is ignored: MQTT-3.14.4-1
-        return True
+        return packet
 
     # -- out
 
     def send(self, packet: Packet) -> bytes:
-        """The bytes of `packet`, for this client's version; none if the client does not take that many.
+        """The bytes of `packet`, for this client's version, without what only explains if that makes it too large.
 
-        A ConnAck is the decision on the Connect, a Disconnect is the end. RuntimeError for what may
-        not be sent now.
+        A ConnAck is the decision on the Connect, a Disconnect is the end (without bytes before 5.0).
+        Raises PacketTooLarge; RuntimeError for what may not be sent now.
         """
-        data = codec.encode(packet, self.level)
         if isinstance(packet, p.ConnAck):
             self._go(_Input.REFUSED if packet.code else _Input.ACCEPTED)
         elif self.state is not _S.OPEN:
             raise RuntimeError(f"{type(packet).__name__} while {self.state.name}")
         elif isinstance(packet, p.Disconnect):
             self._go(_Input.ENDED)
-            if self.level < 5:
-                return b""
-        return data if self._fits(data) else b""  # MQTT-3.1.2-25
+            return self._fitting(packet, self.level) if self.level >= 5 else b""  # MQTT-4.8.0-1 (3.1.1)
+        elif isinstance(packet, p.PubComp) or (isinstance(packet, p.PubRec) and packet.code >= _FAILURE):
+            self._unfinished.discard(packet.packet_id)
+        data = self._fitting(packet, self.level)
+        if not data:
+            raise PacketTooLarge(len(codec.encode(packet, self.level)))
+        return data
 
-    def _fits(self, data: bytes) -> bool:
-        return self._max_outgoing is None or len(data) <= self._max_outgoing
+    def acknowledge(self, packet_id: int, code: int, properties: Properties) -> bytes:
+        """The bytes of the PUBACK of a QoS 1 message."""
+        self._unfinished.discard(packet_id)
+        if not code or self.level < 5:
+            return b"\x40\x02" + packet_id.to_bytes(2, "big")
+        return self._fitting(p.PubAck(packet_id, code, properties), self.level)
 
-    @property
-    def in_flight(self) -> int:
-        """How many QoS 1 messages wait for their PUBACK."""
-        return len(self._in_flight) if self._in_flight else 0
+    def publish(self, topic: str, payload: bytes, *, packet_id: int | None) -> bytes:
+        """The bytes of a PUBLISH of QoS 0 or, with a packet identifier, of QoS 1, without properties.
 
-    @property
-    def can_publish(self) -> bool:
-        """Whether one more QoS 1 message may be in flight (MQTT-3.3.4-9)."""
-        return self.in_flight < self._receive_maximum
-
-    def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool = False, properties: Properties = NO_PROPERTIES
-    ) -> tuple[bytes, int | None]:
-        """The bytes of a PUBLISH of QoS 0 or 1, and its packet id at QoS 1.
-
-        Raises PacketTooLarge, which changes nothing; RuntimeError unless OPEN.
+        This is the way of calls. Raises PacketTooLarge, which changes nothing; RuntimeError unless OPEN.
         """
         if self.state is not _S.OPEN:
             raise RuntimeError(f"PUBLISH while {self.state.name}")
-        packet_id = self._next_packet_id() if qos else None
-        if properties:
-            data = codec.encode(p.Publish(topic, payload, qos, packet_id, False, retain, properties), self.level)
-        else:
-            # The hot path: what codec.encode would make, without a packet in between.
-            head = encode_text(topic)
-            if packet_id is not None:
-                head += packet_id.to_bytes(2, "big")
-            if self.level >= 5:
-                head += b"\x00"
-            data = fixed_header(0x30 | qos << 1 | retain, len(head) + len(payload)) + head + payload
-        if not self._fits(data):
-            raise PacketTooLarge(len(data))
+        head = encode_text(topic)
+        first = n.PUBLISH << 4
         if packet_id is not None:
-            self._last_packet_id = packet_id
-            if self._in_flight is None:
-                self._in_flight = set()
-            self._in_flight.add(packet_id)
-        return data, packet_id
+            head += packet_id.to_bytes(2, "big")
+            first |= 0x02
+        if self.level >= 5:
+            head += b"\x00"
+        data = fixed_header(first, len(head) + len(payload)) + head + payload
+        if not self.takes(data):
+            raise PacketTooLarge(len(data))
+        return data
 
-    def _next_packet_id(self) -> int:
-        in_flight = self._in_flight or ()
-        if len(in_flight) >= 0xFFFF:
-            raise RuntimeError("all packet identifiers are in flight")
-        packet_id = self._last_packet_id
-        while True:
-            packet_id = packet_id % 0xFFFF + 1
-            if packet_id not in in_flight:
-                return packet_id
+    def alias(self, topic: str) -> tuple[int, bool]:
+        """The alias that `topic` goes out under, 0 for none, and whether its name must be sent with it."""
+        if not self._max_aliases_out:
+            return 0, True
+        if self._aliases_out is None:
+            self._aliases_out = {}
+        known = self._aliases_out.get(topic)
+        if known is not None:
+            return known, False
+        if len(self._aliases_out) >= self._max_aliases_out:  # MQTT-3.1.2-26
+            return 0, True
+        self._aliases_out[topic] = alias = len(self._aliases_out) + 1
+        return alias, True
+
+    def unalias(self, topic: str) -> None:
+        """What would have told the client of the newest alias was not sent."""
+        if self._aliases_out is not None:
+            self._aliases_out.pop(topic, None)
+
+    def takes(self, data: bytes) -> bool:
+        """Whether the client takes a packet of this size."""
+        return self._max_outgoing is None or len(data) <= self._max_outgoing
+
+    def _fitting(self, packet: Packet, level: int) -> bytes:
+        data = codec.encode(packet, level)
+        if self.takes(data):
+            return data
+        properties: Properties = getattr(packet, "properties", {})
+        needed = {key: value for key, value in properties.items() if key not in _OPTIONAL}
+        if len(needed) < len(properties):
+            shorter: Any = replace(cast(Any, packet), properties=needed)
+            data = codec.encode(shorter, level)
+        return data if self.takes(data) else b""
 
     def farewell(self, error: WireError) -> bytes:
         """What is to be said before the connection is closed for `error`; nothing, in many cases."""
         state, level = self.state, self.level
         self._go(_Input.ENDED)
+        said: Properties = {Property.REASON_STRING: error.message}
         packet: Packet
         if isinstance(error, UnsupportedLevel):  # MQTT-3.1.2-2
             # The high bit is what a bridge sets to ask for more than MQTT 3.1.1 has.
@@ -267,13 +319,12 @@ class ServerConnection:
         elif level < 5:
             return b""  # MQTT-4.8.0-1 (3.1.1)
         elif state is _S.AWAITING_DECISION:
-            packet = p.ConnAck(False, error.code)
+            packet = p.ConnAck(False, error.code, said)
         elif state is _S.OPEN:
-            packet = p.Disconnect(error.code)  # MQTT-4.13.1-1
+            packet = p.Disconnect(error.code, said)  # MQTT-4.13.1-1
         else:
             return b""
-        data = codec.encode(packet, level)
-        return data if self._fits(data) else b""
+        return self._fitting(packet, level)
 
     # -- time
 
@@ -282,8 +333,8 @@ class ServerConnection:
         if self.state is _S.CLOSED:
             return None
         if self.state is not _S.OPEN:
-            return self._connect_deadline
-        return self._last_received + KEEP_ALIVE_GRACE * self._keep_alive if self._keep_alive else None
+            return self._opened_at + self._limits.connect_timeout
+        return self._last_received + KEEP_ALIVE_GRACE * self.keep_alive if self.keep_alive else None
 
     def _go(self, what: _Input) -> None:
         state = TRANSITIONS.get((self.state, what))
@@ -292,10 +343,9 @@ class ServerConnection:
         self.state = state
 
 
-_CHECKS: dict[int, Callable[[ServerConnection, Any], bool]] = {
+_CHECKS: dict[int, Callable[[ServerConnection, Any], Packet]] = {
     n.CONNECT: ServerConnection._connect,
     n.PUBLISH: ServerConnection._publish,
-    n.PUBACK: ServerConnection._acknowledge,
     n.DISCONNECT: ServerConnection._disconnect,
 }
-"""packet type -> what it does to the connection, and whether the broker is to see it."""
+"""packet type -> what it does to the connection, and what the broker is to see of it."""

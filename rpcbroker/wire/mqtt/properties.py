@@ -167,6 +167,12 @@ def encode_properties(properties: Mapping[Property, Any], packet_type: int) -> b
     """With their length in front. Raises ValueError for a property that may not stand in such a packet."""
     if not properties:
         return b"\x00"
+    data = encode_pairs(properties, packet_type)
+    return encode_varint(len(data)) + data
+
+
+def encode_pairs(properties: Mapping[Property, Any], packet_type: int) -> bytes:
+    """The same without the length."""
     parts = []
     for key, value in properties.items():
         kind, allowed = TABLE[key]
@@ -174,5 +180,4 @@ def encode_properties(properties: Mapping[Property, Any], packet_type: int) -> b
             raise ValueError(f"{key.name} may not stand in packet type {packet_type}")
         for item in value if _repeats(key, packet_type) else (value,):
             parts += [bytes((key,)), kind.write(item)]
-    data = b"".join(parts)
-    return encode_varint(len(data)) + data
+    return b"".join(parts)

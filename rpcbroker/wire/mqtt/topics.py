@@ -1,4 +1,4 @@
-"""What topic names and topic filters may look like (MQTT 4.7)."""
+"""What topic names and topic filters may look like, and which fits which (MQTT 4.7, 4.8.2)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rpcbroker.wire.errors import WireError
 
 TOPIC_FILTER_INVALID = 0x8F
 TOPIC_NAME_INVALID = 0x90
+SHARE = "$share/"
 
 
 def check_topic(name: str) -> str:
@@ -26,3 +27,42 @@ def check_filter(text: str) -> str:
     if "+" in text and any("+" in level and level != "+" for level in text.split("/")):
         raise WireError("'+' must be a level alone", TOPIC_FILTER_INVALID)  # MQTT-4.7.1-2
     return text
+
+
+def shared(topic_filter: str) -> tuple[str, str] | None:
+    """The share name and the filter in `$share/{name}/{filter}`; None if it is no shared subscription.
+
+    WireError 0x8F if the name or the filter is not there, or the name has a wildcard (4.8.2).
+    """
+    if not topic_filter.startswith(SHARE):
+        return None
+    name, slash, rest = topic_filter[len(SHARE) :].partition("/")
+    if not name or "+" in name or "#" in name:
+        raise WireError("a share name that is none", TOPIC_FILTER_INVALID)  # MQTT-4.8.2-1, -2
+    if not slash:
+        raise WireError("a share name without a filter", TOPIC_FILTER_INVALID)  # MQTT-4.8.2-2
+    return name, check_filter(rest)
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether this filter matches this topic name."""
+    return covers(topic_filter, topic)  # a topic name is a filter without wildcards
+
+
+def covers(allowed: str, wanted: str) -> bool:
+    """Whether `allowed` matches every topic that the filter `wanted` matches."""
+    if allowed.startswith("$") != wanted.startswith("$"):
+        return False  # MQTT-4.7.2-1; and what begins with a wildcard or a name matches no '$' topic
+    mine, endless = _levels(allowed)
+    theirs, endless_too = _levels(wanted)
+    if len(mine) > len(theirs) or (not endless and (endless_too or len(mine) < len(theirs))):
+        return False
+    return all(level in ("+", other) for level, other in zip(mine, theirs, strict=False))
+
+
+def _levels(topic_filter: str) -> tuple[list[str], bool]:
+    """The levels before '#', and whether there is one. No topic has less than one level: '#' says what '+/#' does."""
+    levels = topic_filter.split("/")
+    if levels[-1] != "#":
+        return levels, False
+    return levels[:-1] or ["+"], True

@@ -1,0 +1,297 @@
+"""The way out of one open MQTT connection: calls, answers, and messages for its client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from rpcbroker.core.calls import Call, Step
+from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.errors import Reason, Undeliverable
+from rpcbroker.core.ports import Link
+from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.core.settings import MqttSettings
+from rpcbroker.transports import dialect
+from rpcbroker.transports.mqtt.session import QueueLimits
+from rpcbroker.wire.mqtt.connection import PacketTooLarge, ServerConnection
+from rpcbroker.wire.mqtt.message import Message
+from rpcbroker.wire.mqtt.outbox import Delivery, Outbox
+from rpcbroker.wire.mqtt.packets import PubAck, PubComp, PubRec, PubRel, ReasonCode
+
+STREAMED_AT_ONCE = 100
+"""Retained messages that one client is given in one turn of the reactor."""
+
+_FAILURE = 0x80
+
+
+@dataclass(slots=True)
+class Drops:
+    """Messages that did not go out, by why, of all connections."""
+
+    slow: int = 0
+    """QoS 0, for a client that does not read fast enough."""
+    offline: int = 0
+    """For a session whose client is away and whose queue is full."""
+    too_large: int = 0
+    """Larger than the client takes: MQTT-3.1.2-25."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """What all connections share. `settings` is asked for at each use, for they may change."""
+
+    deadlines: Deadlines
+    seconds: Callable[[], float]
+    settings: Callable[[], MqttSettings]
+    drops: Drops = field(default_factory=Drops)
+
+    def queue_limits(self) -> QueueLimits:
+        settings = self.settings()
+        return QueueLimits(settings.max_queued_messages, settings.max_queued_size)
+
+
+class Ticket:
+    """Whose call a message in flight is, and when its acknowledgement is overdue."""
+
+    __slots__ = ("deadline", "session", "wire_id")
+
+    def __init__(self, session: DeviceSession, wire_id: int) -> None:
+        self.session = session
+        self.wire_id = wire_id
+        self.deadline: Deadline | None = None
+
+    def settle(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+
+class Carrier:
+    """What is sent over one connection, and what is not now because the client takes no more."""
+
+    __slots__ = ("_around", "_connection", "_outbox", "_paused", "_starved", "_streams", "_too_large", "_write", "end")
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        outbox: Outbox,
+        around: Surroundings,
+        *,
+        write: Callable[[bytes], None],
+        end: Callable[[int, str], None],
+        too_large: Callable[[str, int], None],
+    ) -> None:
+        """`write` sends bytes; `end(code, cause)` ends the connection; `too_large(topic, size)` hears of drops."""
+        self._connection = connection
+        self._outbox = outbox
+        self._around = around
+        self._write = write
+        self.end = end
+        self._too_large = too_large
+        self._paused = False
+        self._starved: dict[Link, DeviceSession] = {}
+        self._streams: list[Iterator[Delivery]] | None = None
+        outbox.window = min(connection.client_receive_maximum, around.settings().max_inflight)
+
+    @property
+    def level(self) -> int:
+        """The protocol level: 3, 4 or 5."""
+        return self._connection.level
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client does not read what was sent to it."""
+        return self._paused
+
+    # -- calls
+
+    def carry(self, session: DeviceSession, link: Link, call: Call, topic: str, payload: bytes, qos: int) -> bool:
+        """Write a call and report to `session` what becomes of it.
+
+        False: not now; `session.resume(link)` is called when there is room.
+        """
+        if self._paused or (qos and not self._outbox.has_room):
+            self._starved[link] = session
+            return False
+        wire_id = call.wire_id
+        packet_id = None
+        if qos:
+            ticket = Ticket(session, wire_id)
+            packet_id = self._outbox.sent(Delivery(Message(topic, payload, 1), 1, ticket=ticket))
+        try:
+            data = self._connection.publish(topic, payload, packet_id=packet_id)
+        except PacketTooLarge:
+            if packet_id is not None:
+                self._outbox.withdraw(packet_id)
+            self._drop_too_large(topic, len(payload))
+            session.report(wire_id, Step.FAILED, _call_too_large(len(payload)))
+            return True
+        self._write(data)
+        if packet_id is None:
+            session.report(wire_id, Step.ACKNOWLEDGED)
+        else:
+            self._await(ticket)
+        return True
+
+    def _await(self, ticket: Ticket) -> None:
+        ticket.deadline = self._around.deadlines.after(self._around.settings().ack_timeout, _unacknowledged, ticket)
+        ticket.session.report(ticket.wire_id, Step.WRITTEN)
+
+    # -- everything else
+
+    def publish(self, topic: str, payload: bytes, qos: int) -> None:
+        """Something that nobody waits for: an answer, an update."""
+        self.deliver(Delivery(Message(topic, payload, qos), qos))
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Send it now or, of QoS 1 and 2, when there is room; the client that leaves too much waiting is closed."""
+        outbox = self._outbox
+        if not delivery.qos:
+            if self._paused:
+                self._around.drops.slow += 1
+            else:
+                self._transmit(delivery, None)
+        elif outbox.has_room and not self._paused:
+            self._transmit(delivery, outbox.sent(delivery))
+        elif self._around.queue_limits().has_room(outbox, delivery):
+            outbox.put(delivery)
+        else:
+            self.end(ReasonCode.QUOTA_EXCEEDED, "too many messages wait for this client")
+
+    def stream(self, deliveries: Iterator[Delivery]) -> None:
+        """Send these as fast as the client takes them, each made when it is its turn."""
+        if self._streams is None:
+            self._streams = []
+        self._streams.append(deliveries)
+        self._pump()
+
+    def _transmit(self, delivery: Delivery, packet_id: int | None, *, dup: bool = False) -> None:
+        connection, message = self._connection, delivery.message
+        alias, named = (0, True) if message.topic.startswith(dialect.RESERVED) else connection.alias(message.topic)
+        data = message.frame(
+            level=connection.level,
+            qos=delivery.qos,
+            packet_id=packet_id,
+            now=self._around.seconds(),
+            dup=dup,
+            retain=delivery.retain,
+            identifiers=delivery.identifiers,
+            alias=alias,
+            name_topic=named,
+        )
+        if connection.takes(data):
+            self._write(data)
+            return
+        if packet_id is not None:
+            self._outbox.withdraw(packet_id)
+        if alias and named:
+            connection.unalias(message.topic)
+        self._drop_too_large(message.topic, len(data))
+
+    def _drop_too_large(self, topic: str, size: int) -> None:
+        self._around.drops.too_large += 1
+        self._too_large(topic, size)
+
+    # -- what the client has
+
+    def acknowledge(self, packet: PubAck | PubRec | PubComp) -> None:
+        """The client tells how far it is with a message."""
+        delivery, answer = self._outbox.acknowledge(packet)
+        if answer is not None:
+            self._write(self._connection.send(answer))
+        if delivery is None:
+            return
+        ticket = delivery.ticket
+        if isinstance(ticket, Ticket):
+            ticket.settle()
+            if packet.code < _FAILURE:
+                ticket.session.report(ticket.wire_id, Step.ACKNOWLEDGED)
+            else:
+                ticket.session.report(ticket.wire_id, Step.FAILED, _refused(packet.code))
+        self.resume()
+
+    # -- pauses and ends
+
+    def pause(self) -> None:
+        """The client does not read what was sent to it."""
+        self._paused = True
+
+    def unpause(self) -> None:
+        self._paused = False
+        self.resume()
+
+    def resume(self) -> None:
+        """There may be room again: for what waits here first, then for calls."""
+        if self._paused:
+            return
+        outbox = self._outbox
+        if outbox.queued:
+            now = self._around.seconds()
+            while (delivery := outbox.next(now)) is not None:
+                self._transmit(delivery, outbox.sent(delivery))
+        if self._streams:
+            self._pump()
+        if self._starved and outbox.has_room and not self._paused:
+            starved, self._starved = self._starved, {}
+            for link, session in starved.items():
+                session.resume(link)
+
+    def _pump(self, _: None = None) -> None:
+        sent = 0
+        while self._streams and not self._paused and self._outbox.has_room:
+            if sent == STREAMED_AT_ONCE:
+                self._around.deadlines.after(0, self._pump, None)
+                return
+            delivery = next(self._streams[0], None)
+            if delivery is None:
+                self._streams.pop(0)
+                continue
+            sent += 1
+            self.deliver(delivery)
+
+    def send_again(self, session: DeviceSession | None, link: Link | None) -> None:
+        """What an earlier connection left in flight goes out once more, in order (MQTT-4.4.0-1).
+
+        A call goes out only if `session` still waits for its acknowledgement; then `link` has it.
+        """
+        for packet_id, delivery in self._outbox.unfinished():
+            ticket = delivery.ticket
+            if delivery.awaits_release:
+                self._write(self._connection.send(PubRel(packet_id)))
+            elif not isinstance(ticket, Ticket):
+                self._transmit(delivery, packet_id, dup=True)
+            elif ticket.session is session and link is not None and session.hand_to(ticket.wire_id, link):
+                self._transmit(delivery, packet_id, dup=True)
+                self._await(ticket)
+            else:
+                self._outbox.withdraw(packet_id)
+        self.resume()
+
+    def stop(self) -> None:
+        """The connection has ended: no acknowledgement comes any more."""
+        self._paused = True
+        self._starved = {}
+        self._streams = None
+        for _, delivery in self._outbox.unfinished():
+            if isinstance(delivery.ticket, Ticket):
+                delivery.ticket.settle()
+
+
+def _unacknowledged(ticket: Ticket) -> None:
+    ticket.session.report(ticket.wire_id, Step.UNACKNOWLEDGED)
+
+
+def _call_too_large(size: int) -> Undeliverable:
+    return Undeliverable(
+        "The call is larger than the device takes",
+        reason=Reason.TOO_LARGE,
+        hint=f"The message has {size} bytes; the device announced a smaller Maximum Packet Size.",
+    )
+
+
+def _refused(code: int) -> Undeliverable:
+    return Undeliverable(
+        "The device refused the call",
+        reason=Reason.REFUSED,
+        hint=f"Its acknowledgement carries the reason code 0x{code:02X}.",
+    )

@@ -1,0 +1,109 @@
+"""One MQTT session: what is kept of a client while its connection is away (MQTT 5.0, 4.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from rpcbroker.core.deadlines import Deadline
+from rpcbroker.wire.mqtt.outbox import Delivery, Outbox
+from rpcbroker.wire.mqtt.packets import Will
+
+FOREVER = 0xFFFFFFFF  # 3.1.2.11.2
+
+
+class Key(NamedTuple):
+    """Whose session it is: a client identifier means something within a tenant only, or within one device."""
+
+    tenant_id: UUID
+    device_id: UUID | None
+    client_id: str
+
+
+class Held(NamedTuple):
+    """A free subscription as a session has it (MQTT 5.0, 3.8.3.1); `identifier` 0 is none."""
+
+    qos: int
+    no_local: bool = False
+    retain_as_published: bool = False
+    identifier: int = 0
+
+
+class QueueLimits(NamedTuple):
+    """How much may wait for one client."""
+
+    messages: int
+    size: int
+
+    def has_room(self, outbox: Outbox, delivery: Delivery) -> bool:
+        return outbox.queued < self.messages and outbox.queued_bytes + delivery.message.size <= self.size
+
+
+class Way(Protocol):
+    """The way to a client that is connected."""
+
+    @property
+    def paused(self) -> bool: ...
+
+    def deliver(self, delivery: Delivery) -> None: ...
+
+    def end(self, code: int, cause: str) -> None:
+        """Close the connection; it has left its session when this returns."""
+
+
+class MqttSession:
+    """The state of one client. `owner` is the id of its device, None for a client without credentials."""
+
+    __slots__ = (
+        "expiry",
+        "expiry_deadline",
+        "granted",
+        "inbox",
+        "key",
+        "outbox",
+        "owner",
+        "subscriptions",
+        "way",
+        "will",
+        "will_deadline",
+    )
+
+    def __init__(self, key: Key, owner: UUID | None) -> None:
+        self.key = key
+        self.owner = owner
+        self.expiry = 0
+        """Seconds that it is kept without a connection."""
+        self.granted: dict[str, int] = {}
+        """Filters of the device API -> QoS, in the order in which they were last asked for."""
+        self.subscriptions: dict[str, Held] = {}
+        """Free filters."""
+        self.outbox = Outbox()
+        self.inbox: set[int] = set()
+        """Packet identifiers of QoS 2 messages that were taken, and whose PUBREL is awaited."""
+        self.way: Way | None = None
+        """None while the client is not connected."""
+        self.will: Will | None = None
+        self.will_deadline: Deadline | None = None
+        self.expiry_deadline: Deadline | None = None
+
+    @property
+    def readiness(self) -> int:
+        """How soon it can take a message: 2 at once, 1 it is connected, 0 it may come again."""
+        if self.way is None:
+            return 0
+        return 1 if self.way.paused or not self.outbox.has_room else 2
+
+    @property
+    def filters(self) -> int:
+        """How many filters it is subscribed to."""
+        return len(self.granted) + len(self.subscriptions)
+
+    def deliver(self, delivery: Delivery, limits: QueueLimits) -> bool:
+        """Send it now, or keep it. False: it was dropped, for nobody is there and there is no room for more."""
+        if self.way is not None:
+            self.way.deliver(delivery)
+            return True
+        if not delivery.qos or not limits.has_room(self.outbox, delivery):
+            return False
+        self.outbox.put(delivery)
+        return True

@@ -1,0 +1,88 @@
+"""The way from HTTP to WebSocket: which paths have one, and what is wrong with a handshake. RFC 6455 4.2.
+
+What is spoken after it is the business of whoever mounts a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.web.server import Request
+
+from rpcbroker.core.errors import BrokerError, InvalidRequest, MethodNotAllowed, UpgradeRequired
+
+VERSION = b"13"
+WANTED = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": VERSION.decode()}
+"""What an answer 426 tells of itself: RFC 9110 15.5.22, RFC 6455 4.4."""
+
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """What one path speaks to those who upgrade there.
+
+    `factory` builds a WebSocket server protocol such as autobahn's: it is given a transport, then the
+    bytes of a handshake that is known to be good, and answers that itself.
+    """
+
+    subprotocols: tuple[str, ...]
+    """The caller has to offer one of them; of several the one that it offers first is spoken."""
+    factory: IProtocolFactory
+
+
+def fault(request: Request, socket: Socket) -> BrokerError | None:
+    """What is wrong with a handshake, if anything.
+
+    Its Origin is not looked at: pages of any origin may come, for no cookie is read here, and who it is
+    has to be proven on the connection.
+    """
+    if request.method != b"GET":
+        return MethodNotAllowed("This path takes GET, for a WebSocket", allowed=("GET",))
+    if request.content.getbuffer().nbytes:
+        return InvalidRequest("A WebSocket handshake has no body")
+    upgrades = request.clientproto == b"HTTP/1.1" and (  # RFC 9110 7.8: that of HTTP/1.0 means nothing
+        b"websocket" in map(bytes.lower, _items(request, b"upgrade"))
+        and b"upgrade" in map(bytes.lower, _items(request, b"connection"))
+    )
+    if not upgrades:
+        return UpgradeRequired("This path speaks WebSocket", hint="Send Upgrade: websocket and Connection: Upgrade.")
+    if list(_items(request, b"sec-websocket-version")) != [VERSION]:
+        return UpgradeRequired(f"Of WebSocket, version {VERSION.decode()} is spoken here")
+    keys = request.requestHeaders.getRawHeaders(b"sec-websocket-key", ())
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0].strip()):
+        return InvalidRequest("Sec-WebSocket-Key must be 16 bytes in base64, once")
+    if _subprotocol(request, socket) is None:
+        names = " or ".join(socket.subprotocols)
+        return InvalidRequest("None of the WebSocket subprotocols is spoken here", hint=f"Offer {names}.")
+    return None
+
+
+def handshake(request: Request, socket: Socket) -> bytes:
+    """A good request, as far as a WebSocket is concerned: the choice of subprotocol is made, nothing is extended."""
+    subprotocol = _subprotocol(request, socket)
+    assert subprotocol is not None
+    lines = (
+        b"GET %b HTTP/1.1" % request.path,
+        b"Host: localhost",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Version: " + VERSION,
+        b"Sec-WebSocket-Key: " + request.requestHeaders.getRawHeaders(b"sec-websocket-key")[0].strip(),
+        b"Sec-WebSocket-Protocol: " + subprotocol.encode(),
+    )
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _subprotocol(request: Request, socket: Socket) -> str | None:
+    offered = (item.decode("latin-1") for item in _items(request, b"sec-websocket-protocol"))
+    return next((name for name in offered if name in socket.subprotocols), None)
+
+
+def _items(request: Request, name: bytes) -> Iterator[bytes]:
+    """Of a header that is a list, in one field or in several."""
+    for value in request.requestHeaders.getRawHeaders(name, ()):
+        yield from filter(None, map(bytes.strip, value.split(b",")))
