@@ -21,13 +21,14 @@ $(VENV)/.tests-installed: $(VENV)/.installed
 
 # What cannot live in one environment has each its own: vendors' SDKs, the tool that fuzzes the API, a broker to
 # compare with.
-ALONE_tb := tb-mqtt-client mmh3
+ALONE_tb := tb-mqtt-client==1.13.14 mmh3
+ALONE_tb-gateway := thingsboard-gateway==3.8.5
 ALONE_tb-rest-42 := tb-rest-client==4.2.1
 ALONE_tb-rest-44 := tb-rest-client==4.4
 ALONE_tb-ce := tb-ce-client==4.4.0
 ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ALONE_amqtt := amqtt==0.12.1
-ALONE := tb tb-rest-42 tb-rest-44 tb-ce fuzz
+ALONE := tb tb-gateway tb-rest-42 tb-rest-44 tb-ce fuzz
 ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
 
 $(VENV)-%/.installed: constraints.txt
@@ -41,13 +42,21 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
-test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) foreign  ## install what the tests need, run them all
+test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(MQTT_JS)  ## install what the tests need, run them all
 	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
+
+# What is no Python: programs of the system, and MQTT.js.
+FOREIGN := mosquitto mosquitto_rr curl node npm /usr/lib/postgresql/*/bin/initdb
+MQTT_JS := tests/interop/js/node_modules/.installed
 
 .PHONY: foreign
 foreign:
-	@command -v mosquitto_rr >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto-clients curl postgresql; }
+	@for each in $(FOREIGN); do PATH=$$PATH:/usr/sbin command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto mosquitto-clients curl nodejs npm postgresql; }
+
+$(MQTT_JS): tests/interop/js/package.json | foreign
+	npm --prefix $(<D) install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
+	touch $@
 
 fuzz: $(VENV)/.tests-installed $(VENV)-fuzz/.installed  ## fuzz the API for long, with a seed of its own
 	FUZZ_EXAMPLES=100 $(ALONE_PYTHONS) $(BIN)/python -m pytest tests/interop/test_fuzz.py
@@ -77,4 +86,4 @@ peers:
 		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(dir $(MQTT_JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +17,13 @@ from rest import NULL_TENANT, PASSWORD, Rest
 from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
-from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, User
+from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Scope, User
+from rpcbroker.core.near_misses import NearMiss
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
 """Of all who attack: what the rightful owner sends must not be right for them by chance."""
 
+CLAIM_SECRET = "its-claim-secret"
 NOWHERE = UUID("deadbeef-0000-4000-8000-000000000000")
 
 
@@ -36,8 +39,10 @@ class Things:
     api_key_id: UUID
     admin_id: UUID
     admin_key_id: UUID
+    provision_key_id: UUID
     customer_title: str
     device_name: str
+    free_device_name: str
     device_type: str
     email: str
     refresh_token: str
@@ -62,6 +67,7 @@ def nobodys() -> Things:
         **ids,
         customer_title="no-such-title",
         device_name="no-such-device",
+        free_device_name="no-such-free-device",
         device_type="no-such-type",
         email="nobody@nowhere.example",
         refresh_token="x.y.z",
@@ -95,6 +101,9 @@ class Asking:
         if operation in ("saveApiKey", "getUserApiKeys", "enableApiKey", "updateApiKeyDescription", "deleteApiKey"):
             of_admin = replace(self.its, user_id=self.its.admin_id, api_key_id=self.its.admin_key_id)
             return [self, replace(self, its=of_admin)]
+        if operation == "claimDevice":
+            free = replace(self, its=replace(self.its, device_name=self.its.free_device_name))
+            return [free] if self.knows else [self, free]
         if operation in ("assignDeviceToCustomer", "changeOwner") and not self.knows:
             return [
                 self,
@@ -104,7 +113,15 @@ class Asking:
         return [self]
 
     def _path(self, route: Route) -> str:
-        fixed = {"entity_type": "DEVICE", "enabled": "false", "owner_type": "CUSTOMER", "owned_type": "DEVICE"}
+        fixed = {
+            "entity_type": "DEVICE",
+            "enabled": "false",
+            "owner_type": "CUSTOMER",
+            "owned_type": "DEVICE",
+            "scope": "SERVER_SCOPE",
+            "any_scope": "ANY",
+            "ttl": "0",
+        }
 
         def value(match: re.Match[str]) -> str:
             found = fixed.get(match[1]) or getattr(self.its, match[1], None)
@@ -122,6 +139,8 @@ class Asking:
             "deviceIds": f"{self.its.device_id},{self.mine.device_id}",
             "customerTitle": self.its.customer_title,
             "activateToken": self.its.activation_token,
+            "keys": "its-key" if route.method == "DELETE" else None,
+            "deleteAllDataForKeys": "true",
             "type": self.its.device_type if route.operation == "getAllDeviceInfos" else None,
         }
         if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
@@ -150,11 +169,20 @@ def call(_: Asking) -> list[Any]:
     return [{"method": "get", "timeout": 1000, "connectTimeout": 0}]
 
 
+def attributes(_: Asking) -> list[Any]:
+    return [{"its-key": "taken-over"}]
+
+
 BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleOneWayDeviceRPCRequestV1": call,
     "handleOneWayDeviceRPCRequestV2": call,
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
+    "saveEntityAttributesV1": attributes,
+    "saveEntityAttributesV2": attributes,
+    "saveDeviceAttributes": attributes,
+    "saveEntityTelemetry": attributes,
+    "saveEntityTelemetryWithTTL": attributes,
     "saveDevice": lambda it: [{"id": ref(it.its.device_id), "name": "taken-over"}],
     "saveDeviceWithCredentials": lambda it: [
         {
@@ -181,6 +209,8 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
         {"userId": ref(it.its.user_id), "description": "new", "scope": {"access": "READ"}},
         {"description": "own", "scope": {"access": "READ", "customerId": ref(it.its.customer_id)}},
     ],
+    "createProvisionKey": lambda it: [{"customerId": ref(it.its.customer_id)}],
+    "claimDevice": lambda it: [{"secretKey": CLAIM_SECRET if it.knows else "a guess"}],
     "updateApiKeyDescription": lambda _: ["taken-over"],
     "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
     "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],
@@ -211,10 +241,25 @@ class Estate(Rest):
         self.pending = self._user("its-pending@example.org", Authority.TENANT_ADMIN, None, waits=True)
         self.its_key = self._key(self.its_user, "its-key-description")
         self.admin_key = self._key(self.user, "its-admin-key")
+        for one in (self.its_device, self.free_device):
+            offer = {"secretKey": CLAIM_SECRET}
+            result_of(self.rest.claiming.offer(one, json.dumps(offer).encode()))
+        self.its_provision_key = ProvisionKey(
+            id=self.new_uuid(),
+            tenant_id=TENANT,
+            key="its-provision-key",
+            digest="its-digest",
+            created_time=self.now_ms(),
+        )
+        result_of(self.store.enrolment.create_provision_key(self.its_provision_key))
         result_of(self.people.create_tenant(tenant(OTHER_TENANT.int, title="the-others")))
         self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
         self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
         self.its_link = self.link(self.its_device, reply=b"{}")
+        self.broker.telemetry.post(self.its_device.id, b'{"its-key":"its-point"}')
+        for scope in Scope:
+            result_of(self.broker.attributes.save(self.its_device.id, scope, {"its-key": "its-value"}))
+        self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
         tenant_id = customer.tenant_id if customer else TENANT
@@ -271,8 +316,10 @@ class Estate(Rest):
             api_key_id=self.its_key.id,
             admin_id=self.user.id,
             admin_key_id=self.admin_key.id,
+            provision_key_id=self.its_provision_key.id,
             customer_title=self.its_customer.title,
             device_name=self.its_device.name,
+            free_device_name=self.free_device.name,
             device_type=self.its_device.type,
             email=self.user.email,
             refresh_token=self.pair().refresh_token,
@@ -303,6 +350,7 @@ class Estate(Rest):
             self.pending,
             self.its_key,
             self.admin_key,
+            self.its_provision_key,
         )
         digests = {row for row in self.dump()["api_key"] if self.its_key.digest in row}
         assert digests

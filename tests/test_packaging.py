@@ -26,7 +26,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel and an sdist, built from a copy of the checkout."""
     source = tmp_path_factory.mktemp("source") / "rpcbroker"
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "var", "*.egg-info", "__pycache__")
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".*", "build", "dist", "var", "*.egg-info", "__pycache__", "node_modules"),
     )
     built = subprocess.run([sys.executable, "-m", "build", str(source)], check=False, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]

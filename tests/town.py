@@ -67,6 +67,7 @@ class Town:
         self.authorization["CUSTOMER_USER"] = self._activated("customer@example.org", **theirs)
         self.authorization["TENANT_ADMIN"] = self._activated("admin2@example.org", authority="TENANT_ADMIN")
         self.ids["user"] = [me["id"]["id"], *self._several("first", "/api/user", "email", "@example.org", **theirs)]
+        self.ids["provision_key"] = self._several("first", "/api/provisionKey", "provisionDeviceKey")
         key = self._do("TENANT_ADMIN", "POST", "/api/apiKey", {"description": "stays"})
         self.authorization["API key"] = f"ApiKey {key['value']}"
         self.ids["key"] = [key["id"]["id"], *self._several("TENANT_ADMIN", "/api/apiKey", "description")]

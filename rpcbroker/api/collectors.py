@@ -15,8 +15,10 @@ from prometheus_client.registry import Collector
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import CallState
 from rpcbroker.core.errors import Reason
-from rpcbroker.core.events import CallRefused, CallSettled, EventBus, QuestionAnswered, ReplyDropped
+from rpcbroker.core.events import CallRefused, CallSettled, EventBus, NearlyMissed, ProvisioningEnded, QuestionAnswered
 from rpcbroker.core.histogram import Histogram
+from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.provisioning import ProvisionStatus
 
 CALL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 WAITING = (CallState.QUEUED, CallState.SENT, CallState.DELIVERED, CallState.TIMEOUT)
@@ -27,17 +29,19 @@ REFUSED = "refused"
 
 
 class CallCounts(Collector):
-    """Calls and questions, counted as they end. Each costs an addition in a dict: no locks, no label objects."""
+    """Calls, questions and near misses, counted as they come. Each costs an addition in a dict: no locks, no labels."""
 
     def __init__(self, events: EventBus) -> None:
         self._calls: Counter[tuple[str, Reason | None, str | None, bool]] = Counter()
         self._questions: Counter[tuple[str, Reason | None]] = Counter()
-        self._dropped = 0
+        self._missed: Counter[NearMiss] = Counter()
+        self._provisioned: Counter[str] = Counter({status.value: 0 for status in ProvisionStatus})
         self._seconds = {oneway: Histogram(CALL_BOUNDS) for oneway in (True, False)}
         events.listen(CallSettled, self._settled)
         events.listen(CallRefused, self._refused)
         events.listen(QuestionAnswered, self._answered)
-        events.listen(ReplyDropped, self._drop)
+        events.listen(NearlyMissed, self._miss)
+        events.listen(ProvisioningEnded, self._provision)
 
     def _settled(self, event: CallSettled) -> None:
         oneway = event.call.oneway
@@ -50,8 +54,11 @@ class CallCounts(Collector):
     def _answered(self, event: QuestionAnswered) -> None:
         self._questions[event.transport, event.reason] += 1
 
-    def _drop(self, _: ReplyDropped) -> None:
-        self._dropped += 1
+    def _miss(self, event: NearlyMissed) -> None:
+        self._missed[event.miss] += 1
+
+    def _provision(self, event: ProvisioningEnded) -> None:
+        self._provisioned[event.status] += 1
 
     def collect(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
@@ -85,8 +92,25 @@ class CallCounts(Collector):
             "rpcbroker_replies_dropped_total",
             "Replies of devices that no call waited for: too late, twice, or to a one-way call. Many mean that "
             "timeouts are too short for the devices.",
-            self._dropped,
+            self._missed[NearMiss.UNKNOWN_REPLY],
         )
+        missed = CounterMetricFamily(
+            "rpcbroker_near_misses_total",
+            "What devices nearly got right, by kind; GET /api/device/{id}/diagnostics says it of one device.",
+            labels=("kind",),
+        )
+        for miss in NearMiss:
+            missed.add_metric((miss.lower(),), self._missed[miss])
+        yield missed
+        provisioned = CounterMetricFamily(
+            "rpcbroker_provisioning_total",
+            "Requests of strangers to become devices. not_found: no such provision key, or a wrong secret; many of "
+            "these are somebody guessing. failure: see the log.",
+            labels=("result",),
+        )
+        for status, count in self._provisioned.items():
+            provisioned.add_metric((status.lower(),), count)
+        yield provisioned
 
 
 class Present(Collector):

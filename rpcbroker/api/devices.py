@@ -33,6 +33,7 @@ from rpcbroker.schema.devices import (
     DeviceNameQuery,
     DeviceProfileInfoJSON,
     DeviceWithCredentialsBody,
+    DiagnosticsJSON,
     EntitySubtypeJSON,
     GivenCredentials,
     PresenceJSON,
@@ -42,6 +43,7 @@ from rpcbroker.schema.devices import (
     default_profile_json,
     device_info_json,
     device_json,
+    diagnostics_json,
     presence_json,
     profile_id,
 )
@@ -122,13 +124,11 @@ class Devices:
 
     async def presence(self, principal: Principal, *, device_id: UUID) -> PresenceJSON:
         """Connected, callable, last seen: three facts, each with its time and its cause."""
-        session = await self._broker.session_for(principal, device_id)
-        return presence_json(
-            device_id,
-            session.presence,
-            pending_calls=session.pending_count,
-            dropped_replies=session.dropped_replies,
-        )
+        return presence_json(await self._broker.session_for(principal, device_id))
+
+    async def diagnostics(self, principal: Principal, *, device_id: UUID) -> DiagnosticsJSON:
+        """Why a device can, or cannot, be called: its presence, its calls, and what it nearly got right."""
+        return diagnostics_json(await self._broker.session_for(principal, device_id))
 
     # -- lists
 

@@ -29,6 +29,7 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.TooManyRequests: Row(429, TOO_MANY_REQUESTS),
     e.TooManyAttempts: Row(429, TOO_MANY_REQUESTS),
     e.UnsupportedMediaType: Row(415, BAD_REQUEST),
+    e.ClaimRefused: Row(400, BAD_REQUEST),
     e.PermissionDenied: Row(403, PERMISSION_DENIED),
     e.NotFound: Row(404, ITEM_NOT_FOUND),
     e.VersionConflict: Row(409, CONFLICT),
@@ -76,6 +77,8 @@ def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.Broker
         members["reason"] = error.reason
     if error.hint is not None:
         members["hint"] = error.hint
+    if isinstance(error, e.ClaimRefused):
+        members["response"] = error.response
     headers = {"Content-Type": "application/json"}
     if error.rpc_id is not None:
         headers["X-RPC-Id"] = str(error.rpc_id)

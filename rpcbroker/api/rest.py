@@ -15,6 +15,7 @@ from rpcbroker.api.audit import Audit, Auditor
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
+from rpcbroker.api.enrolment import Claims, ProvisionKeys
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.keys import Keys
@@ -28,11 +29,14 @@ from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.api.users import Users
+from rpcbroker.api.values import Values
 from rpcbroker.api.visible import Visible
 from rpcbroker.api.who import Who
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.ports import OpenedStore, Store
+from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.settings import Settings
 
 
@@ -62,6 +66,9 @@ class RestApi:
         self.tokens = Tokens(key, people=people, settings=auth, **made)
         self.keys = Keys(people=people, deadlines=deadlines, now_ms=now_ms, new_secret=new_secret)
         self.trail = AuditTrail(store.audit, settings=settings.audit, deadlines=deadlines, now_ms=now_ms)
+        inside: dict[str, Any] = {"store": store, "broker": broker, "settings": settings.enrolment, "seconds": seconds}
+        self.provisioning = Provisioning(trail=self.trail, new_token=new_token, **inside, **made)
+        self.claiming = Claiming(now_ms=now_ms, **inside)
         self.health = health
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
@@ -78,6 +85,11 @@ class RestApi:
                 calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
+                values=Values(broker=broker, now_ms=now_ms),
+                provision_keys=ProvisionKeys(
+                    store=store, visible=visible, new_token=new_token, new_secret=new_secret, **made
+                ),
+                claims=Claims(store=store, claiming=self.claiming, devices=devices),
                 customers=Customers(people=people, broker=broker, visible=visible, devices=devices, **rights, **made),
                 tenants=Tenants(people=people, broker=broker, **rights, **made),
                 users=users,
@@ -114,6 +126,8 @@ class RestApi:
         """Other settings hold from now on."""
         for part in (self.tokens, self._passwords, self._lockout, self._activation, self._api_keys):
             part.settings = settings.auth
+        for door in (self.provisioning, self.claiming):
+            door.reconfigure(settings.enrolment)
         self.trail.settings = settings.audit
         self.site.settings = settings.http
         self._who.reconfigure(settings.http)

@@ -14,6 +14,7 @@ from rpcbroker.core.model import Authority, KeyAccess, Principal
 EVERYONE = frozenset(Authority)
 USERS = frozenset({Authority.TENANT_ADMIN, Authority.CUSTOMER_USER})
 ADMINS = frozenset({Authority.TENANT_ADMIN})
+CUSTOMER_USERS = frozenset({Authority.CUSTOMER_USER})
 SYS_ADMINS = frozenset({Authority.SYS_ADMIN})
 BOTH_ADMINS = ADMINS | SYS_ADMINS
 
@@ -38,6 +39,10 @@ class Action(StrEnum):
     LOGOUT = "LOGOUT"
     LOCKOUT = "LOCKOUT"
     RPC_CALL = "RPC_CALL"
+    ATTRIBUTES_UPDATED = "ATTRIBUTES_UPDATED"
+    ATTRIBUTES_DELETED = "ATTRIBUTES_DELETED"
+    TIMESERIES_UPDATED = "TIMESERIES_UPDATED"
+    TIMESERIES_DELETED = "TIMESERIES_DELETED"
 
 
 @dataclass(frozen=True, slots=True)

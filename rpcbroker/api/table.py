@@ -11,6 +11,8 @@ from rpcbroker.api.audit import Audit
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
+from rpcbroker.api.enrolment import Claims, ProvisionKeys
+from rpcbroker.api.enrolment_table import enrolment
 from rpcbroker.api.errors import V2_STATUSES
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
@@ -22,6 +24,8 @@ from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Act
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
+from rpcbroker.api.values import Values
+from rpcbroker.api.values_table import values
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import KeyAccess
 from rpcbroker.schema.audit import AuditEntryJSON, AuditQuery
@@ -38,6 +42,7 @@ from rpcbroker.schema.devices import (
     DeviceListQuery,
     DeviceNameQuery,
     DeviceWithCredentialsBody,
+    DiagnosticsJSON,
     EntitySubtypeJSON,
     PresenceJSON,
     PutDeviceBody,
@@ -70,6 +75,9 @@ class Handlers:
     calls: Calls
     devices: Devices
     fleet: Fleet
+    values: Values
+    provision_keys: ProvisionKeys
+    claims: Claims
     customers: Customers
     tenants: Tenants
     users: Users
@@ -86,6 +94,8 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         *_calls(to.calls),
         *_devices(to.devices, to.fleet),
+        *values(to.values),
+        *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
@@ -166,6 +176,12 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         get("getDeviceInfoById", "/api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
         change("deleteDevice", "DELETE", "/api/device/<device_id>", devices.delete, Action.DELETED),
         get("getDevicePresence", "/api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
+        get(
+            "getDeviceDiagnostics",
+            "/api/device/<device_id>/diagnostics",
+            devices.diagnostics,
+            answers=DiagnosticsJSON,
+        ),
         Route(
             operation="getDeviceCredentialsByDeviceId",
             method="GET",

@@ -16,7 +16,7 @@ from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.snippets import own_program, snippets
 from rpcbroker.cli.values import MQTT_PORT, Address, AddressType
-from rpcbroker.schema.devices import DeviceBody, DeviceInfoJSON, DeviceJSON, PresenceJSON
+from rpcbroker.schema.devices import DeviceBody, DeviceInfoJSON, DeviceJSON, NearMissJSON, PresenceJSON
 
 
 @click.group
@@ -177,7 +177,13 @@ def _presence(presence: PresenceJSON) -> dict[str, str]:
         "Last seen (UTC)": _since(listing.when(seen.time, seconds=True), None, seen.cause),
         "Calls waiting": str(presence.pending_calls),
         "Replies dropped": str(presence.dropped_replies),
+        **{f"Missed {n}": _near_miss(each) for n, each in enumerate(presence.near_misses, 1)},
     }
+
+
+def _near_miss(miss: NearMissJSON) -> str:
+    often = f"{miss.count} times, last " if miss.count > 1 else ""
+    return f"It {miss.detail} ({often}{listing.when(miss.last_time, seconds=True)} UTC). {miss.hint}"
 
 
 def _since(fact: str, time: int | None, cause: str | None) -> str:

@@ -80,6 +80,14 @@ class UnsupportedMediaType(BrokerError):
     """The body is of a kind, or coded in a way, that is not read here."""
 
 
+class ClaimRefused(BrokerError):
+    """A device cannot be claimed so; `response` is the word of the wire for why."""
+
+    def __init__(self, message: str, *, response: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.response = response
+
+
 class PermissionDenied(BrokerError):
     """It is known who asks, and that role may not do this."""
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.model import Device
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.presence import Presence
 
 
@@ -63,12 +64,13 @@ class CallSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyDropped:
-    """A device answered a call that is not waiting: too late, twice, or never asked."""
+class NearlyMissed:
+    """A device nearly got something right: a reply that came too late, a topic with a slash too many."""
 
     sequence: int
     device: Device
-    wire_id: int
+    miss: NearMiss
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,14 @@ class QuestionAnswered:
     method: str
     transport: str
     reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningEnded:
+    """A stranger asked to become a device; `status` is how that ended, in the words of the wire."""
+
+    sequence: int
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,9 @@ EventT = TypeVar(
     CallRefused,
     CallAdvanced,
     CallSettled,
-    ReplyDropped,
+    NearlyMissed,
     QuestionAnswered,
+    ProvisioningEnded,
     PresenceChanged,
     DeviceExpelled,
 )

@@ -32,6 +32,13 @@ class RateLimit:
 
     def take(self, key: Hashable) -> float:
         """One more for `key`: 0.0 if it may, else the seconds until it might."""
+        return self._ask(key, takes=1)
+
+    def wait(self, key: Hashable) -> float:
+        """The same, without taking it."""
+        return self._ask(key, takes=0)
+
+    def _ask(self, key: Hashable, *, takes: int) -> float:
         rate = self.rate
         if not rate:
             return 0.0
@@ -48,6 +55,6 @@ class RateLimit:
         )
         wait = max((1 - left) * seconds / count for left, (count, seconds) in zip(tokens, rate, strict=True))
         if wait <= 0:
-            tokens = tuple(left - 1 for left in tokens)
+            tokens = tuple(left - takes for left in tokens)
         self._buckets[key] = _Buckets(rate, tokens, now)
         return max(0.0, wait)

@@ -169,6 +169,44 @@ class Credentials:
     version: int = 1
 
 
+class ProvisionStrategy(StrEnum):
+    """Which devices a provision key lets in. The words are those of the wire."""
+
+    ALLOW_CREATE_NEW_DEVICES = "ALLOW_CREATE_NEW_DEVICES"
+    """New ones only: a name that is taken is refused."""
+    CHECK_PRE_PROVISIONED_DEVICES = "CHECK_PRE_PROVISIONED_DEVICES"
+    """Those that somebody has added before, by their names, each once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisionKey:
+    """What strangers show in order to become devices of a tenant; `digest` is that of the secret beside the key.
+
+    New devices are of `device_type`, and of the customer if there is one. `uses` is how many became devices.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    customer_id: UUID | None = None
+    key: str
+    digest: str
+    device_type: str = "default"
+    strategy: ProvisionStrategy = ProvisionStrategy.ALLOW_CREATE_NEW_DEVICES
+    enabled: bool = True
+    created_time: int
+    uses: int = 0
+    last_used_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A device's offer to belong to the customer whose user knows the secret, until `until_time`."""
+
+    device_id: UUID
+    digest: str
+    until_time: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastPresence:
     """What is known of a device's presence from before this process; epoch ms, None for never."""

@@ -17,6 +17,7 @@ from rpcbroker.core.model import (
     AuditEntry,
     AuditFilter,
     Authority,
+    Claim,
     Credentials,
     Customer,
     Device,
@@ -25,6 +26,7 @@ from rpcbroker.core.model import (
     LastPresence,
     Page,
     PageLink,
+    ProvisionKey,
     Scope,
     StoredSeries,
     Tenant,
@@ -167,6 +169,47 @@ class People(Protocol):
         """Key -> epoch ms of its last use; those that are gone are passed over."""
 
 
+class Enrolment(Protocol):
+    """How strangers become devices, and devices somebody's."""
+
+    def provision_key(self, key_id: UUID) -> Deferred[ProvisionKey | None]: ...
+
+    def provision_key_named(self, key: str) -> Deferred[ProvisionKey | None]:
+        """The one that strangers know as `key`, whosever it is."""
+
+    def provision_keys(self, tenant_id: UUID, link: PageLink) -> Deferred[Page[ProvisionKey]]: ...
+
+    def create_provision_key(self, key: ProvisionKey) -> Deferred[None]:
+        """Fails with AlreadyExists for a key taken anywhere, with NotFound when its tenant or customer is gone."""
+
+    def enable_provision_key(self, key_id: UUID, enabled: bool) -> Deferred[None]:
+        """Whether it lets anybody in. Fails with NotFound when it is gone."""
+
+    def delete_provision_key(self, key_id: UUID) -> Deferred[None]:
+        """What was provisioned with it stays."""
+
+    def create_provisioned(self, device: Device, credentials: Credentials, key_id: UUID) -> Deferred[None]:
+        """A new device, and that it came by this key. Fails as `Store.create_device`, and when the key is gone."""
+
+    def provision(self, device_id: UUID, key_id: UUID, time: int, credentials: Credentials | None) -> Deferred[None]:
+        """A device that was there has come by this key at `time`, and has these credentials now, if any.
+
+        Fails with AlreadyExists if it came before or the credentials are taken, with NotFound when it or the key is
+        gone, with VersionConflict.
+        """
+
+    def offer(self, claim: Claim) -> Deferred[None]:
+        """In the place of what the device has offered before. Fails with NotFound when it is gone."""
+
+    def offered(self, device_id: UUID) -> Deferred[Claim | None]: ...
+
+    def take(self, device: Device, claim: Claim) -> Deferred[None]:
+        """The device belongs to its customer now, and the offer has ended.
+
+        Fails with NotFound unless that is still what it offers, and as `Store.update_device`.
+        """
+
+
 class AuditLog(Protocol):
     """Who did what."""
 
@@ -232,6 +275,9 @@ class Store(Protocol):
 
     @property
     def values(self) -> KeptValues: ...
+
+    @property
+    def enrolment(self) -> Enrolment: ...
 
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """Connect, migrate, load. Blocking: called once, before the reactor runs.

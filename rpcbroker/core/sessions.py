@@ -26,14 +26,22 @@ from rpcbroker.core.events import (
     CallRefused,
     CallSettled,
     EventBus,
+    NearlyMissed,
     PresenceChanged,
-    ReplyDropped,
 )
 from rpcbroker.core.model import Device
+from rpcbroker.core.near_misses import RELEVANT, Diagnostics, Missed, NearMiss
 from rpcbroker.core.pending import PendingCall, PendingCalls
 from rpcbroker.core.ports import CloseReason, Link
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.wire_ids import WireIds
+
+FLAPS, FLAP_WINDOW = 4, 60.0
+"""So many connections replaced by others within so many seconds are two clients that fight for one device.
+
+A device that lost its network replaces its own old connection once, and one on a bad line perhaps twice a
+minute; two clients that come back whenever they are closed, as libraries do after 1 to 15 s, do it for ever.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +66,12 @@ class DeviceSession:
     __slots__ = (
         "_around",
         "_callable",
+        "_diagnostics",
         "_last_wire_id",
         "_links",
         "_pending",
+        "_takeovers",
         "device",
-        "dropped_replies",
         "presence",
     )
 
@@ -71,12 +80,13 @@ class DeviceSession:
     def __init__(self, device: Device, presence: Presence, around: Surroundings) -> None:
         self.device = device
         self.presence = presence
-        self.dropped_replies = 0
         self._around = around
         self._links: tuple[Link, ...] = ()
         self._callable: tuple[Link, ...] = ()
         self._pending = PendingCalls(self._settled)
         self._last_wire_id = around.wire_ids.first - 1
+        self._diagnostics: Diagnostics | None = None
+        self._takeovers: tuple[float, ...] = ()
 
     @property
     def connected(self) -> bool:
@@ -126,7 +136,7 @@ class DeviceSession:
             return QueueFull(
                 f"{len(self._pending)} calls wait for this device already",
                 reason=Reason.QUEUE_FULL,
-                hint=f"The device {self._whereabouts()}. The limit is rpc.max_pending_per_device.",
+                hint=f"The device {self._whereabouts(Reason.QUEUE_FULL)}. The limit is rpc.max_pending_per_device.",
             )
         if connect_timeout is not None and connect_timeout <= 0 and not self._callable:
             return self._no_connection()
@@ -143,6 +153,8 @@ class DeviceSession:
         for other in older:
             other.close(CloseReason.TAKEN_OVER)
         self.presence.connect(self._around.now_ms(), f"connected over {link.protocol}")
+        if any(other.protocol == link.protocol for other in older):
+            self.taken_over()
         self._tell_presence()
 
     def detach(self, link: Link, cause: str) -> None:
@@ -195,19 +207,13 @@ class DeviceSession:
         """The device replied with JSON text, or nothing. False, counted, logged once, if nobody waits."""
         if self._pending.settle(wire_id, payload):
             return True
-        self.dropped_replies += 1
-        if self.dropped_replies == 1:
-            self._log.info(
-                "device {name}: a reply to call {wire_id} was dropped: it was one-way, or the reply came too late; "
-                "further ones are only counted",
-                name=self.device.name,
-                wire_id=wire_id,
-            )
-        self._around.events.emit(ReplyDropped, self.device, wire_id)
+        detail = f"replied to call {wire_id}, which does not wait: it was one-way, or the reply came too late"
+        self.note(NearMiss.UNKNOWN_REPLY, detail)
         return False
 
     def receive_bad(self, wire_id: int, why: str) -> bool:
         """The device replied with something that is not JSON."""
+        self.note(NearMiss.BAD_PAYLOAD, f"replied to call {wire_id} with what is not JSON: {why}")
         error = BadReply(
             "The device's reply is not JSON",
             reason=Reason.BAD_REPLY,
@@ -238,12 +244,50 @@ class DeviceSession:
             return
         self._around.events.emit(CallAdvanced, pending.call, pending.state)
 
+    # -- what it nearly did
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        """Keep a near miss; the first one of a kind is logged.
+
+        `detail` is half a sentence that goes on after "it", without payloads and secrets.
+        """
+        if self._diagnostics is None:
+            self._diagnostics = Diagnostics()
+        if self._diagnostics.note(miss, detail, self._around.now_ms()):
+            self._log.info(
+                "device {name}: it {detail} ({miss}; further ones are only counted)",
+                name=self.device.name,
+                detail=detail,
+                miss=miss.value,
+            )
+        self._around.events.emit(NearlyMissed, self.device, miss, detail)
+
+    def near_misses(self) -> tuple[tuple[NearMiss, Missed], ...]:
+        """All kinds that there were since the broker started, the newest first."""
+        return tuple(self._diagnostics or ())
+
+    def missed(self, miss: NearMiss) -> int:
+        """How often that was."""
+        return self._diagnostics.count(miss) if self._diagnostics else 0
+
+    def taken_over(self) -> None:
+        """A connection of the device was closed because of a newer one of the same protocol."""
+        now = self._around.seconds()
+        self._takeovers = (*(time for time in self._takeovers if now - time < FLAP_WINDOW), now)[-FLAPS:]
+        if len(self._takeovers) == FLAPS:
+            detail = f"was replaced {FLAPS} times within {FLAP_WINDOW:.0f} s by another connection of its own"
+            self.note(NearMiss.CONNECTION_FLAPPING, detail)
+
     # -- the broker's side
 
     def attributes_changed(self, update: bytes) -> None:
         """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
         for link in self._links:
             link.attributes_changed(update)
+
+    def whereabouts(self) -> str:
+        """A sentence for people: whether the device can be called, and if not, what is in the way."""
+        return f"The device {self._whereabouts(Reason.NO_REPLY if self._callable else self._why_not())}."
 
     def count(self, census: Census) -> None:
         """Add this device, and the calls that wait for it."""
@@ -311,7 +355,7 @@ class DeviceSession:
             return CallTimeout(
                 "The device did not reply in time",
                 reason=Reason.NO_REPLY,
-                hint=f"The device got the call but did not answer it; it {self._whereabouts()}.",
+                hint=f"The device got the call but did not answer it; it {self._whereabouts(Reason.NO_REPLY)}.",
             )
         if state is CallState.QUEUED and not self._callable:
             return self._no_connection()
@@ -321,20 +365,28 @@ class DeviceSession:
         return CallTimeout(
             "The device did not acknowledge the call",
             reason=Reason.NO_ACK,
-            hint=f"Whether the call reached the device is not known; it {self._whereabouts()}.",
+            hint=f"Whether the call reached the device is not known; it {self._whereabouts(Reason.NO_ACK)}.",
         )
 
     def _no_connection(self) -> NoActiveConnection:
-        if self._links:
-            reason, message = Reason.NO_SUBSCRIPTION, "The device is connected but cannot take calls"
-        elif self.presence.ever_connected:
-            reason, message = Reason.DISCONNECTED, "The device is not connected"
-        else:
-            reason, message = Reason.NEVER_CONNECTED, "The device has never connected"
-        return NoActiveConnection(message, reason=reason, hint=f"The device {self._whereabouts()}.")
+        reason = self._why_not()
+        return NoActiveConnection(
+            _NO_CONNECTION[reason], reason=reason, hint=f"The device {self._whereabouts(reason)}."
+        )
 
-    def _whereabouts(self) -> str:
-        """Half a sentence that goes on after 'the device'."""
+    def _why_not(self) -> Reason:
+        """Why nothing can take a call now."""
+        if self._links:
+            return Reason.NO_SUBSCRIPTION
+        return Reason.DISCONNECTED if self.presence.ever_connected else Reason.NEVER_CONNECTED
+
+    def _whereabouts(self, reason: Reason) -> str:
+        """Half a sentence that goes on after 'the device', with the newest near miss that may explain `reason`."""
+        diagnostics, since = self._diagnostics, self.presence.connected_time or 0
+        missed = diagnostics.newest(RELEVANT.get(reason, frozenset()), since) if diagnostics else None
+        return f"{self._where()}; it {missed.detail}" if missed else self._where()
+
+    def _where(self) -> str:
         if self._links:
             link = self._links[0]
             ago = self._ago(self.presence.connected.time)
@@ -354,3 +406,10 @@ class DeviceSession:
             if seconds >= 2 * length:
                 return f"{seconds // length} {unit} ago"
         return f"{seconds} s ago"
+
+
+_NO_CONNECTION = {
+    Reason.NO_SUBSCRIPTION: "The device is connected but cannot take calls",
+    Reason.DISCONNECTED: "The device is not connected",
+    Reason.NEVER_CONNECTED: "The device has never connected",
+}

@@ -214,7 +214,7 @@ class TelemetrySettings:
         least=0,
     )
     max_keys: int = setting(500, "keys of one device; what has one more is refused", live=True)
-    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True)
+    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True, most=512)
     max_value_size: Size = setting(
         16 << 10, "the largest text or JSON in one point, for a window of them is kept", live=True
     )
@@ -228,7 +228,7 @@ class AttributeSettings:
     """`[attributes]`"""
 
     max_keys: int = setting(500, "attributes of one device in one scope; what has one more is refused", live=True)
-    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True)
+    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True, most=512)
     max_value_size: Size = setting(32 << 10, "the largest text or JSON in one attribute", live=True)
 
 
@@ -249,6 +249,26 @@ class AuthSettings:
     token_cache: int = setting(10_000, "verified tokens that are remembered until they expire")
     activation_lifetime: Duration = setting(86_400.0, "how long a link that activates a user is good", live=True)
     max_api_keys_per_user: int = setting(100, "API keys of one user; one more is refused", live=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentSettings:
+    """`[enrolment]`"""
+
+    key_failures: Rate = setting(
+        ((20, 60.0),),
+        "failed attempts to provision with one key; beyond it the right secret is refused too, for it may be a guess",
+        live=True,
+    )
+    all_failures: Rate = setting(
+        ((200, 60.0),), "the same for all keys together, and for keys that are none, in the same form", live=True
+    )
+    claim_failures: Rate = setting(
+        ((10, 60.0),), "wrong secrets for one device that somebody wants to claim; beyond it 429", live=True
+    )
+    claim_duration: Duration = setting(
+        86_400.0, "how long a device that names no time can be claimed, and the longest that it may name", live=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +305,7 @@ class Settings:
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     attributes: AttributeSettings = field(default_factory=AttributeSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
 

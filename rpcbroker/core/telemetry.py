@@ -177,18 +177,23 @@ class Telemetry:
 
     async def _write(self) -> None:
         todo, self._unwritten = self._unwritten, {}
-        try:
-            for batch in _batches(todo):
-                rows = [(device_id, key, points) for _, device_id, key, points in batch]
+        for batch in _batches(todo):
+            rows = [(device_id, key, points) for _, device_id, key, points in batch]
+            try:
                 await self._store.save_points(rows, window=self.settings.window)
-                self._written(batch)
-        except BaseException:
-            still = {device_id: series for device_id, series in todo.items() if series.waiting}
-            self._unwritten |= still  # behind what came meanwhile: what fails again must not be in the way
-            raise
+            except BaseException:
+                self._put_back(todo, {device_id for device_id, _, _ in rows})
+                raise
+            self._written(batch)
         if self._failing:
             self._failing = False
             self._log.info("the store takes telemetry again")
+
+    def _put_back(self, todo: dict[UUID, _Series], tried: set[UUID]) -> None:
+        """What is left of `todo` waits again; what was `tried` comes last, so that it is not in the others' way."""
+        for device_id in sorted(todo, key=tried.__contains__):
+            if todo[device_id].waiting:
+                self._unwritten[device_id] = todo[device_id]
 
     def _written(self, batch: _Batch) -> None:
         for series, _, key, points in batch:
@@ -301,7 +306,8 @@ def _merged(stored: StoredSeries | None, waiting: Sequence[NumberedPoint], windo
     """One point for each time, in the order of time: the last `window` that were posted, and the latest."""
     numbered = dict(stored.points) if stored else {}
     numbered |= {number: Point(ts, _raw(value)) for number, ts, value in waiting}
-    last = sorted(numbered)[-window:] if window else []
+    first = max(numbered, default=0) - window
+    last = [number for number in sorted(numbered) if number > first]
     candidates = [stored.latest] if stored else []
     if waiting:
         newest = max(waiting, key=_by_time)

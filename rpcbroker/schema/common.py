@@ -116,6 +116,7 @@ class ErrorJSON(msgspec.Struct, rename="camel", omit_defaults=True):
     timestamp: EpochMs
     reason: Annotated[str | None, Meta(description="a stable word for programs, such as NO_REPLY")] = None
     hint: Annotated[str | None, Meta(description="what to do about it")] = None
+    response: Annotated[str | None, Meta(description="of a refused claim: FAILURE or CLAIMED")] = None
 
 
 class Contact(msgspec.Struct, rename="camel", kw_only=True):

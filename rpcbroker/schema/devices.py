@@ -9,8 +9,11 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import Meta
 
+from rpcbroker.core.census import Census
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
-from rpcbroker.core.presence import Fact, Presence
+from rpcbroker.core.near_misses import HINTS, NearMiss
+from rpcbroker.core.presence import Fact
+from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.schema.common import (
     UUID_PATTERN,
     EntityId,
@@ -292,6 +295,17 @@ class SeenJSON(msgspec.Struct):
     cause: str | None
 
 
+class NearMissJSON(msgspec.Struct, rename="camel"):
+    """Something that the device nearly got right, since the broker started."""
+
+    kind: NearMiss
+    count: int
+    first_time: EpochMs
+    last_time: EpochMs
+    detail: Annotated[str, Meta(description="what it was the last time: half a sentence after 'it'")]
+    hint: Annotated[str, Meta(description="what to do about it")]
+
+
 class PresenceJSON(msgspec.Struct, rename="camel"):
     """Three facts that must not be taken for one another."""
 
@@ -301,17 +315,53 @@ class PresenceJSON(msgspec.Struct, rename="camel"):
     last_seen: SeenJSON
     pending_calls: int
     dropped_replies: int
+    near_misses: Annotated[list[NearMissJSON], Meta(description="the newest first")]
 
 
-def presence_json(device_id: UUID, presence: Presence, *, pending_calls: int, dropped_replies: int) -> PresenceJSON:
+class LinkJSON(msgspec.Struct):
+    """One connection."""
+
+    protocol: str
+    callable: bool
+
+
+class DiagnosticsJSON(PresenceJSON):
+    """All that is known of why a device can, or cannot, be called."""
+
+    summary: Annotated[str, Meta(description="a sentence for people")]
+    links: list[LinkJSON]
+    pending_by_state: Annotated[dict[str, int], Meta(description="how many calls wait in which state, such as QUEUED")]
+
+
+def _presence(session: DeviceSession) -> dict[str, Any]:
     def fact(of: Fact) -> FactJSON:
         return FactJSON(of.value, of.time, of.cause)
 
-    return PresenceJSON(
-        device_id=EntityId("DEVICE", device_id),
-        connected=fact(presence.connected),
-        callable=fact(presence.callable),
-        last_seen=SeenJSON(presence.seen_time, presence.seen_cause),
-        pending_calls=pending_calls,
-        dropped_replies=dropped_replies,
+    presence = session.presence
+    return {
+        "device_id": EntityId("DEVICE", session.device.id),
+        "connected": fact(presence.connected),
+        "callable": fact(presence.callable),
+        "last_seen": SeenJSON(presence.seen_time, presence.seen_cause),
+        "pending_calls": session.pending_count,
+        "dropped_replies": session.missed(NearMiss.UNKNOWN_REPLY),
+        "near_misses": [
+            NearMissJSON(miss, missed.count, missed.first_time, missed.last_time, missed.detail, HINTS[miss])
+            for miss, missed in session.near_misses()
+        ],
+    }
+
+
+def presence_json(session: DeviceSession) -> PresenceJSON:
+    return PresenceJSON(**_presence(session))
+
+
+def diagnostics_json(session: DeviceSession) -> DiagnosticsJSON:
+    now = Census()
+    session.count(now)
+    return DiagnosticsJSON(
+        **_presence(session),
+        summary=session.whereabouts(),
+        links=[LinkJSON(protocol, protocol in now.callable) for protocol in now.connected.elements()],
+        pending_by_state={state.value: count for state, count in now.waiting.items()},
     )

@@ -14,6 +14,7 @@ from rpcbroker.core.model import (
     ApiKey,
     AuditEntry,
     Authority,
+    Claim,
     Credentials,
     CredentialsType,
     Customer,
@@ -21,6 +22,8 @@ from rpcbroker.core.model import (
     DeviceInfo,
     KeyScope,
     LastPresence,
+    ProvisionKey,
+    ProvisionStrategy,
     Tenant,
     User,
 )
@@ -96,3 +99,12 @@ def api_key_of(row: Any) -> ApiKey:
 
 def audit_entry_of(row: Any) -> AuditEntry:
     return AuditEntry(**row._mapping)
+
+
+def provision_key_of(row: Any) -> ProvisionKey:
+    members = dict(row._mapping)
+    return ProvisionKey(**members | {"strategy": ProvisionStrategy(members["strategy"])})
+
+
+def claim_of(row: Any) -> Claim:
+    return Claim(**row._mapping)

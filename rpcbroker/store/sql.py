@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, succeed
 
-from rpcbroker.core.errors import AlreadyExists
 from rpcbroker.core.model import (
     NULL_UUID,
     Credentials,
@@ -28,8 +27,10 @@ from rpcbroker.store import tables as t
 from rpcbroker.store.audit import SqlAudit
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
-from rpcbroker.store.people import SqlPeople, owners_of_keys, require_customer
-from rpcbroker.store.queries import contains, exists, living_devices, page, replace_version, require, upsert
+from rpcbroker.store.device_writes import insert_device, replace_credentials, replace_device
+from rpcbroker.store.enrolment import SqlEnrolment
+from rpcbroker.store.people import SqlPeople, owners_of_keys
+from rpcbroker.store.queries import contains, exists, living_devices, page, upsert
 from rpcbroker.store.rows import (
     credentials_and_device,
     credentials_of,
@@ -58,6 +59,7 @@ class SqlStore:
         self.people = SqlPeople(database, devices_changed=self._forget_all)
         self.audit = SqlAudit(database)
         self.values = SqlValues(database)
+        self.enrolment = SqlEnrolment(database, wrote=self._wrote)
 
     # -- opening and closing
 
@@ -120,23 +122,13 @@ class SqlStore:
         return self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
-        def work(connection: Connection) -> None:
-            require(connection, t.tenant, "Tenant", id=device.tenant_id)
-            require_customer(connection, device.tenant_id, device.customer_id)
-            _check_name_free(connection, device)
-            _check_credentials_free(connection, credentials)
-            connection.execute(sa.insert(t.device), values(device))
-            connection.execute(sa.insert(t.credentials), values(credentials))
-
-        return self._database.write(work)
+        return self._database.write(lambda connection: insert_device(connection, device, credentials))
 
     def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         def work(connection: Connection) -> None:
-            require_customer(connection, device.tenant_id, device.customer_id)
-            _check_name_free(connection, device)
-            replace_version(connection, t.device, t.device.c.id == device.id, values(device))
+            replace_device(connection, device)
             if credentials is not None:
-                _replace_credentials(connection, credentials)
+                replace_credentials(connection, credentials)
 
         return self._write(work, changes_device=device.id)
 
@@ -154,7 +146,7 @@ class SqlStore:
 
     def update_credentials(self, credentials: Credentials) -> Deferred[None]:
         return self._write(
-            lambda connection: _replace_credentials(connection, credentials), changes_device=credentials.device_id
+            lambda connection: replace_credentials(connection, credentials), changes_device=credentials.device_id
         )
 
     def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[tuple[Credentials, Device], ...]]:
@@ -185,12 +177,12 @@ class SqlStore:
     # -- what was read lately
 
     def _write(self, work: Work, *, changes_device: UUID) -> Deferred[Any]:
-        def forget(result: Any) -> Any:
-            self._devices.wrote(changes_device)
-            self._credentials.clear()
-            return result
+        return self._database.write(work).addBoth(self._wrote, changes_device)
 
-        return self._database.write(work).addBoth(forget)
+    def _wrote(self, result: T, device_id: UUID) -> T:
+        self._devices.wrote(device_id)
+        self._credentials.clear()
+        return result
 
     def _forget_all(self) -> None:
         self._devices.clear()
@@ -281,26 +273,3 @@ def matching_query(ids: Sequence[str]) -> sa.Select[Any]:
     labelled = [column.label(f"device__{column.name}") for column in t.device.c]
     joined = t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id)
     return sa.select(t.credentials, *labelled).select_from(joined).where(t.credentials.c.credentials_id.in_(ids))
-
-
-def _check_name_free(connection: Connection, device: Device) -> None:
-    query = sa.select(t.device.c.id).where(
-        t.device.c.tenant_id == device.tenant_id, t.device.c.name == device.name, t.device.c.id != device.id
-    )
-    if exists(connection, query):
-        raise AlreadyExists("Device with such name already exists!")
-
-
-def _check_credentials_free(connection: Connection, credentials: Credentials) -> None:
-    query = sa.select(t.credentials.c.id).where(
-        t.credentials.c.credentials_id == credentials.credentials_id,
-        t.credentials.c.device_id != credentials.device_id,
-    )
-    if exists(connection, query):
-        raise AlreadyExists("Specified credentials are already registered!")
-
-
-def _replace_credentials(connection: Connection, credentials: Credentials) -> None:
-    _check_credentials_free(connection, credentials)
-    mine = t.credentials.c.device_id == credentials.device_id
-    replace_version(connection, t.credentials, mine, values(credentials))

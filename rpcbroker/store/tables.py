@@ -18,7 +18,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration; a database that says otherwise is migrated, or refused if it is newer."""
 
 metadata = MetaData(
@@ -172,7 +172,41 @@ telemetry_point = Table(
 )
 """The points posted last: `slot` is their number modulo the window, so a new one takes the place of the oldest."""
 
-OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_point)
+provision_key = Table(
+    "provision_key",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id", ondelete="CASCADE"), nullable=False),
+    Column("customer_id", Uuid, ForeignKey("customer.id", ondelete="SET NULL")),
+    Column("key", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
+    Column("device_type", Text, nullable=False),
+    Column("strategy", String(32), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("last_used_time", BigInteger),
+    Index("ix_provision_key_tenant_id", "tenant_id"),
+)
+
+provisioned = Table(
+    "provisioned",
+    metadata,
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("key_id", Uuid, nullable=False),
+    Column("time", BigInteger, nullable=False),
+)
+"""Devices that came by a provision key, which may be gone by now: none comes twice."""
+
+claim = Table(
+    "claim",
+    metadata,
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("until_time", BigInteger, nullable=False),
+)
+
+OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_point, provisioned, claim)
 """What is deleted with a device."""
 
 revoked_session = Table(

@@ -124,6 +124,10 @@ _WITH_ID = (
 )
 
 
+UPLINKS = (*(f"{prefix}{{id}}" for prefix in _WITH_ID), *_PLAIN)
+"""What devices publish to, as people write it: `{id}` stands for a 32-bit integer."""
+
+
 class BadTopicId(ValueError):
     """The topic should end in a 32-bit integer and does not."""
 

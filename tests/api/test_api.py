@@ -16,7 +16,9 @@ from rpcbroker.api import errors as api_errors
 from rpcbroker.api.calls import parse_call
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.core import errors
+from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import Authority
+from rpcbroker.core.near_misses import HINTS, NearMiss
 
 
 @pytest.fixture
@@ -340,6 +342,41 @@ class TestDevices:
         assert presence["connected"] == {"value": True, "time": EPOCH_MS, "cause": "connected over FAKE"}
         assert presence["callable"] == {"value": False, "time": None, "cause": None}
         assert presence["lastSeen"] == {"time": None, "cause": None}
+        assert presence["nearMisses"] == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_diagnostics(self, rest: Rest) -> None:
+        link = rest.link(subscribed=False)
+        url = f"/api/device/{rest.device.id}"
+        rest.call(CallRequest(method="x", timeout=60)).addErrback(lambda _: None)
+        rest.session().note(NearMiss.LEADING_SLASH, "has subscribed to '/x', which begins with a slash")
+        rest.session().receive(5, b"1")
+        rest.clock.advance(2)
+        rest.session().note(NearMiss.LEADING_SLASH, "has subscribed to '/y', which begins with a slash")
+        told = await rest.ok("GET", f"{url}/diagnostics")
+        assert {name: told[name] for name in ("summary", "links", "pendingByState", "droppedReplies")} == {
+            "summary": "The device connected over FAKE 2 s ago, but has not subscribed; "
+            "it has subscribed to '/y', which begins with a slash.",
+            "links": [{"protocol": "FAKE", "callable": False}],
+            "pendingByState": {"QUEUED": 1},
+            "droppedReplies": 1,
+        }
+        assert told["nearMisses"][0] == {
+            "kind": "LEADING_SLASH",
+            "count": 2,
+            "firstTime": EPOCH_MS,
+            "lastTime": EPOCH_MS + 2000,
+            "detail": "has subscribed to '/y', which begins with a slash",
+            "hint": HINTS[NearMiss.LEADING_SLASH],
+        }
+        assert told["nearMisses"][1]["kind"] == "UNKNOWN_REPLY"
+        presence = await rest.ok("GET", f"{url}/presence")
+        assert presence == {name: told[name] for name in presence}
+        rest.session().subscribe(link)
+        told = await rest.ok("GET", f"{url}/diagnostics")
+        assert told["links"] == [{"protocol": "FAKE", "callable": True}]
+        assert told["pendingByState"] == {"DELIVERED": 1}
+        assert told["summary"].startswith("The device connected over FAKE 2 s ago and can take calls")
 
 
 class TestHttp:

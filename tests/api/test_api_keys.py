@@ -382,6 +382,7 @@ class TestDevices:
                 f"/api/device/{one.id}",
                 f"/api/device/info/{one.id}",
                 f"/api/device/{one.id}/presence",
+                f"/api/device/{one.id}/diagnostics",
                 f"/api/tenant/device?deviceName={name}",
                 f"/api/tenant/devices?deviceName={name}",
             ):

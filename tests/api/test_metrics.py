@@ -18,6 +18,7 @@ from rpcbroker.core.calls import CallRequest, Step
 from rpcbroker.core.errors import CallFailed, NotAuthenticated, NotFound, PermissionDenied, Reason
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority
+from rpcbroker.core.near_misses import NearMiss
 
 TICK = 1 / 32
 TWO_WAY = CallRequest(method="get", timeout=10)
@@ -77,6 +78,7 @@ class TestCalls:
         world.session().receive(link.calls[0].wire_id, b"1")
         assert calls(metrics) == {("twoway", "NO_REPLY", "expired", "fake"): 1}
         assert number(metrics, "rpcbroker_replies_dropped_total") == 1
+        assert numbers(metrics, "rpcbroker_near_misses_total")["unknown_reply",] == 1
 
     def test_nothing_took_it(self) -> None:
         world = World()
@@ -138,6 +140,16 @@ class TestCalls:
         world.session().receive(link.calls[0].wire_id, b"1")
         result_of(waiting)
         assert numbers(metrics, "rpcbroker_call_seconds_sum")["twoway",] == 0
+
+
+def test_near_misses_by_kind_and_those_that_there_were_not() -> None:
+    world = World()
+    metrics = metrics_of(world)
+    for _ in range(3):
+        world.session().note(NearMiss.LEADING_SLASH, "slash")
+    missed = numbers(metrics, "rpcbroker_near_misses_total")
+    assert set(missed) == {(miss.lower(),) for miss in NearMiss}
+    assert {kind: count for (kind,), count in missed.items() if count} == {"leading_slash": 3}
 
 
 def test_questions_by_how_they_were_answered() -> None:

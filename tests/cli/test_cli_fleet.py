@@ -16,6 +16,7 @@ from real_shell import RealShell
 from rpcbroker.cli.answers import Answer
 from rpcbroker.cli.stop import Stop
 from rpcbroker.core.model import Authority, Credentials, Device
+from rpcbroker.core.near_misses import HINTS, NearMiss
 
 HEADER = "name,type,label,customer,gateway,description,additionalInfo,token"
 
@@ -324,6 +325,15 @@ def test_a_device_is_shown_with_its_presence(admin: RealShell) -> None:
     both = json.loads(admin.says("device", "show", str(stored(admin, "lamp")[0].id), "--json"))
     assert (both["device"]["name"], both["presence"]["callable"]["value"]) == ("lamp", False)
     assert admin.run("device", "show", "nothing").exit_code == 4
+
+
+def test_a_device_is_shown_with_what_it_nearly_got_right(admin: RealShell) -> None:
+    imported(admin, "name\nlamp\n")
+    for detail in ("has subscribed to '/x'", "has subscribed to '/y'"):
+        admin.rest.session(stored(admin, "lamp")[0]).note(NearMiss.LEADING_SLASH, detail)
+    shown = admin.says("device", "show", "lamp")
+    assert "Missed 1         It has subscribed to '/y' (2 times, last 20" in shown
+    assert HINTS[NearMiss.LEADING_SLASH] in shown
 
 
 def test_what_would_move_the_cursor_is_not_printed(admin: RealShell) -> None:

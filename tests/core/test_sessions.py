@@ -20,8 +20,9 @@ from rpcbroker.core.errors import (
     Reason,
     Unavailable,
 )
-from rpcbroker.core.events import CallOpened, CallSettled, PresenceChanged, ReplyDropped
+from rpcbroker.core.events import CallOpened, CallSettled, NearlyMissed, PresenceChanged
 from rpcbroker.core.model import Authority
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.settings import RpcSettings
 
@@ -65,14 +66,14 @@ def test_a_oneway_call_waits_for_a_device_that_comes_in_time() -> None:
 def test_a_late_reply_is_dropped_and_counted(no_dropped_failures: list[str]) -> None:
     world = World()
     link = world.link()
-    dropped: list[ReplyDropped] = []
-    world.broker.events.listen(ReplyDropped, dropped.append)
+    dropped: list[NearlyMissed] = []
+    world.broker.events.listen(NearlyMissed, dropped.append)
     waiting = world.call(TWO_WAY)
     world.clock.advance(10 + TICK)
     assert error_of(waiting).reason is Reason.NO_REPLY
     assert not world.session().receive(link.calls[0].wire_id, b"1")
     assert not world.session().receive(12345, b"1")
-    assert world.session().dropped_replies == len(dropped) == 2
+    assert world.session().missed(NearMiss.UNKNOWN_REPLY) == len(dropped) == 2
 
 
 def test_a_device_settles_only_its_own_calls() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
-import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +13,13 @@ from typing import Any
 
 import pytest
 from daemon import Daemon
+from foreign import CLIENTS, Foreign, node, program, python_of
+from seen import read
 
 pytestmark = pytest.mark.interop
 
 REQUESTS = "v1/devices/me/rpc/request/+"
-
-
-def needed(path: str | None, what: str) -> str:
-    """A client that is missing fails in CI, and is skipped, saying so, elsewhere."""
-    if path and shutil.which(path):
-        return path
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing; `make test` installs it")
-    pytest.skip(f"{what} is missing; `make test` installs it")
+LIMITS = {"messages", "telemetryMessages", "telemetryDataPoints"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +40,7 @@ def curl(broker: Daemon, path: str, body: Any) -> tuple[int, str]:
     """Status and body of a POST by curl."""
     done = subprocess.run(
         [
-            needed("curl", "curl"),
+            program("curl"),
             "-sS",
             "-w",
             "\n%{http_code}",
@@ -69,7 +62,7 @@ def curl(broker: Daemon, path: str, body: Any) -> tuple[int, str]:
 
 
 def both_calls(broker: Daemon, device_id: str, arrived: Any) -> None:
-    """A one-way and a two-way call on both URLs; `arrived()` gives what came to the device, in order.
+    """A one-way and a two-way call on both URLs; `arrived()` gives the next that came to the device.
 
     The device answers each two-way call with {"got": params}.
     """
@@ -83,39 +76,69 @@ def both_calls(broker: Daemon, device_id: str, arrived: Any) -> None:
         assert arrived() == {"method": "get", "params": [base]}
 
 
-@pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_paho(broker: Daemon, device: tuple[str, str], version: str) -> None:
-    import paho.mqtt.client as mqtt
+CASES = [
+    *[("paho", version, "mqtt", qos) for version in ("3.1", "3.1.1", "5") for qos in (0, 1, 2)],
+    *[("paho", version, "ws", 1) for version in ("3.1.1", "5")],
+    *[("gmqtt", version, "mqtt", qos) for version in ("3.1.1", "5") for qos in (1, 2)],
+    *[("mqttjs", version, "mqtt", 1) for version in ("3.1", "3.1.1", "5")],
+    *[("mqttjs", version, "ws", qos) for version in ("3.1.1", "5") for qos in (0, 2)],
+    ("tb", "5", "mqtt", 1),
+]
+"""Client, version, URL scheme, QoS of all that it sends and subscribes to."""
+POSTING = [("paho", "3.1", "mqtt", 0), ("gmqtt", "5", "mqtt", 2), ("mqttjs", "3.1.1", "ws", 1), ("tb", "5", "mqtt", 1)]
 
+
+def address(broker: Daemon, scheme: str) -> str:
+    return (
+        f"mqtt://127.0.0.1:{broker.mqtt_port}" if scheme == "mqtt" else broker.http.replace("http", "ws", 1) + "/mqtt"
+    )
+
+
+def command(client: str, version: str, url: str, token: str, qos: int) -> list[str]:
+    """Run one of `clients/` or `js/`: they all say what they see in the same way."""
+    rest = [url, version, token, str(qos)]
+    match client:
+        case "mqttjs":
+            return [*node("device.js"), *rest]
+        case "tb":
+            return [python_of("TB_PYTHON"), str(CLIENTS / "tb_device.py"), url.rpartition(":")[2], token]
+    return [sys.executable, str(CLIENTS / f"{client}_client.py"), *rest]
+
+
+@pytest.mark.parametrize(("client", "version", "scheme", "qos"), CASES)
+def test_calls_go_both_ways(
+    broker: Daemon, device: tuple[str, str], tmp_path: Path, client: str, version: str, scheme: str, qos: int
+) -> None:
+    device_id, token = device
+    with Foreign(command(client, version, address(broker, scheme), token, qos), tmp_path) as foreign:
+        answers = {}
+        for _ in range(2):
+            seen = foreign.saw()
+            answers[seen["asked"]] = seen["answer"]
+        assert answers["getCurrentTime"] > 1_700_000_000_000
+        assert answers["getSessionLimits"]["maxPayloadSize"] == 65536
+        assert set(answers["getSessionLimits"]["rateLimits"]) == LIMITS
+        both_calls(broker, device_id, lambda: foreign.saw()["called"])
+        assert foreign.saw_nothing_more()
+
+
+@pytest.mark.parametrize(("client", "version", "scheme", "qos"), POSTING)
+def test_what_a_device_posts_is_read_by_the_caller(
+    broker: Daemon, device: tuple[str, str], tmp_path: Path, client: str, version: str, scheme: str, qos: int
+) -> None:
+    device_id, token = device
+    with Foreign(command(client, version, address(broker, scheme), token, qos), tmp_path) as foreign:
+        foreign.saw()  # the answer to what it asks after it has posted
+        assert read(broker, device_id, "temperature") == 21.5
+
+
+@pytest.mark.parametrize(("version", "qos"), [("mqttv31", 1), ("mqttv311", 2), ("mqttv5", 0)])
+def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str], version: str, qos: int) -> None:
     device_id, token = device
     arrived: queue.Queue[Any] = queue.Queue()
-    protocol = mqtt.MQTTv5 if version == "5" else mqtt.MQTTv311
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=protocol)
-    client.username_pw_set(token)
-    client.on_connect = lambda c, *_: c.subscribe(REQUESTS, qos=1)
-
-    def on_message(c: Any, _: Any, message: Any) -> None:
-        call = json.loads(message.payload)
-        arrived.put(call)
-        if call["method"] == "get":
-            c.publish(message.topic.replace("request", "response"), json.dumps({"got": call["params"]}), qos=1)
-
-    client.on_message = on_message
-    client.connect("127.0.0.1", broker.mqtt_port)
-    client.loop_start()
-    try:
-        both_calls(broker, device_id, lambda: arrived.get(timeout=10))
-    finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str]) -> None:
-    device_id, token = device
-    arrived: queue.Queue[Any] = queue.Queue()
-    login = ["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-q", "1"]
+    login = ["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-V", version, "-q", str(qos)]
     listener = subprocess.Popen(
-        [needed("mosquitto_sub", "mosquitto_sub"), *login, "-t", REQUESTS, "-v", "-i", "listener"],
+        [program("mosquitto_sub"), *login, "-t", REQUESTS, "-v", "-i", "listener"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -141,7 +164,7 @@ def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str]) -> None:
         assert call == {"method": "get", "params": None}
         # the answer takes over the device's one connection, as any second one would
         reply = ["-t", topic.replace("request", "response"), "-m", '{"temperature": 21.5}', "-i", "replier"]
-        subprocess.run([needed("mosquitto_pub", "mosquitto_pub"), *login, *reply], check=True, timeout=10)
+        subprocess.run([program("mosquitto_pub"), *login, *reply], check=True, timeout=10)
         caller.join(10)
         assert answers[0][0] == 200
         assert json.loads(answers[0][1]) == {"temperature": 21.5}
@@ -152,12 +175,13 @@ def test_mosquitto_sub_and_pub(broker: Daemon, device: tuple[str, str]) -> None:
         listener.stdout.close()
 
 
-def test_mosquitto_rr_asks_the_server(broker: Daemon, device: tuple[str, str]) -> None:
+@pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
+def test_mosquitto_rr_asks_the_server(broker: Daemon, device: tuple[str, str], version: str) -> None:
     _, token = device
     done = subprocess.run(
         [
-            needed("mosquitto_rr", "mosquitto_rr"),
-            *["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-q", "1", "-W", "10"],
+            program("mosquitto_rr"),
+            *["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", token, "-q", "1", "-W", "10", "-V", version],
             *["-t", "v1/devices/me/rpc/request/12", "-e", "v1/devices/me/rpc/response/12"],
             *["-m", '{"method":"getCurrentTime","params":{}}'],
         ],
@@ -170,59 +194,11 @@ def test_mosquitto_rr_asks_the_server(broker: Daemon, device: tuple[str, str]) -
     assert json.loads(done.stdout) > 1_700_000_000_000
 
 
-TB_DEVICE = """
-import json, sys, threading
-from tb_device_mqtt import TBDeviceMqttClient
-
-client = TBDeviceMqttClient("127.0.0.1", port=int(sys.argv[1]), username=sys.argv[2])
-
-def called(request_id, request):
-    print(json.dumps({"method": request["method"], "params": request["params"]}), flush=True)
-    if request["method"] == "get":
-        client.send_rpc_reply(request_id, {"got": request["params"]})
-
-client.set_server_side_rpc_request_handler(called)
-client.connect()
-threading.Event().wait()
-"""
-
-
-def test_tb_mqtt_client(broker: Daemon, device: tuple[str, str], tmp_path: Path) -> None:
-    """The vendor's SDK, in an environment of its own."""
-    python = needed(os.environ.get("TB_PYTHON"), "tb-mqtt-client (TB_PYTHON)")
-    device_id, token = device
-    script = tmp_path / "device.py"
-    script.write_text(TB_DEVICE)
-    arrived: queue.Queue[Any] = queue.Queue()
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [python, str(script), str(broker.mqtt_port), token], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    assert process.stdout is not None
-
-    def listen(lines: Any) -> None:
-        for line in lines:
-            if line.startswith("{"):
-                arrived.put(json.loads(line))
-
-    reader = threading.Thread(target=listen, args=(process.stdout,))
-    reader.start()
-    try:
-        both_calls(broker, device_id, lambda: arrived.get(timeout=10))
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{(tmp_path / 'log').read_text()[-3000:]}") from None
-    finally:
-        process.terminate()
-        process.wait(10)
-        reader.join(10)
-        process.stdout.close()
-
-
 def test_a_wrong_token_is_refused_by_every_client(broker: Daemon) -> None:
     login = ["-h", "127.0.0.1", "-p", str(broker.mqtt_port), "-u", "WRONG", "-t", REQUESTS, "-W", "5"]
     for version in ("mqttv311", "mqttv5"):
         done = subprocess.run(
-            [needed("mosquitto_sub", "mosquitto_sub"), *login, "-V", version],
+            [program("mosquitto_sub"), *login, "-V", version],
             check=False,
             capture_output=True,
             text=True,

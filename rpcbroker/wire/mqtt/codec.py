@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rpcbroker.wire.errors import WireError
-from rpcbroker.wire.mqtt.decoding import DECODERS
+from rpcbroker.wire.mqtt.decoding import DECODERS, decode_publish
 from rpcbroker.wire.mqtt.encoding import ENCODERS
 from rpcbroker.wire.mqtt.fields import fixed_header
-from rpcbroker.wire.mqtt.numbers import AUTH
+from rpcbroker.wire.mqtt.numbers import AUTH, PUBLISH
 from rpcbroker.wire.mqtt.packets import Packet, ReasonCode
 
 
@@ -90,9 +90,12 @@ class FrameReader:
 
 def decode(first_byte: int, body: bytes, level: int) -> Packet:
     """The packet of one frame; for a CONNECT `level` does not matter."""
-    row = DECODERS.get(first_byte >> 4)
-    if row is None or (first_byte >> 4 == AUTH and level < 5):
-        raise WireError(f"packet type {first_byte >> 4}")
+    packet_type = first_byte >> 4
+    if packet_type == PUBLISH:  # the hot path
+        return decode_publish(body, level, first_byte)
+    row = DECODERS.get(packet_type)
+    if row is None or (packet_type == AUTH and level < 5):
+        raise WireError(f"packet type {packet_type}", ReasonCode.PROTOCOL_ERROR)  # table 2-1: reserved
     flags, decoder = row
     # What MQTT 3.1 sends again it marks with DUP, whichever packet it is (3.1, 2.1).
     if flags is not None and first_byte & (0x07 if level == 3 else 0x0F) != flags:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from rpcbroker.wire.errors import WireError
 
 MAX_VARINT = 268_435_455
+
+_LAST_TWO = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+_UNFIT = re.compile(f"[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef{_LAST_TWO}]")
+"""Control characters, and what Unicode says is no character."""
 
 
 class Reader:
@@ -58,6 +64,9 @@ class Reader:
     def text(self) -> str:
         return decode_text(self.binary())
 
+    def name(self) -> str:
+        return decode_name(self.binary())
+
     def packet_id(self) -> int:
         value = self.int16()
         if value == 0:
@@ -87,6 +96,14 @@ def decode_text(data: bytes) -> str:
         raise WireError("a string is not UTF-8") from None
     if "\x00" in text:
         raise WireError("a string has U+0000")  # MQTT-1.5.4-2
+    return text
+
+
+def decode_name(data: bytes) -> str:
+    """The text that names a client, a user or a topic: nothing in it that cannot be read or would disturb a log."""
+    text = decode_text(data)
+    if _UNFIT.search(text):
+        raise WireError("a control character or no character in a name")  # MQTT-5 1.5.4, which leaves it to us
     return text
 
 

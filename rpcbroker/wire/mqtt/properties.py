@@ -10,6 +10,7 @@ from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt.fields import Reader, encode_binary, encode_text, encode_varint
 
+MALFORMED_PACKET = 0x81
 PROTOCOL_ERROR = 0x82
 
 
@@ -74,7 +75,7 @@ def _nonzero(read: Callable[[Reader], int]) -> Callable[[Reader], int]:
 
 
 def _read_response_topic(reader: Reader) -> str:
-    value = reader.text()
+    value = reader.name()
     if "+" in value or "#" in value:
         raise WireError("a wildcard in a response topic", PROTOCOL_ERROR)  # MQTT-3.3.2-14, 3.1.3.2.6
     return value
@@ -129,6 +130,11 @@ TABLE: dict[int, tuple[Kind, frozenset[int]]] = {
 """property -> its type, and the packet types in which it may stand."""
 
 
+_STRICT = frozenset({n.CONNECT, n.WILL, n.SUBSCRIBE, n.UNSUBSCRIBE})
+"""Where a property of another packet is told as 2.2.2.2 has it, as a malformed packet. In the others it is a
+protocol error, as it is to most brokers; 4.13.1 has the same end for both."""
+
+
 def _repeats(number: int, packet_type: int) -> bool:
     """User properties may come again anywhere; subscription identifiers in a PUBLISH (3.3.2.3.8)."""
     return number == _P.USER_PROPERTY or (number == _P.SUBSCRIPTION_IDENTIFIER and packet_type == n.PUBLISH)
@@ -147,11 +153,8 @@ def decode_properties(reader: Reader, packet_type: int) -> dict[Property, Any]:
         row = TABLE.get(number)
         if row is None:
             raise WireError(f"unknown property 0x{number:02X}")  # MQTT-5 2.2.2.2
-        kind, allowed = row
-        if packet_type not in allowed:
-            raise WireError(f"property 0x{number:02X} may not stand in this packet")
         key = Property(number)
-        value = kind.read(section)
+        value = row[0].read(section)
         if _repeats(number, packet_type):
             repeated.setdefault(key, []).append(value)
         elif key in found:
@@ -160,6 +163,10 @@ def decode_properties(reader: Reader, packet_type: int) -> dict[Property, Any]:
             found[key] = value
     for key, values in repeated.items():
         found[key] = tuple(values)
+    for key in found:  # when all could be read: what cannot be comes first
+        if packet_type not in TABLE[key][1]:
+            code = MALFORMED_PACKET if packet_type in _STRICT else PROTOCOL_ERROR
+            raise WireError(f"property 0x{key:02X} may not stand in this packet", code)
     return found
 
 

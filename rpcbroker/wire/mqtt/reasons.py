@@ -35,5 +35,5 @@ ALLOWED_V3: dict[type[Any], frozenset[int]] = {
 def known(code: int, packet_type: type[Any], level: int = 5) -> int:
     """`code`, if it may stand in such a packet; else WireError."""
     if code not in (ALLOWED if level >= 5 else ALLOWED_V3)[packet_type]:
-        raise WireError(f"code 0x{code:02X} in {packet_type.__name__}")
+        raise WireError(f"code 0x{code:02X} in {packet_type.__name__}", p.ReasonCode.PROTOCOL_ERROR)
     return code

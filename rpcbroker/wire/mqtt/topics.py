@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
+
 from rpcbroker.wire.errors import WireError
 
 TOPIC_FILTER_INVALID = 0x8F
-TOPIC_NAME_INVALID = 0x90
 SHARE = "$share/"
+_SHARED = re.compile(r"\$share/([^/+#]+)/(.+)", re.DOTALL)
 
 
 def check_topic(name: str) -> str:
-    """The name of a PUBLISH; U+0000 and over-long ones were refused as strings already."""
+    """The name of a PUBLISH; what no string may have was refused already.
+
+    The code is that of a malformed packet: 0x90 is for names that are well formed (3.14.2.1).
+    """
     if not name:
-        raise WireError("an empty topic name", TOPIC_NAME_INVALID)  # MQTT-4.7.3-1
+        raise WireError("an empty topic name")  # MQTT-4.7.3-1
+    return check_no_wildcard(name)
+
+
+def check_no_wildcard(name: str) -> str:
+    """A topic name, or nothing where an alias stands for it."""
     if "+" in name or "#" in name:
-        raise WireError("a wildcard in a topic name", TOPIC_NAME_INVALID)  # MQTT-3.3.2-2
+        raise WireError("a wildcard in a topic name")  # MQTT-3.3.2-2
     return name
 
 
 def check_filter(text: str) -> str:
     """The filter of a SUBSCRIBE or UNSUBSCRIBE."""
     if not text:
-        raise WireError("an empty topic filter", TOPIC_FILTER_INVALID)  # MQTT-4.7.3-1
+        raise WireError("an empty topic filter")  # MQTT-4.7.3-1
     if "#" in text and not (text.index("#") == len(text) - 1 and text in ("#", text[:-2] + "/#")):
         raise WireError("'#' must be the last level, alone", TOPIC_FILTER_INVALID)  # MQTT-4.7.1-1
     if "+" in text and any("+" in level and level != "+" for level in text.split("/")):
@@ -36,12 +46,15 @@ def shared(topic_filter: str) -> tuple[str, str] | None:
     """
     if not topic_filter.startswith(SHARE):
         return None
-    name, slash, rest = topic_filter[len(SHARE) :].partition("/")
-    if not name or "+" in name or "#" in name:
-        raise WireError("a share name that is none", TOPIC_FILTER_INVALID)  # MQTT-4.8.2-1, -2
-    if not slash:
-        raise WireError("a share name without a filter", TOPIC_FILTER_INVALID)  # MQTT-4.8.2-2
-    return name, check_filter(rest)
+    found = _SHARED.fullmatch(topic_filter)
+    if found is None:
+        raise WireError("no share name, or no filter after it", TOPIC_FILTER_INVALID)  # MQTT-4.8.2-1, -2
+    return found[1], check_filter(found[2])
+
+
+def is_shared(topic_filter: str) -> bool:
+    """Whether `shared` finds a name and a filter in it."""
+    return _SHARED.fullmatch(topic_filter) is not None
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -18,6 +18,7 @@ KINDS = {
     "user_id": ("user",),
     "tenant_id": ("tenant",),
     "api_key_id": ("key",),
+    "provision_key_id": ("provision_key",),
     "owner_id": ("customer", "tenant"),
     "entity_id": ("device",),
 }

@@ -1,0 +1,33 @@
+"""A device on the vendor's SDK: its own questions first, then what it is called for. Port, token."""
+
+import json
+import sys
+import threading
+
+from tb_device_mqtt import TBDeviceMqttClient
+
+client = TBDeviceMqttClient("127.0.0.1", port=int(sys.argv[1]), username=sys.argv[2])
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+def called(number, call):
+    say(called={"method": call["method"], "params": call["params"]})
+    if call["method"] == "get":
+        client.send_rpc_reply(number, {"got": call["params"]})
+
+
+def asked(method):
+    return lambda _number, answer, error: say(asked=method, answer=answer)
+
+
+client.set_server_side_rpc_request_handler(called)
+connected = threading.Event()
+client.connect(callback=lambda *_: connected.set())
+connected.wait()
+client.send_telemetry({"temperature": 21.5})
+for each in ("getCurrentTime", "getSessionLimits"):
+    client.send_rpc_call(each, {}, asked(each))
+threading.Event().wait()
