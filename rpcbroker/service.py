@@ -108,6 +108,7 @@ class BrokerService(Service):
             new_uuid=uuid4,
             new_token=new_access_token,
             settings=settings.rpc,
+            limits=settings.limits,
             telemetry=settings.telemetry,
             attributes=settings.attributes,
         )
@@ -118,6 +119,7 @@ class BrokerService(Service):
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
             default_tenant=lambda: self._default_tenant,
+            enrolment=lambda: self.rest,
         )
         self._mqtt_factory = MqttFactory(self.mqtt)
         self._lag = LoopLag(reactor, time.monotonic)
@@ -316,6 +318,7 @@ class BrokerService(Service):
         self._door.settings = settings.http
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
+        self.broker.quotas.reconfigure(settings.limits)
         self.broker.telemetry.settings = settings.telemetry
         self.broker.attributes.settings = settings.attributes
         self.rest.reconfigure(settings)

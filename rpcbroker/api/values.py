@@ -122,7 +122,7 @@ class Values:
     async def timeseries_keys(self, principal: Principal, *, entity_type: str, entity_id: UUID) -> list[str]:
         """The keys of a device's telemetry."""
         await self._session(principal, entity_type, entity_id)
-        return self._broker.telemetry.keys(entity_id)
+        return await self._broker.telemetry.keys(entity_id)
 
     async def timeseries(
         self, principal: Principal, *, entity_type: str, entity_id: UUID, query: TimeseriesQuery
@@ -135,7 +135,7 @@ class Values:
         keys, strict = _keys(query.keys), query.use_strict_data_types
         if query.start_ts is None and query.end_ts is None:
             await self._session(principal, entity_type, entity_id)
-            wanted = keys or self._broker.telemetry.keys(entity_id)
+            wanted = keys or await self._broker.telemetry.keys(entity_id)
             found = await self._broker.telemetry.latest(entity_id, wanted)
             nothing = PointJSON(self._now_ms(), None)
             return {key: [point_json(found[key], strict=strict) if key in found else nothing] for key in wanted}
@@ -223,7 +223,9 @@ class Values:
         try:
             posted = telemetry.parse(body)
             _tell(note, session, {"keys": list(dict.fromkeys(key for _, values in posted for key in values))})
-            telemetry.keep(device_id, posted)
+            kept = telemetry.keep(device_id, posted)
+            if kept is not None:
+                await kept
         except BadJSON as error:
             raise InvalidRequest(f"Invalid JSON: {error}") from None
 

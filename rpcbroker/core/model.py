@@ -150,6 +150,11 @@ class Device:
     additional_info: Any = None
     version: int = 1
 
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it may speak for other devices."""
+        return isinstance(self.additional_info, dict) and self.additional_info.get("gateway") is True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -218,6 +223,15 @@ class LastPresence:
     disconnected_cause: str | None = None
     seen_time: int | None = None
     seen_cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device, what lets it in, and its presence from before this process: None if it was never there."""
+
+    credentials: Credentials
+    device: Device
+    presence: LastPresence | None
 
 
 class Scope(StrEnum):

@@ -23,6 +23,7 @@ from rpcbroker.core.model import (
     Device,
     DeviceFilter,
     DeviceInfo,
+    KnownDevice,
     LastPresence,
     Page,
     PageLink,
@@ -317,8 +318,12 @@ class Store(Protocol):
     def update_credentials(self, credentials: Credentials) -> Deferred[None]:
         """Replaces those of `credentials.device_id`; the same version rule, the same failures."""
 
-    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[tuple[Credentials, Device], ...]]:
-        """Those with one of these `credentials_id`s, in no order. One indexed look-up, or none."""
+    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[KnownDevice, ...]]:
+        """Those with one of these `credentials_id`s, in no order. One indexed look-up shared with others, or none.
+
+        Presence that was kept since a device's credentials were last read need not be there yet: it is asked for
+        once in a process, when the device first comes.
+        """
 
     def presence(self, device_id: UUID) -> Deferred[LastPresence | None]: ...
 

@@ -228,6 +228,8 @@ class DeviceSession:
             return
         if step is Step.FAILED:
             assert error is not None
+            if error.reason is Reason.TOO_LARGE:
+                self.note(NearMiss.OVERSIZED_DOWNLINK, "was called with more than it takes at once")
             self._pending.fail(wire_id, step, error)
             return
         if not pending.advance(step):

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Raw
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,7 +23,7 @@ from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point, StoredSeries
 from rpcbroker.core.ports import KeptValues, NumberedPoint
 from rpcbroker.core.settings import TelemetrySettings
-from rpcbroker.core.values import Posted, Value, parse_telemetry, points_in, telemetry_of
+from rpcbroker.core.values import Posted, Value, parse_telemetry, telemetry_of
 
 INTERVAL = 0.5
 """Seconds that points are gathered before they are written."""
@@ -66,6 +66,7 @@ class Telemetry:
         self._deadlines = deadlines
         self._now_ms = now_ms
         self._series: dict[UUID, _Series] = {}
+        self._loading: dict[UUID, list[Deferred[_Series]]] = {}
         self._unwritten: dict[UUID, _Series] = {}
         self._writing = DeferredLock()
         self._scheduled = False
@@ -74,12 +75,36 @@ class Telemetry:
 
     # -- devices
 
-    def enter(self, device_id: UUID, counts: dict[str, int]) -> None:
-        """A device may post from now on; `counts` is what the store said of it, if it is not known already."""
-        self._series.setdefault(device_id, _Series(counts))
+    def load(self, device_id: UUID) -> Deferred[_Series]:
+        """Ask the store what it has of a device; from then on what the device posts is kept at once.
+
+        Fails with NotFound if the device is deleted meanwhile.
+        """
+        series = self._series.get(device_id)
+        if series is not None:
+            return succeed(series)
+        waiting: Deferred[_Series] = Deferred()
+        asked = self._loading.setdefault(device_id, [])
+        asked.append(waiting)
+        if len(asked) == 1:
+            self._store.series_counts(device_id).addBoth(self._loaded, device_id, asked)
+        return waiting
+
+    def _loaded(self, counts: dict[str, int] | Failure, device_id: UUID, asked: list[Deferred[_Series]]) -> None:
+        found: _Series | Failure
+        if self._loading.get(device_id) is not asked:
+            found = Failure(NotFound(access.DEVICE_NOT_FOUND))
+        else:
+            del self._loading[device_id]
+            found = counts if isinstance(counts, Failure) else _Series(counts)
+        if isinstance(found, _Series):
+            self._series[device_id] = found
+        for waiting in asked:
+            waiting.callback(found)
 
     def forget(self, device_id: UUID) -> None:
         """The device was deleted."""
+        self._loading.pop(device_id, None)
         series = self._series.pop(device_id, None)
         if series is not None:
             self._unwritten.pop(device_id, None)
@@ -87,12 +112,6 @@ class Telemetry:
             series.waiting.clear()
 
     # -- in
-
-    def post(self, device_id: UUID, payload: bytes) -> int:
-        """Keep what a device posts as JSON text; how many points that was. Raises what `parse` and `keep` raise."""
-        posted = self.parse(payload)
-        self.keep(device_id, posted)
-        return points_in(posted)
 
     def parse(self, payload: bytes) -> Posted:
         """What is to be kept. Raises BadJSON."""
@@ -102,13 +121,19 @@ class Telemetry:
         """The same of JSON that is decoded already: `message` is changed and becomes part of it. Raises BadJSON."""
         return telemetry_of(message, self.settings, now_ms=self._now_ms())
 
-    def keep(self, device_id: UUID, posted: Posted) -> None:
-        """All of it or nothing.
+    def keep(self, device_id: UUID, posted: Posted) -> Deferred[None] | None:
+        """All of it or nothing: at once (None) or, of a device that is new here, when the store has told of it.
 
-        Raises Unavailable when too much waits for the store, BadJSON for more keys than a device may have,
-        NotFound when the device is gone.
+        Raises, or fails with, Unavailable when too much waits for the store, BadJSON for more keys than a
+        device may have, NotFound when the device is deleted meanwhile.
         """
-        series = self._of(device_id)
+        series = self._series.get(device_id)
+        if series is None:
+            return self.load(device_id).addCallback(lambda series: self._keep(device_id, series, posted))
+        self._keep(device_id, series, posted)
+        return None
+
+    def _keep(self, device_id: UUID, series: _Series, posted: Posted) -> None:
         if self._size > self.settings.max_waiting:
             raise Unavailable(
                 "The store does not keep up with telemetry", hint="Try again in a few seconds: telemetry.max_waiting."
@@ -135,12 +160,6 @@ class Telemetry:
             self._unwritten[device_id] = series
             if not self._scheduled:
                 self._schedule(INTERVAL)
-
-    def _of(self, device_id: UUID) -> _Series:
-        series = self._series.get(device_id)
-        if series is None:
-            raise NotFound(access.DEVICE_NOT_FOUND)
-        return series
 
     def _add_keys(self, counts: dict[str, int], posted: Posted) -> None:
         """Raises BadJSON if they are too many."""
@@ -226,13 +245,13 @@ class Telemetry:
 
     # -- out
 
-    def keys(self, device_id: UUID) -> list[str]:
+    async def keys(self, device_id: UUID) -> list[str]:
         """All keys that there are, in the order of the alphabet."""
-        return sorted(self._of(device_id).counts)
+        return sorted((await self.load(device_id)).counts)
 
     async def latest(self, device_id: UUID, keys: Sequence[str]) -> dict[str, Point]:
         """Of each key, if there is anything of it, the point with the latest time."""
-        known, waiting = self._snapshot(device_id, keys)
+        known, waiting = _snapshot(await self.load(device_id), keys)
         stored = await self._store.series(device_id, known, window=0) if known else {}
         found = {key: one.latest for key, one in stored.items()}
         for key, points in waiting.items():
@@ -247,7 +266,7 @@ class Telemetry:
         Of several points of one time the one posted last counts. Keys without any are left out.
         """
         window = self.settings.window
-        known, waiting = self._snapshot(device_id, keys)
+        known, waiting = _snapshot(await self.load(device_id), keys)
         stored = await self._store.series(device_id, known, window=window) if known else {}
         found = {}
         for key in known:
@@ -257,12 +276,6 @@ class Telemetry:
                 found[key] = within
         return found
 
-    def _snapshot(self, device_id: UUID, keys: Sequence[str]) -> tuple[list[str], dict[str, list[NumberedPoint]]]:
-        """Which of these keys there are, and what waits: taken before the store is read, so nothing falls between."""
-        series = self._of(device_id)
-        known = [key for key in keys if key in series.counts]
-        return known, {key: series.waiting[key][:] for key in known if key in series.waiting}
-
     async def delete(
         self, device_id: UUID, keys: Sequence[str], *, start: int, end: int, keep_latest: bool = False
     ) -> list[str]:
@@ -270,7 +283,7 @@ class Telemetry:
 
         `keep_latest`: the latest point of each stays.
         """
-        series = self._of(device_id)
+        series = await self.load(device_id)
         await self.flush()
         known = [key for key in keys if key in series.counts]
         if known:
@@ -278,6 +291,12 @@ class Telemetry:
             for key in gone - series.waiting.keys():
                 series.counts.pop(key, None)
         return known
+
+
+def _snapshot(series: _Series, keys: Sequence[str]) -> tuple[list[str], dict[str, list[NumberedPoint]]]:
+    """Which of these keys there are, and what waits: taken before the store is read, so nothing falls between."""
+    known = [key for key in keys if key in series.counts]
+    return known, {key: series.waiting[key][:] for key in known if key in series.waiting}
 
 
 def worth_keeping(points: Sequence[NumberedPoint], window: int) -> Sequence[NumberedPoint]:

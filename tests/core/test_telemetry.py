@@ -64,12 +64,15 @@ class Made:
             now_ms=lambda: EPOCH_MS + round(self.clock.seconds() * 1000),
         )
         for device_id in (ONE, TWO):
-            self.telemetry.enter(device_id, result_of(self.store.values.series_counts(device_id)))
+            result_of(self.telemetry.load(device_id))
 
     def post(self, *values: Any, ts: int = 5, key: str = "k", to: UUID = ONE) -> None:
         """Points of one key, a millisecond apart."""
         for number, each in enumerate(values):
             self.telemetry.keep(to, [(ts + number, {key: each})])
+
+    def keys(self, of: UUID = ONE) -> list[str]:
+        return result_of(Deferred.fromCoroutine(self.telemetry.keys(of)))
 
     def latest(self, *keys: str, of: UUID = ONE) -> dict[str, tuple[int, bytes]]:
         found = result_of(Deferred.fromCoroutine(self.telemetry.latest(of, keys or ("k",))))
@@ -94,9 +97,9 @@ def made() -> Made:
 
 class TestReading:
     def test_what_is_posted_is_read_at_once_and_in_the_store_within_a_second(self, made: Made) -> None:
-        assert made.telemetry.post(ONE, b'{"k":1.5,"b":true}') == 2
+        assert made.telemetry.keep(ONE, made.telemetry.parse(b'{"k":1.5,"b":true}')) is None
         assert made.latest("k", "b", "none") == {"k": (EPOCH_MS, b"1.5"), "b": (EPOCH_MS, b"true")}
-        assert made.telemetry.keys(ONE) == ["b", "k"]
+        assert made.keys(ONE) == ["b", "k"]
         assert result_of(made.store.values.series_counts(ONE)) == {}
         made.clock.advance(1)
         assert result_of(made.store.values.series_counts(ONE)) == {"k": 1, "b": 1}
@@ -286,13 +289,13 @@ class TestNothingIsLost:
         made = Made(max_waiting=Size(10_000))
         made.gate.answer = lambda _: fail(Unavailable("no"))
         while made.telemetry.waiting_size <= 10_000:
-            made.post("x" * 50, key=f"k{len(made.telemetry.keys(ONE))}")
-        taken = len(made.telemetry.keys(ONE))
+            made.post("x" * 50, key=f"k{len(made.keys(ONE))}")
+        taken = len(made.keys(ONE))
         assert 30 < taken < 60
         with pytest.raises(Unavailable, match="does not keep up"):
             made.post(1)
-        assert sorted(made.latest(*(f"k{n}" for n in range(taken)))) == sorted(made.telemetry.keys(ONE))
-        assert len(made.telemetry.keys(ONE)) == taken, "what was refused left nothing behind"
+        assert sorted(made.latest(*(f"k{n}" for n in range(taken)))) == sorted(made.keys(ONE))
+        assert len(made.keys(ONE)) == taken, "what was refused left nothing behind"
         made.clock.advance(1)
         made.gate.answer = None
         made.clock.advance(3)
@@ -329,7 +332,7 @@ class TestRefusing:
         for more in ({"k": 2, "a": 1, "b": 1}, {"a": 1, "b": 1}):
             with pytest.raises(BadJSON, match="has 1 keys of telemetry, and may have at most 2"):
                 made.telemetry.keep(ONE, [(5, {"k": 9}), (6, more)])
-        assert made.telemetry.keys(ONE) == ["k"]
+        assert made.keys(ONE) == ["k"]
         assert made.latest() == {"k": (5, b"1")}
         made.telemetry.keep(ONE, [(6, {"k": 2, "a": 1})])
         made.clock.advance(1)
@@ -349,7 +352,7 @@ class TestRefusing:
         made.clock.advance(1)
         assert [[device_id for device_id, _, _ in batch] for batch in made.gate.batches] == [[ONE]]
         assert made.telemetry.waiting_size == 0
-        for refused in (lambda: made.post(1, to=TWO), lambda: made.telemetry.keys(TWO)):
+        for refused in (lambda: made.post(1, to=TWO), lambda: made.keys(TWO)):
             with pytest.raises(NotFound):
                 refused()
 
@@ -371,7 +374,7 @@ class TestDeleting:
         made.post(1, 2)
         made.post(1, key="other")
         assert result_of(made.delete("k", "none")) == ["k"]
-        assert (made.history(), made.telemetry.keys(ONE)) == ([], ["other"])
+        assert (made.history(), made.keys(ONE)) == ([], ["other"])
         made.post(3, ts=9)
         made.clock.advance(1)
         assert made.history() == [(9, b"3")]
@@ -386,17 +389,17 @@ class TestDeleting:
         assert made.history() == [(2, b"2")]
         result_of(made.delete("k", keep_latest=True))
         assert made.latest() == {"k": (2, b"2")}
-        assert made.telemetry.keys(ONE) == ["k"]
+        assert made.keys(ONE) == ["k"]
         result_of(made.delete("k"))
         assert made.latest() == {}
-        assert made.telemetry.keys(ONE) == []
+        assert made.keys(ONE) == []
 
     def test_keys_that_are_deleted_make_room_for_others(self) -> None:
         made = Made(max_keys=1)
         made.post(1)
         result_of(made.delete("k"))
         made.post(1, key="other")
-        assert made.telemetry.keys(ONE) == ["other"]
+        assert made.keys(ONE) == ["other"]
 
     def test_when_the_store_fails_nothing_is_deleted_and_nothing_lost(self, made: Made) -> None:
         made.gate.answer = lambda _: fail(Unavailable("no"))
@@ -415,7 +418,7 @@ class TestDeleting:
         made.post(2, ts=9)
         deleting.callback({"k"})
         result_of(done)
-        assert made.telemetry.keys(ONE) == ["k"]
+        assert made.keys(ONE) == ["k"]
         assert made.latest() == {"k": (9, b"2")}
 
 

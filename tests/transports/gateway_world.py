@@ -10,7 +10,9 @@ from fakes import TENANT, World, device, error_of, result_of
 from twisted.internet.defer import Deferred, succeed
 
 from rpcbroker.core.calls import Call, CallRequest, Step
+from rpcbroker.core.events import NearlyMissed
 from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import Link
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
@@ -64,6 +66,8 @@ class Plant(World):
         super().__init__()
         self.mqtt = MqttSettings(**mqtt)
         self.granted: dict[str, int] = {}
+        self.near_misses: list[NearMiss] = []
+        self.broker.events.listen(NearlyMissed, lambda event: self.near_misses.append(event.miss))
         self.claims: list[tuple[str, Any]] = []
         self.claimed: Deferred[None] = succeed(None)
         self.carrier = FakeCarrier(level)

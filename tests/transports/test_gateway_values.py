@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail
 from rpcbroker.core.errors import BrokerError, InvalidRequest, Unavailable
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Scope
-from rpcbroker.core.settings import AttributeSettings, TelemetrySettings
+from rpcbroker.core.settings import AttributeSettings, LimitsSettings, TelemetrySettings
 from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.face import Refused
 
@@ -45,10 +45,9 @@ def test_telemetry_of_many_children_is_kept_of_each(plant: Plant) -> None:
 
 def test_that_of_known_children_is_kept_at_once(plant: Plant) -> None:
     names = [f"child-{number}" for number in range(20)]
-    for name in names:
-        plant.say("connect", {"device": name})
-    assert plant.outcome("telemetry", {name: [{"t": 1}] for name in names}) == 0
-    assert plant.latest("child-19", "t") == {"t": (plant.now_ms(), 1)}
+    plant.say("telemetry", {name: [{"t": 1}] for name in names})
+    assert plant.outcome("telemetry", {name: [{"t": 2}] for name in names}) == 0
+    assert plant.latest("child-19", "t") == {"t": (plant.now_ms(), 2)}
 
 
 def test_it_is_acknowledged_when_all_of_it_is_kept_and_nobody_waits_for_another(plant: Plant) -> None:
@@ -245,6 +244,45 @@ def test_children_are_offered_to_be_claimed_and_acknowledged_when_that_is_kept(p
 def test_an_offer_that_is_bad_is_not_acknowledged(plant: Plant) -> None:
     plant.claimed = fail(BadJSON("secretKey must be a text"))
     assert isinstance(plant.refusal("claim", {"A": {"secretKey": 7}}), BadJSON)
+
+
+# -- rates
+
+
+@pytest.mark.parametrize("level", [4, 5])
+def test_more_values_than_the_children_may_send_end_the_connection(level: int) -> None:
+    plant = Plant(level=level)
+    plant.broker.quotas.reconfigure(LimitsSettings(gateway_telemetry_points=((3, 60.0),)))
+    refused = plant.refusal("telemetry", {"A": [{"t": 1, "u": 2}], "B": [{"t": 3, "u": 4}]})
+    assert (refused.code, refused.ends) == (0x97, True)
+    assert plant.told() == ([{"device": "B", "reason": 150}] if level == 5 else [])
+    assert plant.latest("A", "t") != {}
+    assert plant.latest("B", "t") == {}
+    assert plant.say("rpc", {"device": "B", "id": 1, "method": "getCurrentTime"}) == 0, "it has another rate"
+
+
+@pytest.mark.parametrize(
+    ("topic", "message"),
+    [
+        ("connect", {"device": "A"}),
+        ("rpc", {"device": "A", "id": 1, "data": 1}),
+        ("rpc", {"device": "A", "id": 1, "method": "getCurrentTime"}),
+        ("attributes/request", {"id": 1, "device": "A", "key": "k"}),
+        ("claim", {"A": {}}),
+    ],
+)
+def test_each_message_without_values_counts_one(plant: Plant, topic: str, message: Any) -> None:
+    plant.broker.quotas.reconfigure(LimitsSettings(gateway_messages=((2, 60.0),)))
+    for _ in range(2):
+        plant.say(topic, message)
+    assert plant.refusal(topic, message).code == 0x97
+    assert plant.say("disconnect", {"device": "A"}) == 0, "it may always leave"
+
+
+def test_attributes_count_as_values(plant: Plant) -> None:
+    plant.broker.quotas.reconfigure(LimitsSettings(gateway_telemetry_points=((3, 60.0),)))
+    plant.say("attributes", {"A": {"k": 1, "l": 2}})
+    assert plant.refusal("attributes", {"A": {"k": 1, "l": 2}}).code == 0x97
 
 
 # -- anything

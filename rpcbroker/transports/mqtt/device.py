@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -10,7 +11,9 @@ import msgspec
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
+from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.errors import CallFailed, Reason, Undeliverable
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports import dialect
@@ -18,6 +21,8 @@ from rpcbroker.transports.dialect import Family, Meaning, Uplink
 from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.session import MqttSession
+from rpcbroker.transports.near import nearest
+from rpcbroker.wire.mqtt.connection import Limits
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
 
@@ -35,19 +40,18 @@ class AttributesQuestion(msgspec.Struct, rename="camel"):
     shared_keys: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSurroundings:
+    """What the links of all devices share; `claiming` is where those are led to that offer themselves."""
+
+    broker: Broker
+    claiming: Callable[[], Claiming]
+
+
 class MqttLink:
     """One connection of one device: the Link that its calls go over, and its face to the device topics."""
 
-    __slots__ = (
-        "_broker",
-        "_calls",
-        "_carrier",
-        "_disconnect",
-        "_max_packet_size",
-        "_mqtt",
-        "_refused_filter",
-        "_session",
-    )
+    __slots__ = ("_around", "_calls", "_carrier", "_disconnect", "_limits", "_mqtt", "_session")
 
     protocol = "MQTT"
 
@@ -56,21 +60,20 @@ class MqttLink:
         session: DeviceSession,
         mqtt: MqttSession,
         carrier: Carrier,
+        around: DeviceSurroundings,
+        limits: Limits,
         *,
-        broker: Broker,
-        max_packet_size: int,
         disconnect: Callable[[CloseReason], None],
     ) -> None:
-        """`max_packet_size` is what the device was promised; `disconnect` ends the connection."""
+        """`limits` is what the device was promised; `disconnect` ends the connection."""
         self._session = session
         self._mqtt = mqtt
         self._carrier = carrier
-        self._broker = broker
-        self._max_packet_size = max_packet_size
+        self._around = around
+        self._limits = limits
         self._disconnect = disconnect
         self._calls: tuple[Family, int] | None = None
         """Where calls go, and at which QoS: as the device asked last."""
-        self._refused_filter: str | None = None
 
     # -- the Link that the session knows
 
@@ -98,8 +101,7 @@ class MqttLink:
         self._disconnect(reason)
 
     def why_not_callable(self) -> str:
-        refused = f" (it asked for {self._refused_filter!r}, which was refused)" if self._refused_filter else ""
-        return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}{refused}"
+        return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}"
 
     # -- the Face that the connection knows
 
@@ -109,7 +111,13 @@ class MqttLink:
         return dialect.is_granted(topic_filter)
 
     def refused(self, topic_filter: str) -> None:
-        self._refused_filter = topic_filter[:64]
+        self._session.note(*nearest(topic_filter, subscribing=True))
+
+    def unheard(self, topic: str) -> None:
+        self._session.note(*nearest(topic, subscribing=False))
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        self._session.note(miss, detail)
 
     def subscribed(self, topic_filters: frozenset[str]) -> None:
         if not topic_filters.isdisjoint(dialect.RPC_FILTERS):
@@ -164,7 +172,7 @@ class MqttLink:
         question = jsontext.decode_as(Question, payload)
         own = {"getSessionLimits": self._session_limits}
         try:
-            answer = self._broker.ask(question.method, transport=self.protocol, own=own)
+            answer = self._around.broker.ask(question.method, transport=self.protocol, own=own)
         except CallFailed as error:
             answer = jsontext.encode({"error": error.message})
         self._answer(meaning.family.rpc_response, meaning.number, answer)
@@ -178,10 +186,10 @@ class MqttLink:
     def _session_limits(self) -> bytes:
         return jsontext.encode(
             {
-                "maxPayloadSize": self._max_packet_size,
-                "maxInflightMessages": 100,
-                "rateLimits": {"messages": None, "telemetryMessages": None, "telemetryDataPoints": None},
+                "maxPayloadSize": self._limits.max_packet_size,
+                "maxInflightMessages": self._limits.receive_maximum,
             }
+            | self._around.broker.quotas.limits_of(self._session.device)
         )
 
     def _values(self, _: Meaning, payload: bytes) -> Outcome:
@@ -189,6 +197,9 @@ class MqttLink:
         if not isinstance(jsontext.decode(payload), (dict, list)):
             raise jsontext.BadJSON("a JSON object or array was expected")
         return ReasonCode.SUCCESS
+
+    def _claim(self, _: Meaning, payload: bytes) -> Outcome:
+        return self._around.claiming().offer(self._session.device, payload).addCallback(lambda _: ReasonCode.SUCCESS)
 
     def _firmware(self, meaning: Meaning, payload: bytes) -> Outcome:
         """Chunks of firmware are not served; the device hears it on the topic where it listens for errors."""
@@ -205,7 +216,7 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.TELEMETRY: MqttLink._values,
     Uplink.ATTRIBUTES: MqttLink._values,
     Uplink.ATTRIBUTES_REQUEST: MqttLink._values,
-    Uplink.CLAIM: MqttLink._values,
+    Uplink.CLAIM: MqttLink._claim,
     Uplink.FIRMWARE: MqttLink._firmware,
     Uplink.GATEWAY: MqttLink._gateway,
 }

@@ -6,6 +6,8 @@ from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core.near_misses import NearMiss
+
 Outcome: TypeAlias = "int | Deferred[int]"
 """The reason code (MQTT 5.0, 3.4.2.1) that a PUBLISH is acknowledged with, now or when what it asks for is done."""
 
@@ -50,6 +52,12 @@ class Face(Protocol):
     def refused(self, topic_filter: str) -> None:
         """This one was not granted."""
 
+    def unheard(self, topic: str) -> None:
+        """What was published there is for nobody."""
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        """The peer nearly did something right; `detail` goes on after "it"."""
+
     def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
 
     def gone(self, cause: str) -> None:
@@ -74,6 +82,10 @@ class Nobody:
     def resumed(self) -> None: ...
 
     def refused(self, topic_filter: str) -> None: ...
+
+    def unheard(self, topic: str) -> None: ...
+
+    def note(self, miss: NearMiss, detail: str) -> None: ...
 
     def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
 

@@ -19,10 +19,11 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import BrokerError, CallFailed
 from rpcbroker.core.jsontext import BadJSON, BadShape
 from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
-from rpcbroker.core.values import attributes_of
+from rpcbroker.core.values import attributes_of, points_in
 from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.gateway_children import GatewayChildren
@@ -155,6 +156,7 @@ class GatewayFace:
     # -- what that is for one child
 
     def _connected(self, child: ChildLink, _: None) -> Outcome:
+        self._charge(child)
         return ReasonCode.SUCCESS
 
     def _disconnected(self, child: ChildLink, _: None) -> Outcome:
@@ -162,6 +164,7 @@ class GatewayFace:
         return ReasonCode.SUCCESS
 
     def _reply(self, child: ChildLink, message: Rpc) -> Outcome:
+        self._charge(child)
         data = bytes(message.data)
         try:
             jsontext.decode(data)
@@ -173,6 +176,7 @@ class GatewayFace:
 
     def _ask(self, child: ChildLink, message: Rpc) -> Outcome:
         assert message.method is not None
+        self._charge(child)
         try:
             answer = self._broker.ask(message.method, transport=child.protocol, own={})
         except CallFailed as error:
@@ -185,15 +189,18 @@ class GatewayFace:
     def _keep_telemetry(self, child: ChildLink, entries: list[Any]) -> Outcome:
         telemetry = self._broker.telemetry
         posted = telemetry.parsed(entries)
-        telemetry.keep(child.session.device.id, posted)
-        return ReasonCode.SUCCESS
+        self._charge(child, points_in(posted))
+        kept = telemetry.keep(child.session.device.id, posted)
+        return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
 
     def _keep_attributes(self, child: ChildLink, message: Any) -> Outcome:
         attributes = self._broker.attributes
         values = attributes_of(message, attributes.settings)
+        self._charge(child, len(values))
         return attributes.save(child.session.device.id, Scope.CLIENT, values).addCallback(_success)
 
     def _read_attributes(self, child: ChildLink, request: AttributesRequest) -> Outcome:
+        self._charge(child)
         keys = [request.key] if request.key is not None else request.keys
         wanted = (keys, None) if request.client else (None, keys)
         found = Deferred.fromCoroutine(self._broker.attributes.of_device(child.session.device.id, *wanted))
@@ -211,7 +218,16 @@ class GatewayFace:
         return found.addCallback(answer)
 
     def _offer(self, child: ChildLink, message: Any) -> Outcome:
+        self._charge(child)
         return self._claim(child.session.device, jsontext.encode(message)).addCallback(_success)
+
+    def _charge(self, child: ChildLink, points: int = 0) -> None:
+        """Raises Refused if the children have sent as much as they may (contract 10)."""
+        quotas = self._broker.quotas
+        if quotas.any and not quotas.charge(child.session.device, points=points, via=self._session.device):
+            child.session.note(NearMiss.RATE_LIMITED, "sends more than the devices behind its gateway may")
+            self._downlink.disconnected(child.name, ReasonCode.MESSAGE_RATE_TOO_HIGH)
+            raise Refused(ReasonCode.QUOTA_EXCEEDED, "the gateway's devices send more than they may", ends=True)
 
     # -- who that is
 
@@ -255,6 +271,7 @@ class GatewayFace:
         try:
             return act(self, child, part)
         except BadJSON as error:
+            child.session.note(NearMiss.BAD_PAYLOAD, f"was sent for what cannot be taken: {error}")
             raise BadJSON(f"device {child.name!r}: {error}") from None
 
 

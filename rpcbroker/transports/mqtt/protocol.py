@@ -20,6 +20,7 @@ from zope.interface import implementer
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports.dialect import BadTopicId
@@ -233,7 +234,12 @@ class MqttProtocol(Protocol):
         session.will = packet.will
         self._face, link = admission.face(admitted, session, carrier, disconnect=self._disconnect)
         admission.connected()
-        self._write(connection.send(connack))
+        try:
+            self._write(connection.send(connack))
+        except WireError as error:
+            self._violation(error)
+            self._close()
+            return
         self._watch()
         if link is not None and admitted.device is not None:
             admitted.device.attach(link)
@@ -273,6 +279,7 @@ class MqttProtocol(Protocol):
     def _publish_free(self, packet: p.Publish) -> tuple[int, Callable[[], None] | None]:
         admission = self._admission
         if not self._face.free or not admission.pubsub.allowed:
+            self._face.unheard(packet.topic)
             raise Refused(ReasonCode.TOPIC_NAME_INVALID, "there is no such topic")
         message = Message(
             packet.topic,
@@ -289,6 +296,8 @@ class MqttProtocol(Protocol):
     def _refusal(self, packet: p.Publish, error: Exception) -> Refused:
         """What is answered to a message that was not taken. Raises WireError if the connection ends instead."""
         v3 = self._connection.level < 5
+        if isinstance(error, (BadTopicId, jsontext.BadJSON)):
+            self._face.note(NearMiss.BAD_PAYLOAD, f"has published what cannot be read: {error}")
         if isinstance(error, Refused):
             if error.ends and (v3 or not packet.qos):
                 raise WireError(error.message, error.code)
@@ -391,6 +400,8 @@ class MqttProtocol(Protocol):
 
     def _grant(self, wanted: p.Subscription) -> int:
         granted, qos = self._session.granted, min(wanted.qos, 1)
+        if wanted.qos == 2:
+            self._face.note(NearMiss.QOS_2_SUBSCRIPTION, f"has asked for {wanted.filter} at QoS 2, and was granted 1")
         if granted.pop(wanted.filter, None) is None:
             self._check_room()
         granted[wanted.filter] = qos
@@ -438,6 +449,8 @@ class MqttProtocol(Protocol):
     def end(self, code: int, cause: str) -> None:
         """Close the connection, telling a 5.0 client why; it has left its session when this returns."""
         self._cause = self._cause or cause
+        if code == ReasonCode.QUOTA_EXCEEDED and self._carrier is not None:
+            self._face.note(NearMiss.QUEUE_OVERFLOW, "was disconnected: " + cause)
         if self._connection.state is ConnectionState.OPEN:
             said: Properties = {Property.REASON_STRING: cause}
             self._write(self._connection.send(p.Disconnect(code, said)))
@@ -462,6 +475,8 @@ class MqttProtocol(Protocol):
     def _violation(self, error: WireError) -> None:
         self._cause = f"protocol violation: {error.message}"
         self._admission.note_violation(self._cause, self.transport.getPeer())
+        if self._carrier is not None and error.code == ReasonCode.PACKET_TOO_LARGE:
+            self._face.note(NearMiss.OVERSIZED_PACKET, f"has sent {error.message}")
         self._write(self._connection.farewell(error))
         self._part(self._cause)
 
@@ -490,6 +505,8 @@ class MqttProtocol(Protocol):
 
     def _too_large(self, topic: str, size: int) -> None:
         """A message was larger than the client takes."""
+        detail = f"was to be sent {size} bytes on {topic[:80]}, which is more than its Maximum Packet Size"
+        self._face.note(NearMiss.OVERSIZED_DOWNLINK, detail)
 
     # -- time and bytes
 
