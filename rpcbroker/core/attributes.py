@@ -37,9 +37,9 @@ class Attributes:
         self._tell = tell
         self._writes: Counter[UUID] = Counter()
 
-    def post(self, device_id: UUID, payload: bytes) -> Deferred[None]:
-        """Keep the client attributes that a device posts as JSON text. Raises BadJSON; else as `save`."""
-        return self.save(device_id, Scope.CLIENT, parse_attributes(payload, self.settings))
+    def parse(self, payload: bytes) -> dict[str, Value]:
+        """The attributes in JSON text that a device posts. Raises BadJSON."""
+        return parse_attributes(payload, self.settings)
 
     def save(self, device_id: UUID, scope: Scope, values: Mapping[str, Value]) -> Deferred[None]:
         """Fires when they are stored; of shared ones the device has been told then.

@@ -171,7 +171,7 @@ class TestAttributes:
     @pytest_twisted.ensureDeferred
     async def test_keys_and_values_of_all_scopes_and_of_one(self, rest: Rest) -> None:
         rest.session()
-        result_of(rest.broker.attributes.post(ID, b'{"c":"1","both":1}'))
+        result_of(rest.broker.attributes.save(ID, Scope.CLIENT, rest.broker.attributes.parse(b'{"c":"1","both":1}')))
         await rest.ok("POST", f"{ONE}/SHARED_SCOPE", {"s": 2, "both": 2})
         assert await rest.ok("GET", f"{ONE}/keys/attributes") == ["active", "both", "c", "s"]
         assert await rest.ok("GET", f"{ONE}/keys/attributes/CLIENT_SCOPE") == ["both", "c"]

@@ -37,7 +37,11 @@ def of_device(world: World, client: list[str] | None, shared: list[str] | None) 
 
 
 def test_they_are_kept_by_scope_and_key(world: World) -> None:
-    result_of(world.broker.attributes.post(world.device.id, b'{"b":"5","a":{"x":[1]}}'))
+    result_of(
+        world.broker.attributes.save(
+            world.device.id, Scope.CLIENT, world.broker.attributes.parse(b'{"b":"5","a":{"x":[1]}}')
+        )
+    )
     result_of(save(world, a=True))
     result_of(save(world, Scope.SERVER, a="text"))
     assert read(world) == {"CL a": '{"x":[1]}', "CL b": "5", "SE a": '"text"', "SH a": "true"}
@@ -135,7 +139,7 @@ def test_a_scope_has_so_many_and_one_that_is_gone_has_none(world: World) -> None
     result_of(save(world, Scope.CLIENT, a=1, b=1))
     assert read(world, Scope.SHARED) == {"SH a": "3", "SH b": "3"}
     with pytest.raises(BadJSON):
-        world.broker.attributes.post(world.device.id, b'{"long":1}')
+        world.broker.attributes.save(world.device.id, Scope.CLIENT, world.broker.attributes.parse(b'{"long":1}'))
     result_of(world.store.delete_device(world.device.id))
     assert isinstance(error_of(save(world, a=1)), NotFound)
     assert read(world) == {}

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.errors import CallFailed, Reason, Undeliverable
+from rpcbroker.core.model import Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.core.values import points_in
 from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import Family, Meaning, Uplink
 from rpcbroker.transports.mqtt.carrier import Carrier
@@ -38,6 +41,13 @@ class AttributesQuestion(msgspec.Struct, rename="camel"):
 
     client_keys: str | None = None
     shared_keys: str | None = None
+
+    @property
+    def keys(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+        """Client and shared keys: an empty tuple is all, None is none."""
+        if self.client_keys is None and self.shared_keys is None:
+            return (), ()
+        return _split(self.client_keys), _split(self.shared_keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +155,14 @@ class MqttLink:
 
     # -- what the device sends
 
+    def allows(self, points: int = 0) -> bool:
+        """See Face."""
+        quotas = self._around.broker.quotas
+        if not quotas.any or quotas.charge(self._session.device, points=points):
+            return True
+        self._session.note(NearMiss.RATE_LIMITED, "sends more than it may ([limits])")
+        return False
+
     def seen(self) -> None:
         """The device sent a sign of life."""
         self._session.seen(self.protocol)
@@ -170,6 +188,8 @@ class MqttLink:
 
     def _ask(self, meaning: Meaning, payload: bytes) -> Outcome:
         question = jsontext.decode_as(Question, payload)
+        if question.method != "getSessionLimits":  # a client that may not ask for its limits cannot keep to them
+            self._charge()
         own = {"getSessionLimits": self._session_limits}
         try:
             answer = self._around.broker.ask(question.method, transport=self.protocol, own=own)
@@ -192,13 +212,43 @@ class MqttLink:
             | self._around.broker.quotas.limits_of(self._session.device)
         )
 
-    def _values(self, _: Meaning, payload: bytes) -> Outcome:
-        """Telemetry and attributes: well-formed ones are acknowledged; they are not kept."""
-        if not isinstance(jsontext.decode(payload), (dict, list)):
-            raise jsontext.BadJSON("a JSON object or array was expected")
-        return ReasonCode.SUCCESS
+    def _telemetry(self, _: Meaning, payload: bytes) -> Outcome:
+        telemetry, device = self._around.broker.telemetry, self._session.device
+        posted = telemetry.parse(payload)
+        if self._around.broker.quotas.any:  # asked here, for counting the points is not for nothing
+            self._charge(points_in(posted))
+        kept = telemetry.keep(device.id, posted)
+        return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
+
+    def _attributes(self, _: Meaning, payload: bytes) -> Outcome:
+        attributes = self._around.broker.attributes
+        values = attributes.parse(payload)
+        self._charge(len(values))
+        return attributes.save(self._session.device.id, Scope.CLIENT, values).addCallback(_success)
+
+    def _attributes_request(self, meaning: Meaning, payload: bytes) -> Outcome:
+        self._charge()
+        question = jsontext.decode_as(AttributesQuestion, payload)
+        asked = Deferred.fromCoroutine(
+            self._around.broker.attributes.of_device(self._session.device.id, *question.keys)
+        )
+
+        def answer(halves: tuple[dict[str, Any], dict[str, Any]]) -> int:
+            told = {name: half for name, half in zip(("client", "shared"), halves, strict=True) if half}
+            self._answer(meaning.family.attributes_response, meaning.number, jsontext.encode(told))
+            return ReasonCode.SUCCESS
+
+        return asked.addCallback(answer)
+
+    def _charge(self, points: int = 0) -> None:
+        """Count a message with so many values. Raises Refused if it is one too many."""
+        if not self.allows(points):
+            raise Refused(
+                ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "more messages than this device may send", ends=True
+            )
 
     def _claim(self, _: Meaning, payload: bytes) -> Outcome:
+        self._charge()
         return self._around.claiming().offer(self._session.device, payload).addCallback(lambda _: ReasonCode.SUCCESS)
 
     def _firmware(self, meaning: Meaning, payload: bytes) -> Outcome:
@@ -213,13 +263,21 @@ class MqttLink:
 _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.REPLY: MqttLink._reply,
     Uplink.ASK: MqttLink._ask,
-    Uplink.TELEMETRY: MqttLink._values,
-    Uplink.ATTRIBUTES: MqttLink._values,
-    Uplink.ATTRIBUTES_REQUEST: MqttLink._values,
+    Uplink.TELEMETRY: MqttLink._telemetry,
+    Uplink.ATTRIBUTES: MqttLink._attributes,
+    Uplink.ATTRIBUTES_REQUEST: MqttLink._attributes_request,
     Uplink.CLAIM: MqttLink._claim,
     Uplink.FIRMWARE: MqttLink._firmware,
     Uplink.GATEWAY: MqttLink._gateway,
 }
+
+
+def _split(keys: str | None) -> tuple[str, ...] | None:
+    return None if keys is None else tuple(key for key in (each.strip() for each in keys.split(",")) if key)
+
+
+def _success(_: None) -> int:
+    return ReasonCode.SUCCESS
 
 
 def _protobuf(family: Family) -> Undeliverable:

@@ -34,6 +34,9 @@ class Face(Protocol):
     def seen(self) -> None:
         """The peer sent something."""
 
+    def allows(self) -> bool:
+        """Count a message of the peer, other than to this face's topics; False if it is one too many."""
+
     def grants(self, topic_filter: str) -> bool:
         """Whether this is one of the filters that the peer may subscribe to here."""
 
@@ -70,6 +73,9 @@ class Nobody:
     free = True
 
     def seen(self) -> None: ...
+
+    def allows(self) -> bool:
+        return True
 
     def grants(self, topic_filter: str) -> bool:
         return False

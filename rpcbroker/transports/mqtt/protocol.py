@@ -281,6 +281,8 @@ class MqttProtocol(Protocol):
         if not self._face.free or not admission.pubsub.allowed:
             self._face.unheard(packet.topic)
             raise Refused(ReasonCode.TOPIC_NAME_INVALID, "there is no such topic")
+        if not self._face.allows():
+            raise Refused(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "more messages than may be sent", ends=True)
         message = Message(
             packet.topic,
             packet.payload,
@@ -379,8 +381,11 @@ class MqttProtocol(Protocol):
         self._face.seen()
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, 0)
         codes, granted, streams, problem = [], set(), [], None
+        allowed = self._face.allows()
         for wanted in packet.subscriptions:
             try:
+                if not allowed:
+                    raise Refused(ReasonCode.QUOTA_EXCEEDED, "more messages than may be sent")
                 if self._face.grants(wanted.filter):
                     codes.append(self._grant(wanted))
                     granted.add(wanted.filter)
@@ -388,7 +393,8 @@ class MqttProtocol(Protocol):
                     streams.append(self._subscribe_free(wanted, identifier))
                     codes.append(wanted.qos)
             except (Refused, WireError) as error:
-                self._face.refused(wanted.filter)
+                if error.code == ReasonCode.TOPIC_FILTER_INVALID:
+                    self._face.refused(wanted.filter)
                 problem = problem or error.message
                 codes.append(error.code if self._connection.level >= 5 else _REFUSED_V3)
         properties = {Property.REASON_STRING: problem} if problem and self._connection.tells_problems else NO_PROPERTIES

@@ -47,6 +47,9 @@ class ProvisionFace:
     def seen(self) -> None:
         """A stranger has no presence."""
 
+    def allows(self) -> bool:
+        return True
+
     def grants(self, topic_filter: str) -> bool:
         return topic_filter == dialect.PROVISION_RESPONSE
 
