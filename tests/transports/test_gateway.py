@@ -18,6 +18,7 @@ from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.face import Refused
+from rpcbroker.transports.mqtt.gateway_children import LOOKUPS
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
 LEVELS = pytest.mark.parametrize("level", [3, 4, 5])
@@ -388,6 +389,14 @@ def test_what_waits_for_children_is_bounded_and_counted_down() -> None:
     plant.say("disconnect", {"device": "A"})
     for name in "ABC":
         assert plant.say("connect", {"device": name}) == 0
+
+
+def test_only_so_many_children_are_looked_up_at_one_time(plant: Plant) -> None:
+    with Slow(plant.store, "device_by_name") as slow:
+        waiting = [plant.outcome("connect", {"device": f"child-{number}"}) for number in range(LOOKUPS + 5)]
+        assert len(slow._waiting) == LOOKUPS
+    slow.arrive()
+    assert [result_of(each) for each in waiting] == [0] * (LOOKUPS + 5)
 
 
 @LEVELS
