@@ -106,6 +106,7 @@ class BrokerService(Service):
             clock=reactor,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
+            new_token=new_access_token,
             settings=settings.rpc,
             limits=settings.limits,
             telemetry=settings.telemetry,

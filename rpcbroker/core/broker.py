@@ -13,6 +13,7 @@ from rpcbroker.core import access, jsontext
 from rpcbroker.core.attributes import Attributes
 from rpcbroker.core.calls import Call, CallRequest, Reply
 from rpcbroker.core.census import Census
+from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
@@ -40,6 +41,7 @@ class Broker:
         clock: Clock,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        new_token: Callable[[], str],
         settings: RpcSettings,
         limits: LimitsSettings | None = None,
         telemetry: TelemetrySettings | None = None,
@@ -61,6 +63,9 @@ class Broker:
         self._new_uuid = new_uuid
         self._settings = settings
         self._sessions: dict[UUID, DeviceSession] = {}
+        self._children = Children(
+            store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
+        )
         self._around = Surroundings(
             now_ms=now_ms,
             seconds=clock.seconds,
@@ -146,6 +151,20 @@ class Broker:
         A link must be attached to the session at once: it is sure to be the right one only by now.
         """
         return await self._session(lambda: self._authenticate(login, certificate))
+
+    async def child(self, gateway: DeviceSession, name: str, type_: str | None = None) -> DeviceSession:
+        """The session of the device that a gateway calls `name`; made, of `type_`, if its tenant has none.
+
+        As after `enter`, a link must be attached to it at once. Raises InvalidRequest, Unavailable.
+        """
+
+        async def find() -> Found:
+            device = await self._children.device(gateway, name, type_)
+            return device, await self._store.presence(device.id)
+
+        session = await self._session(find)
+        assert session is not None, "a child that is not found is made"
+        return session
 
     async def _authenticate(self, login: DeviceLogin, certificate: bytes | None) -> Found | None:
         known = await authenticate(self._store, login, certificate=certificate, now=self._now_ms())

@@ -88,6 +88,11 @@ class DeviceSession:
         self._diagnostics: Diagnostics | None = None
         self._takeovers: tuple[float, ...] = ()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is any way to the device now."""
+        return bool(self._links)
+
     # -- the caller's side
 
     def next_wire_id(self) -> int:

@@ -204,6 +204,14 @@ class MqttSettings:
     wrong_credentials_block: Duration = setting(
         60.0, "how long a blocked address is kept out: its new connections are closed at once", live=True
     )
+    max_children: int = setting(
+        10_000, "devices that speak through one connection of a gateway; one more is refused", live=True
+    )
+    max_waiting_for_children: Size = setting(
+        16 << 20,
+        "memory for a gateway's messages that wait until their devices are found or made; one more is refused",
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

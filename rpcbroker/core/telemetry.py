@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from sys import getsizeof
+from typing import Any
 from uuid import UUID
 
 from msgspec import Raw
@@ -22,7 +23,7 @@ from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point, StoredSeries
 from rpcbroker.core.ports import KeptValues, NumberedPoint
 from rpcbroker.core.settings import TelemetrySettings
-from rpcbroker.core.values import Posted, Value, parse_telemetry
+from rpcbroker.core.values import Posted, Value, parse_telemetry, telemetry_of
 
 INTERVAL = 0.5
 """Seconds that points are gathered before they are written."""
@@ -115,6 +116,10 @@ class Telemetry:
     def parse(self, payload: bytes) -> Posted:
         """What is to be kept. Raises BadJSON."""
         return parse_telemetry(payload, self.settings, now_ms=self._now_ms())
+
+    def parsed(self, message: Any) -> Posted:
+        """The same of JSON that is decoded already: `message` is changed and becomes part of it. Raises BadJSON."""
+        return telemetry_of(message, self.settings, now_ms=self._now_ms())
 
     def keep(self, device_id: UUID, posted: Posted) -> Deferred[None] | None:
         """All of it or nothing: at once (None) or, of a device that is new here, when the store has told of it.
