@@ -83,7 +83,11 @@ class Admission:
         self.clock = clock
         self._new_client_id = new_client_id
         self._default_tenant = default_tenant
-        self._devices = DeviceSurroundings(broker=broker, claiming=lambda: enrolment().claiming)
+        self._devices = DeviceSurroundings(
+            broker=broker,
+            claim=lambda device, offer: enrolment().claiming.offer(device, offer),
+            settings=lambda: self._settings,
+        )
         self.connects = Connects(settings, clock.seconds)
         self.settings = settings
         self.around = Surroundings(

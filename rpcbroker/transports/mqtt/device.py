@@ -12,17 +12,18 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
-from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.errors import CallFailed, Reason, Undeliverable
-from rpcbroker.core.model import Scope
+from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.core.settings import MqttSettings
 from rpcbroker.core.values import points_in
 from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import Family, Meaning, Uplink
 from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
+from rpcbroker.transports.mqtt.gateway import GatewayFace
 from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.transports.near import nearest
 from rpcbroker.wire.mqtt.connection import Limits
@@ -52,16 +53,17 @@ class AttributesQuestion(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSurroundings:
-    """What the links of all devices share; `claiming` is where those are led to that offer themselves."""
+    """What the links of all devices share; `claim` keeps a device's offer to be claimed, given as JSON text."""
 
     broker: Broker
-    claiming: Callable[[], Claiming]
+    claim: Callable[[Device, bytes], Deferred[None]]
+    settings: Callable[[], MqttSettings]
 
 
 class MqttLink:
     """One connection of one device: the Link that its calls go over, and its face to the device topics."""
 
-    __slots__ = ("_around", "_calls", "_carrier", "_disconnect", "_limits", "_mqtt", "_session")
+    __slots__ = ("_around", "_calls", "_carrier", "_disconnect", "_gateway", "_limits", "_mqtt", "_session")
 
     protocol = "MQTT"
 
@@ -82,6 +84,12 @@ class MqttLink:
         self._around = around
         self._limits = limits
         self._disconnect = disconnect
+        self._gateway = (
+            GatewayFace(session, around.broker, carrier, mqtt.granted.get, settings=around.settings, claim=around.claim)
+            if session.device.is_gateway
+            else None
+        )
+        """What it says for others, if it is a gateway."""
         self._calls: tuple[Family, int] | None = None
         """Where calls go, and at which QoS: as the device asked last."""
 
@@ -143,6 +151,8 @@ class MqttLink:
             self._session.unsubscribe(self, "unsubscribed")
 
     def gone(self, cause: str) -> None:
+        if self._gateway is not None:
+            self._gateway.gone(cause)
         self._session.detach(self, cause)
 
     def _take_calls(self) -> None:
@@ -174,6 +184,8 @@ class MqttLink:
             return None
         if not meaning.family.json:
             raise jsontext.BadJSON("Protobuf is not spoken here; the topics without /p take JSON")
+        if meaning.uplink is Uplink.GATEWAY:
+            return self._for_others(topic, payload)
         return _ACTIONS[meaning.uplink](self, meaning, payload)
 
     def _reply(self, meaning: Meaning, payload: bytes) -> Outcome:
@@ -249,14 +261,17 @@ class MqttLink:
 
     def _claim(self, _: Meaning, payload: bytes) -> Outcome:
         self._charge()
-        return self._around.claiming().offer(self._session.device, payload).addCallback(lambda _: ReasonCode.SUCCESS)
+        return self._around.claim(self._session.device, payload).addCallback(lambda _: ReasonCode.SUCCESS)
 
     def _firmware(self, meaning: Meaning, payload: bytes) -> Outcome:
         """Chunks of firmware are not served; the device hears it on the topic where it listens for errors."""
         self._carrier.publish(dialect.FIRMWARE_ERROR["fw"], b"Firmware and software updates are not served here", 1)
         return ReasonCode.SUCCESS
 
-    def _gateway(self, _: Meaning, payload: bytes) -> Outcome:
+    def _for_others(self, topic: str, payload: bytes) -> Outcome:
+        if self._gateway is not None:
+            return self._gateway.publish(topic, payload)
+        self._session.note(NearMiss.UNKNOWN_TOPIC, "has published to a topic of gateways, and is none")
         raise Refused(ReasonCode.NOT_AUTHORIZED, "the device is no gateway: additionalInfo.gateway is not true")
 
 
@@ -268,7 +283,6 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.ATTRIBUTES_REQUEST: MqttLink._attributes_request,
     Uplink.CLAIM: MqttLink._claim,
     Uplink.FIRMWARE: MqttLink._firmware,
-    Uplink.GATEWAY: MqttLink._gateway,
 }
 
 
