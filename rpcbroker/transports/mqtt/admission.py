@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
@@ -14,7 +15,7 @@ from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.connects import Connects, address_of
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.events import DeviceExpelled
-from rpcbroker.core.model import NULL_UUID
+from rpcbroker.core.model import NULL_UUID, Device
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.provisioning import Provisioning
@@ -85,7 +86,7 @@ class Admission:
         self._default_tenant = default_tenant
         self._devices = DeviceSurroundings(
             broker=broker,
-            claim=lambda device, offer: enrolment().claiming.offer(device, offer),
+            claim=self._claim,
             settings=lambda: self._settings,
         )
         self.connects = Connects(settings, clock.seconds)
@@ -252,6 +253,9 @@ class Admission:
     def rights(self, device: DeviceSession | None) -> Rights:
         """What somebody may do with free topics now."""
         return self.pubsub.anonymous_rights() if device is None else rights_of(device.device.additional_info)
+
+    def _claim(self, device: Device, offer: bytes) -> Deferred[None]:
+        return self._enrolment().claiming.offer(device, offer)
 
     # -- the end of a connection
 
