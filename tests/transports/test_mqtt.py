@@ -14,6 +14,7 @@ from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.credentials import mqtt_basic_id
 from rpcbroker.core.errors import Reason, Undeliverable
 from rpcbroker.core.model import CredentialsType
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports.dialect import RPC_REQUEST_FILTER
@@ -236,7 +237,7 @@ class TestUplink:
         assert result_of(waiting).payload == b"true"
         assert client.send(p.PubRel(3)) == [p.PubComp(3)]
         assert client.send(p.PubRel(3)) == [p.PubComp(3, 0x92 if level == 5 else 0)]
-        assert world.session().dropped_replies == 0
+        assert world.session().missed(NearMiss.UNKNOWN_REPLY) == 0
 
     def test_a_packet_over_the_limit(self) -> None:
         client = Mqtt(max_packet_size=1000).client(5).connect()

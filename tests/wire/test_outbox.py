@@ -190,7 +190,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(which=st.integers(0, 9))
     def withdraw(self, which: int) -> None:
-        number, one = self.flying.pop(which % len(self.flying))
+        number, _ = self.flying.pop(which % len(self.flying))
         self.outbox.withdraw(number)
 
     @rule(window=st.integers(1, 5))
