@@ -92,7 +92,7 @@ class Client:
 
     def say(self, topic: str, payload: bytes = b"x", qos: int = 0, packet_id: int | None = None, **more: Any) -> Any:
         """Publish; what comes back."""
-        return self.send(p.Publish(topic, payload, qos, packet_id or (1 if qos else None), **more))
+        return self.send(p.Publish(topic, payload, qos, (packet_id or 1) if qos else None, **more))
 
     def heard(self) -> list[tuple[str, bytes, int]]:
         """Topic, payload and QoS of each message that came, and nothing else may have come."""
