@@ -34,8 +34,8 @@ class ShareGroup:
     def _choose(self) -> MqttSession:
         """First those who can take it at once, then those who are connected, then any."""
         members = list(self.members)
-        self._turn += 1
         turn = self._turn % len(members)
+        self._turn += 1
         in_turn = members[turn:] + members[:turn]
         return max(in_turn, key=lambda member: member.readiness)  # the first of the readiest
 
