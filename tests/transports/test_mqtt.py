@@ -7,111 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import TENANT, World, device, error_of, result_of, token
-from twisted.internet.error import ConnectionDone
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
+from fakes import device, error_of, result_of, token
+from mqtt_client import CALL, TOKEN, Client, Mqtt
 
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.credentials import mqtt_basic_id
 from rpcbroker.core.errors import Reason, Undeliverable
 from rpcbroker.core.model import CredentialsType
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports.dialect import RPC_REQUEST_FILTER
-from rpcbroker.transports.mqtt.admission import Admission
-from rpcbroker.transports.mqtt.factory import MqttFactory
-from rpcbroker.transports.mqtt.protocol import MqttProtocol
 from rpcbroker.wire.mqtt import packets as p
-from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
+from rpcbroker.wire.mqtt.codec import encode
 from rpcbroker.wire.mqtt.properties import Property
-
-TOKEN = "TOKEN100"
-CALL = CallRequest(method="get", params=b'{"pin":7}', timeout=60)
-
-
-class Wire(StringTransport):
-    """A transport that remembers how it was closed and how often it was written to."""
-
-    aborted = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes = 0
-
-    def write(self, data: bytes) -> None:
-        self.writes += 1
-        super().write(data)
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self.loseConnection()
-
-
-class Client:
-    """The device's end."""
-
-    def __init__(self, factory: MqttFactory, level: int = 4) -> None:
-        self.level = level
-        self.wire = Wire()
-        self.protocol: MqttProtocol = factory.buildProtocol(None)
-        self.protocol.makeConnection(self.wire)
-        self._frames = FrameReader(1 << 20)
-        self.reasons: list[str] = []
-
-    def send(self, *packets: p.Packet) -> list[p.Packet]:
-        self.protocol.dataReceived(b"".join(encode(packet, self.level) for packet in packets))
-        return self.received()
-
-    def received(self) -> list[p.Packet]:
-        self._frames.feed(self.wire.value())
-        self.wire.clear()
-        return [self._without_reason(decode(first, body, self.level)) for first, body in self._frames]
-
-    def _without_reason(self, packet: Any) -> p.Packet:
-        """What the server gives as reasons is kept apart, for it is for people."""
-        properties = dict(getattr(packet, "properties", {}))
-        reason = properties.pop(Property.REASON_STRING, None)
-        if reason is None:
-            return packet
-        self.reasons.append(reason)
-        return replace(packet, properties=properties)
-
-    def connect(self, **more: Any) -> Client:
-        packet = p.Connect(self.level, **{"client_id": "c", "username": TOKEN} | more)
-        (answer,) = self.send(packet)
-        assert isinstance(answer, p.ConnAck)
-        assert answer.code == 0
-        return self
-
-    def subscribe(self, qos: int = 1) -> Client:
-        answer = self.send(p.Subscribe(1, (p.Subscription(RPC_REQUEST_FILTER, qos),)))[0]
-        assert answer == p.SubAck(1, (qos,))
-        return self
-
-    def lose(self) -> None:
-        self.protocol.connectionLost(Failure(ConnectionDone()))
-
-    @property
-    def closed(self) -> bool:
-        return self.wire.disconnecting or self.wire.aborted
-
-
-class Mqtt(World):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.admission = Admission(
-            broker=self.broker,
-            settings=MqttSettings(**settings),
-            clock=self.clock,
-            new_client_id=lambda: "assigned",
-            default_tenant=lambda: TENANT,
-            enrolment=lambda: self.enrolment,
-        )
-        self.factory = MqttFactory(self.admission)
-
-    def client(self, level: int = 4) -> Client:
-        return Client(self.factory, level)
 
 
 @pytest.mark.parametrize("level", [3, 4, 5])
@@ -324,11 +233,11 @@ class TestUplink:
         waiting = world.call(CALL)
         client.received()
         reply = p.Publish("v1/devices/me/rpc/response/1", b"true", 2, 3)
-        assert client.send(reply, replace(reply, dup=True)) == [p.PubRec(3), p.PubRec(3)]
+        assert client.send(reply, reply._replace(dup=True)) == [p.PubRec(3), p.PubRec(3)]
         assert result_of(waiting).payload == b"true"
         assert client.send(p.PubRel(3)) == [p.PubComp(3)]
         assert client.send(p.PubRel(3)) == [p.PubComp(3, 0x92 if level == 5 else 0)]
-        assert world.session().dropped_replies == 0
+        assert world.session().missed(NearMiss.UNKNOWN_REPLY) == 0
 
     def test_a_packet_over_the_limit(self) -> None:
         client = Mqtt(max_packet_size=1000).client(5).connect()

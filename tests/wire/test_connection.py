@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,22 +18,33 @@ from wire.vectors import CLIENT, VECTORS, WRITTEN
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
-from rpcbroker.wire.mqtt.connection import ConnectionState, PacketTooLarge, ServerConnection, refusal
+from rpcbroker.wire.mqtt.connection import ConnectionState, Limits, PacketTooLarge, ServerConnection, refusal
 from rpcbroker.wire.mqtt.properties import Property
 
 
-def connection(**more: Any) -> ServerConnection:
-    return ServerConnection(**{"max_packet_size": 1 << 16, "connect_timeout": 10.0, "now": 0.0} | more)
+def connection(now: float = 0.0, **limits: Any) -> ServerConnection:
+    return ServerConnection(Limits(**{"max_packet_size": 1 << 16, "connect_timeout": 10.0} | limits), now)
 
 
-def opened(level: int = 4, **connect: Any) -> ServerConnection:
-    server = connection()
+def opened(level: int = 4, *, limits: dict[str, Any] | None = None, **connect: Any) -> ServerConnection:
+    server = connection(**limits or {})
     list(server.receive(encode(p.Connect(level, "c", **connect), level), 0.0))
     server.send(p.ConnAck(False, 0))
     return server
 
 
-TO_THE_BROKER = (p.Connect, p.Publish, p.PubAck, p.Subscribe, p.Unsubscribe, p.PingReq, p.Disconnect)
+TO_THE_BROKER = (
+    p.Connect,
+    p.Publish,
+    p.PubAck,
+    p.PubRec,
+    p.PubRel,
+    p.PubComp,
+    p.Subscribe,
+    p.Unsubscribe,
+    p.PingReq,
+    p.Disconnect,
+)
 
 
 def connected(level: int, *reads: bytes) -> list[p.Packet]:
@@ -48,9 +60,17 @@ def connected(level: int, *reads: bytes) -> list[p.Packet]:
 
 
 def sent(data: bytes, level: int) -> list[p.Packet]:
+    """The packets in `data`, without the reasons, which are for people."""
     reader = FrameReader(1 << 20)
     reader.feed(data)
-    return [decode(first, body, level) for first, body in reader]
+    return [_without_reason(decode(first, body, level)) for first, body in reader]
+
+
+def _without_reason(packet: Any) -> p.Packet:
+    properties = dict(getattr(packet, "properties", {}))
+    if properties.pop(Property.REASON_STRING, None) is None:
+        return packet
+    return replace(packet, properties=properties)
 
 
 def test_nothing_is_yielded_before_the_connect_is_decided() -> None:
@@ -101,11 +121,7 @@ def test_the_first_packet_must_be_a_connect(level: int, text: str) -> None:
         (p.SubAck(1, (0,)), 0x82),
         (p.UnsubAck(1, (0,)), 0x82),
         (p.PingResp(), 0x82),
-        (p.PubRec(1), 0x82),
-        (p.PubRel(1), 0x82),
-        (p.PubComp(1), 0x82),
         (p.Auth(0), 0x82),
-        (p.Publish("t", b"", 2, 1), 0x9B),
         (p.Publish("t", b"", properties={Property.TOPIC_ALIAS: 1}), 0x94),
         (p.Publish("t", b"", properties={Property.SUBSCRIPTION_IDENTIFIER: (1,)}), 0x82),
         (p.Disconnect(0, {Property.SESSION_EXPIRY_INTERVAL: 5}), 0x82),
@@ -123,7 +139,7 @@ def test_what_may_not_come_from_a_client_ends_with_its_code(packet: p.Packet, co
 
 
 @pytest.mark.parametrize("level", [3, 4])
-@pytest.mark.parametrize("packet", [p.Connect(4, "c"), p.PubRec(1), p.Publish("t", b"", 2, 1), p.PingResp()])
+@pytest.mark.parametrize("packet", [p.Connect(4, "c"), p.ConnAck(False, 0), p.SubAck(1, (0,)), p.PingResp()])
 def test_version_3_is_closed_without_a_word(level: int, packet: p.Packet) -> None:
     server = opened(level)
     with pytest.raises(WireError) as caught:
@@ -213,7 +229,7 @@ def test_any_packet_in_any_state_ends_in_a_legal_state(
             assert yielded == []
             assert server.state is state
         case ConnectionState.OPEN:
-            ends = isinstance(packet, p.Disconnect) or (not yielded and not isinstance(packet, p.PubAck))
+            ends = isinstance(packet, p.Disconnect) or not yielded
             assert server.state is (ConnectionState.CLOSED if ends else ConnectionState.OPEN)
             assert all(isinstance(one, TO_THE_BROKER) for one in yielded)
 
@@ -243,11 +259,11 @@ def test_what_may_not_be_sent_now_is_a_runtime_error(packet: p.Packet, opened_fi
 
 def test_nothing_is_published_before_connack_and_after_the_end() -> None:
     with pytest.raises(RuntimeError):
-        connection().publish("t", b"", qos=0)
+        connection().publish("t", b"", packet_id=None)
     server = opened()
     assert server.send(p.Disconnect(0x8E)) == b"", "MQTT 3 has no such packet from a server"
     with pytest.raises(RuntimeError):
-        server.publish("t", b"", qos=0)
+        server.publish("t", b"", packet_id=None)
 
 
 def test_a_disconnect_of_the_server_is_the_end() -> None:
@@ -320,8 +336,7 @@ def test_a_slow_decision_is_not_held_against_the_client() -> None:
         (p.Connect(4, ""), None),
         (p.Connect(3, ""), 0x85),
         (p.Connect(3, "a client id of more than 23 characters"), None),
-        (p.Connect(5, "c", will=p.Will("t", b"", 2)), 0x9B),
-        (p.Connect(4, "c", will=p.Will("t", b"", 2)), None),
+        (p.Connect(5, "c", will=p.Will("t", b"", 2)), None),
         (p.Connect(5, "", clean_start=False), None),
         (p.Connect(5, "c", properties={Property.AUTHENTICATION_METHOD: "x"}), 0x8C),
     ],
@@ -332,45 +347,169 @@ def test_refusals_that_need_no_credentials(connect: p.Connect, code: int | None)
 
 class TestPublishing:
     @pytest.mark.parametrize("level", [3, 4, 5])
-    @pytest.mark.parametrize("qos", [0, 1])
-    def test_the_short_way_equals_the_codec(self, level: int, qos: int) -> None:
-        server = opened(level)
-        data, packet_id = server.publish("a/b", b"x" * 200, qos=qos)
-        assert sent(data, level) == [p.Publish("a/b", b"x" * 200, qos, packet_id)]
-        assert packet_id == (1 if qos else None)
-
-    @pytest.mark.parametrize("level", [4, 5])
-    def test_the_long_way(self, level: int) -> None:
-        given = {Property.MESSAGE_EXPIRY_INTERVAL: 5} if level == 5 else {}
-        server = opened(level)
-        data, _ = server.publish("a", b"x", qos=1, retain=True, properties=given)
-        assert sent(data, level) == [p.Publish("a", b"x", 1, 1, False, True, given)]
-        assert server.in_flight == 1
-
-    def test_packet_ids_in_flight_are_skipped(self) -> None:
-        server = opened()
-        _, first = server.publish("t", b"", qos=1)
-        server._last_packet_id = 0xFFFF
-        _, second = server.publish("t", b"", qos=1)
-        assert (first, second) == (1, 2)
-
-    def test_the_client_s_receive_maximum_is_kept(self) -> None:
-        server = opened(5, properties={Property.RECEIVE_MAXIMUM: 2})
-        ids = [server.publish("t", b"", qos=1)[1] for _ in range(2)]
-        assert not server.can_publish
-        assert list(server.receive(encode(p.PubAck(999), 5), 1.0)) == [], "an unknown id is no room"
-        assert not server.can_publish
-        assert list(server.receive(encode(p.PubAck(ids[1] or 0), 5), 1.0)) == [p.PubAck(2)]
-        assert server.can_publish
-        assert list(server.receive(encode(p.PubAck(2), 5), 1.0)) == [], "an ack counts once"
+    @pytest.mark.parametrize("packet_id", [None, 1, 0xFFFF])
+    def test_the_short_way_equals_the_codec(self, level: int, packet_id: int | None) -> None:
+        data = opened(level).publish("a/b", b"x" * 200, packet_id=packet_id)
+        assert data == encode(p.Publish("a/b", b"x" * 200, int(packet_id is not None), packet_id), level)
 
     def test_the_client_s_maximum_packet_size_is_kept(self) -> None:
         server = opened(5, properties={Property.MAXIMUM_PACKET_SIZE: 20})
+        exactly = server.publish("t", b"x" * 12, packet_id=1)
+        assert len(exactly) == 20
+        assert server.takes(exactly)
         with pytest.raises(PacketTooLarge):
-            server.publish("t", b"x" * 20, qos=1)
-        assert server.in_flight == 0
-        assert server.publish("t", b"x", qos=1)[1] == 1
-        assert server.send(p.SubAck(1, (0,) * 30)) == b""
+            server.publish("t", b"x" * 13, packet_id=1)
+        assert server.state is ConnectionState.OPEN
+
+    def test_a_packet_that_cannot_be_made_small_enough_is_not_sent(self) -> None:
+        server = opened(5, properties={Property.MAXIMUM_PACKET_SIZE: 20})
+        with pytest.raises(PacketTooLarge):
+            server.send(p.SubAck(1, (0,) * 30))
+
+
+class TestAcknowledging:
+    @pytest.mark.parametrize("level", [3, 4, 5])
+    @pytest.mark.parametrize("code", [0, 0x10, 0x87])
+    def test_the_short_way_equals_the_codec(self, level: int, code: int) -> None:
+        packet = p.PubAck(7, code if level >= 5 else 0)
+        assert opened(level).acknowledge(7, code, {}) == encode(packet, level)
+
+    def test_a_reason_is_left_out_where_it_makes_the_packet_too_large(self) -> None:
+        """MQTT-3.4.2-2, -3"""
+        said = {Property.REASON_STRING: "x" * 40, Property.USER_PROPERTY: (("a", "b"),)}
+        small = opened(5, properties={Property.MAXIMUM_PACKET_SIZE: 20})
+        assert small.acknowledge(7, 0x87, said) == encode(p.PubAck(7, 0x87), 5)
+        assert small.send(p.PubRec(8, 0x87, said)) == encode(p.PubRec(8, 0x87), 5)
+        assert opened(5).acknowledge(7, 0x87, said) == encode(p.PubAck(7, 0x87, said), 5)
+
+    @pytest.mark.parametrize(("asked", "told"), [(0, False), (1, True)])
+    def test_whether_problems_are_told_is_the_client_s_choice(self, asked: int, told: bool) -> None:
+        assert opened(5, properties={Property.REQUEST_PROBLEM_INFORMATION: asked}).tells_problems is told
+
+
+class TestReceiveMaximum:
+    """MQTT-3.3.4-7 to -9: how many messages may be unanswered."""
+
+    @staticmethod
+    def take(server: ServerConnection, *packets: p.Packet) -> list[p.Packet]:
+        return list(server.receive(b"".join(encode(packet, server.level) for packet in packets), 1.0))
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_one_more_is_a_violation(self, qos: int) -> None:
+        server = opened(5, limits={"receive_maximum": 2})
+        self.take(server, p.Publish("t", b"", qos, 1), p.Publish("t", b"", qos, 2))
+        with pytest.raises(WireError) as caught:
+            self.take(server, p.Publish("t", b"", qos, 3))
+        assert sent(server.farewell(caught.value), 5) == [p.Disconnect(0x93)]
+
+    @pytest.mark.parametrize("level", [3, 4])
+    def test_version_3_has_a_limit_of_its_own_and_hears_nothing(self, level: int) -> None:
+        server = opened(level, limits={"receive_maximum": 1, "unfinished_v3": 2})
+        self.take(server, p.Publish("t", b"", 2, 1), p.Publish("t", b"", 2, 2))
+        with pytest.raises(WireError) as caught:
+            self.take(server, p.Publish("t", b"", 2, 3))
+        assert server.farewell(caught.value) == b""
+
+    def test_the_same_message_again_is_not_another(self) -> None:
+        server = opened(5, limits={"receive_maximum": 1})
+        again = [p.Publish("t", b"", 2, 1), p.Publish("t", b"", 2, 1, dup=True)]
+        assert self.take(server, *again) == again
+
+    def test_qos_0_does_not_count(self) -> None:
+        server = opened(5, limits={"receive_maximum": 1})
+        assert len(self.take(server, p.Publish("t", b"", 1, 1), *[p.Publish("t", b"")] * 9)) == 10
+
+    @pytest.mark.parametrize(
+        ("answer", "room"),
+        [
+            (p.PubComp(1), True),
+            (p.PubComp(1, 0x92), True),
+            (p.PubRec(1, 0x87), True),
+            (p.PubRec(1), False),
+            (p.PubComp(2), False),
+        ],
+    )
+    def test_what_makes_room_after_qos_2(self, answer: p.Packet, room: bool) -> None:
+        server = opened(5, limits={"receive_maximum": 1})
+        self.take(server, p.Publish("t", b"", 2, 1))
+        server.send(answer)
+        if room:
+            assert len(self.take(server, p.Publish("t", b"", 2, 3))) == 1
+        else:
+            with pytest.raises(WireError):
+                self.take(server, p.Publish("t", b"", 2, 3))
+
+    @pytest.mark.parametrize("code", [0, 0x10, 0x97])
+    def test_a_puback_makes_room(self, code: int) -> None:
+        server = opened(5, limits={"receive_maximum": 1})
+        for packet_id in range(1, 50):
+            self.take(server, p.Publish("t", b"", 1, packet_id))
+            server.acknowledge(packet_id, code, {})
+
+
+class TestAliases:
+    """MQTT 5.0, 3.3.2.3.4"""
+
+    @staticmethod
+    def named(topic: str, alias: int) -> bytes:
+        return encode(p.Publish(topic, b"", properties={Property.TOPIC_ALIAS: alias}), 5)
+
+    def server(self) -> ServerConnection:
+        return opened(5, limits={"topic_alias_maximum": 2})
+
+    def test_an_alias_stands_for_the_topic_that_it_was_given_last(self) -> None:
+        data = self.named("a", 1) + self.named("b", 2) + self.named("", 1) + self.named("c", 1) + self.named("", 1)
+        found = [packet.topic for packet in self.server().receive(data, 1.0) if isinstance(packet, p.Publish)]
+        assert found == ["a", "b", "a", "c", "c"]
+
+    @pytest.mark.parametrize(("topic", "alias"), [("a", 0), ("a", 3), ("a", 0xFFFF), ("", 2), ("", 0)])
+    def test_one_that_was_not_offered_or_means_nothing(self, topic: str, alias: int) -> None:
+        server = self.server()
+        with pytest.raises(WireError) as caught:
+            list(server.receive(self.named(topic, alias), 1.0))
+        assert sent(server.farewell(caught.value), 5) == [p.Disconnect(0x94)]
+
+    def test_what_the_client_takes_is_kept(self) -> None:
+        server = opened(5, properties={Property.TOPIC_ALIAS_MAXIMUM: 2})
+        assert [server.alias(topic) for topic in "abcab"] == [(1, True), (2, True), (0, True), (1, False), (2, False)]
+
+    def test_an_alias_that_was_not_told_is_free_again(self) -> None:
+        server = opened(5, properties={Property.TOPIC_ALIAS_MAXIMUM: 2})
+        server.alias("a")
+        server.unalias("a")
+        assert [server.alias(topic) for topic in "bcb"] == [(1, True), (2, True), (1, False)]
+
+    @pytest.mark.parametrize("level", [3, 4, 5])
+    def test_a_client_that_takes_none_gets_none(self, level: int) -> None:
+        assert opened(level).alias("a") == (0, True)
+        opened(level).unalias("a")
+
+
+def test_a_reason_is_told_only_where_it_fits() -> None:
+    """MQTT-3.14.2-3, MQTT-3.2.2-19"""
+    error = WireError("something that takes far more than what the client takes", 0x82)
+    small = opened(5, properties={Property.MAXIMUM_PACKET_SIZE: 20})
+    assert small.farewell(error) == encode(p.Disconnect(0x82), 5)
+    smaller = opened(5)
+    smaller._max_outgoing = 1
+    assert smaller.farewell(error) == b""
+    told = decode_one(opened(5).farewell(error))
+    assert told == p.Disconnect(0x82, {Property.REASON_STRING: error.message})
+
+
+def decode_one(data: bytes) -> p.Packet:
+    reader = FrameReader(1 << 20)
+    reader.feed(data)
+    (frame,) = reader
+    return decode(*frame, 5)
+
+
+@pytest.mark.parametrize("keep_alive", [1, 60, 0xFFFF])
+def test_the_server_s_keep_alive_counts(keep_alive: int) -> None:
+    """MQTT-3.2.2-21"""
+    server = opened(5, keep_alive=3)
+    server.keep_alive = keep_alive
+    assert server.next_deadline() == 1.5 * keep_alive
 
 
 class ConnectionMachine(RuleBasedStateMachine):
@@ -415,9 +554,8 @@ class ConnectionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.server.state is ConnectionState.OPEN)
     @rule()
     def publish(self) -> None:
-        if self.server.can_publish:
-            with contextlib.suppress(PacketTooLarge):
-                self.server.publish("t", b"payload", qos=1)
+        with contextlib.suppress(PacketTooLarge):
+            self.server.publish("t", b"payload", packet_id=1)
 
     @precondition(lambda self: self.server.state is ConnectionState.CLOSED)
     @rule()

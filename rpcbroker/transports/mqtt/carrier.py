@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -69,7 +70,18 @@ class Ticket:
 class Carrier:
     """What is sent over one connection, and what is not now because the client takes no more."""
 
-    __slots__ = ("_around", "_connection", "_outbox", "_paused", "_starved", "_streams", "_too_large", "_write", "end")
+    __slots__ = (
+        "_again",
+        "_around",
+        "_connection",
+        "_outbox",
+        "_paused",
+        "_starved",
+        "_streams",
+        "_too_large",
+        "_write",
+        "end",
+    )
 
     def __init__(
         self,
@@ -91,6 +103,7 @@ class Carrier:
         self._paused = False
         self._starved: dict[Link, DeviceSession] = {}
         self._streams: list[Iterator[Delivery]] | None = None
+        self._again: deque[tuple[int, Link | None]] | None = None
         outbox.window = min(connection.client_receive_maximum, around.settings().max_inflight)
 
     @property
@@ -165,7 +178,8 @@ class Carrier:
         self._streams.append(deliveries)
         self._pump()
 
-    def _transmit(self, delivery: Delivery, packet_id: int | None, *, dup: bool = False) -> None:
+    def _transmit(self, delivery: Delivery, packet_id: int | None, *, dup: bool = False) -> bool:
+        """False: it is more than the client takes, and dropped (MQTT-3.1.2-25)."""
         connection, message = self._connection, delivery.message
         alias, named = (0, True) if message.topic.startswith(dialect.RESERVED) else connection.alias(message.topic)
         data = message.frame(
@@ -181,12 +195,13 @@ class Carrier:
         )
         if connection.takes(data):
             self._write(data)
-            return
+            return True
         if packet_id is not None:
             self._outbox.withdraw(packet_id)
         if alias and named:
             connection.unalias(message.topic)
         self._drop_too_large(message.topic, len(data))
+        return False
 
     def _drop_too_large(self, topic: str, size: int) -> None:
         self._around.drops.too_large += 1
@@ -225,6 +240,8 @@ class Carrier:
         if self._paused:
             return
         outbox = self._outbox
+        if self._again:
+            self._repeat()
         if outbox.queued:
             now = self._around.seconds()
             while (delivery := outbox.next(now)) is not None:
@@ -254,24 +271,44 @@ class Carrier:
 
         A call goes out only if `session` still waits for its acknowledgement; then `link` has it.
         """
+        again = self._again = deque()
         for packet_id, delivery in self._outbox.unfinished():
             ticket = delivery.ticket
             if delivery.awaits_release:
                 self._write(self._connection.send(PubRel(packet_id)))
             elif not isinstance(ticket, Ticket):
-                self._transmit(delivery, packet_id, dup=True)
+                again.append((packet_id, None))
             elif ticket.session is session and link is not None and session.hand_to(ticket.wire_id, link):
-                self._transmit(delivery, packet_id, dup=True)
-                self._await(ticket)
+                again.append((packet_id, link))
             else:
                 self._outbox.withdraw(packet_id)
         self.resume()
+
+    def _repeat(self) -> None:
+        """Go on with what is sent again, for this client may take less at once than it did (MQTT-3.3.4-9)."""
+        again, outbox = self._again, self._outbox
+        while again and not self._paused and outbox.in_flight - len(again) < outbox.window:
+            packet_id, link = again.popleft()
+            delivery = outbox.get(packet_id)
+            if delivery is None or delivery.awaits_release:
+                continue
+            ticket = delivery.ticket
+            if link is None:
+                self._transmit(delivery, packet_id, dup=True)
+            elif not ticket.session.hand_to(ticket.wire_id, link):
+                outbox.withdraw(packet_id)
+            elif self._transmit(delivery, packet_id, dup=True):
+                self._await(ticket)
+            else:
+                size = len(delivery.message.payload)
+                ticket.session.report(ticket.wire_id, Step.FAILED, _call_too_large(size))
 
     def stop(self) -> None:
         """The connection has ended: no acknowledgement comes any more."""
         self._paused = True
         self._starved = {}
         self._streams = None
+        self._again = None
         for _, delivery in self._outbox.unfinished():
             if isinstance(delivery.ticket, Ticket):
                 delivery.ticket.settle()

@@ -30,7 +30,7 @@ from rpcbroker.transports.mqtt.face import Face, Outcome, Refused
 from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
-from rpcbroker.wire.mqtt.connection import ConnectionState, ServerConnection, refusal
+from rpcbroker.wire.mqtt.connection import ConnectionState, PacketTooLarge, ServerConnection, refusal
 from rpcbroker.wire.mqtt.message import Message
 from rpcbroker.wire.mqtt.packets import NO_PROPERTIES, ConnectReturnCode, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
@@ -236,8 +236,10 @@ class MqttProtocol(Protocol):
         admission.connected()
         try:
             self._write(connection.send(connack))
-        except WireError as error:
-            self._violation(error)
+        except PacketTooLarge as error:  # MQTT-3.1.2-24
+            self._cause = f"not even CONNACK can be sent: {error.message}"
+            self._write(connection.farewell(error))
+            self._part(self._cause, with_will=False)
             self._close()
             return
         self._watch()
@@ -491,7 +493,10 @@ class MqttProtocol(Protocol):
         if self._carrier is None or self._parted:
             return
         self._parted = True
-        self._answers = None
+        waiting, self._answers = self._answers or (), None
+        # A message of QoS 2 that is being worked on is not to be acted on again (MQTT-4.3.3-10).
+        taken = (one.packet for one in waiting if not isinstance(one.outcome, Refused))
+        self._session.inbox.update(cast(int, packet.packet_id) for packet in taken if packet.qos == 2)
         self._carrier.stop()
         self._face.gone(cause)
         self._admission.sessions.left(self._session, with_will=with_will)

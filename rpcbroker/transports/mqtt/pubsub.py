@@ -62,7 +62,7 @@ class PubSub:
 
     def _check_topic(self, topic: str, rights: Rights) -> None:
         if topic.count("/") >= self._settings.max_topic_levels:
-            raise WireError("the topic has too many levels")
+            raise Refused(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
         if topic.startswith("$"):  # MQTT-4.7.2-1: not for clients to send to each other
             raise Refused(ReasonCode.NOT_AUTHORIZED, "")
         if topic.startswith(dialect.RESERVED):
@@ -136,11 +136,10 @@ class PubSub:
         for topic_filter in tuple(session.subscriptions):
             self.unsubscribe(session, topic_filter)
         for delivery in session.outbox.clear():
-            heir = delivery.group.choose(but=session) if delivery.group is not None else None
-            if heir is not None and not delivery.awaits_release:
-                again = Delivery(delivery.message, delivery.qos, retain=delivery.retain)
-                again.group = delivery.group
-                self._send(heir, again)
+            group = delivery.group
+            heir = group.delivery(delivery.message) if group is not None and not delivery.awaits_release else None
+            if heir is not None:
+                self._send(*heir)
         space = self._spaces.get(session.key.tenant_id)
         if space is not None and not space:
             del self._spaces[session.key.tenant_id]

@@ -22,13 +22,20 @@ class ShareGroup:
         self.members: dict[MqttSession, Held] = {}
         self._turn = 0
 
-    def choose(self, *, but: MqttSession | None = None) -> MqttSession | None:
-        """Whose turn it is: first those who can take it at once, then those who are connected, then any."""
-        members = [member for member in self.members if member is not but]
-        if not members:
+    def delivery(self, message: Message) -> tuple[MqttSession, Delivery] | None:
+        """Whose turn it is, and what it is given; None if nobody is left."""
+        if not self.members:
             return None
-        self._turn += 1
+        chosen = self._choose()
+        delivery = _delivery(message, self.members[chosen])
+        delivery.group = self
+        return chosen, delivery
+
+    def _choose(self) -> MqttSession:
+        """First those who can take it at once, then those who are connected, then any."""
+        members = list(self.members)
         turn = self._turn % len(members)
+        self._turn += 1
         in_turn = members[turn:] + members[:turn]
         return max(in_turn, key=lambda member: member.readiness)  # the first of the readiest
 
@@ -89,11 +96,9 @@ class TopicSpace:
         shared: list[tuple[MqttSession, Delivery]] = []
         for subscriber, held in self._subscriptions.match(message.topic):
             if isinstance(subscriber, ShareGroup):
-                chosen = subscriber.choose()
-                if chosen is not None:
-                    delivery = _delivery(message, subscriber.members[chosen])
-                    delivery.group = subscriber
-                    shared.append((chosen, delivery))
+                turn = subscriber.delivery(message)
+                if turn is not None:
+                    shared.append(turn)
                 continue
             if held.no_local and subscriber is origin:  # MQTT-3.8.3-3
                 continue

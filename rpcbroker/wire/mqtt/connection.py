@@ -229,7 +229,8 @@ class ServerConnection:
         """The bytes of `packet`, for this client's version, without what only explains if that makes it too large.
 
         A ConnAck is the decision on the Connect, a Disconnect is the end (without bytes before 5.0).
-        Raises PacketTooLarge; RuntimeError for what may not be sent now.
+        Raises PacketTooLarge, which is the end as well if it was the ConnAck; RuntimeError for what may
+        not be sent now.
         """
         if isinstance(packet, p.ConnAck):
             self._go(_Input.REFUSED if packet.code else _Input.ACCEPTED)
@@ -242,6 +243,8 @@ class ServerConnection:
             self._unfinished.discard(packet.packet_id)
         data = self._fitting(packet, self.level)
         if not data:
+            if isinstance(packet, p.ConnAck):
+                self._go(_Input.ENDED)
             raise PacketTooLarge(len(codec.encode(packet, self.level)))
         return data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt.fields import encode_text, encode_varint, fixed_header
@@ -102,7 +103,7 @@ class Message:
             self._passed_on = encode_pairs(kept, n.PUBLISH) if kept else b""
         body = self._passed_on
         if self.expires is not None:
-            body += _EXPIRY + max(0, int(self.expires - now)).to_bytes(4, "big")  # MQTT-3.3.2-6
+            body += _EXPIRY + max(0, ceil(self.expires - now)).to_bytes(4, "big")  # MQTT-3.3.2-6
         for identifier in identifiers:
             body += _IDENTIFIER + encode_varint(identifier)  # MQTT-3.3.4-4
         if alias:

@@ -116,6 +116,10 @@ class Outbox:
         self._in_flight[packet_id] = delivery
         return packet_id
 
+    def get(self, packet_id: int) -> Delivery | None:
+        """What is in flight under this packet identifier."""
+        return self._in_flight.get(packet_id)
+
     def acknowledge(self, packet: p.PubAck | p.PubRec | p.PubComp) -> tuple[Delivery | None, p.PubRel | None]:
         """What the client has finished with by this packet, and what it has to be answered.
 
