@@ -23,6 +23,7 @@ from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.transports import direct
 from rpcbroker.transports.dialect import BadTopicId
 from rpcbroker.transports.mqtt.admission import Admission, Admitted
 from rpcbroker.transports.mqtt.carrier import Carrier
@@ -135,7 +136,7 @@ class MqttProtocol(Protocol):
         finally:
             batch, self._batch = self._batch, None
             if batch:
-                self.transport.write(b"".join(batch))
+                direct.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
         if self._is_closed():
             self._close()
 
@@ -560,7 +561,7 @@ class MqttProtocol(Protocol):
         if self._batch is not None:
             self._batch.append(data)
         else:
-            self.transport.write(data)
+            direct.send(self.transport, data)
 
 
 _ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {
