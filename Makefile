@@ -36,6 +36,10 @@ $(VENV)-%/.installed: constraints.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
 	touch $@
 
+# What is no Python: programs of the system, and MQTT.js.
+FOREIGN := mosquitto mosquitto_rr curl node npm /usr/lib/postgresql/*/bin/initdb
+MQTT_JS := tests/interop/js/node_modules/.installed
+
 demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, show what happens
 	$(BIN)/rpcbroker demo
 
@@ -44,10 +48,6 @@ serve: $(VENV)/.installed  ## the same broker and device, and they stay
 
 test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(MQTT_JS)  ## install what the tests need, run them all
 	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
-
-# What is no Python: programs of the system, and MQTT.js.
-FOREIGN := mosquitto mosquitto_rr curl node npm /usr/lib/postgresql/*/bin/initdb
-MQTT_JS := tests/interop/js/node_modules/.installed
 
 .PHONY: foreign
 foreign:

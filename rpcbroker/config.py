@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath, show_rate
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.topics import check_filter
 
@@ -169,11 +169,6 @@ def parse_rate(value: object) -> Rate:
             "empty is no limit"
         )
     return Rate(pairs)
-
-
-def show_rate(rate: Rate) -> str:
-    """The text that `parse_rate` reads as the same value."""
-    return ",".join(f"{count}:{seconds:g}" for count, seconds in rate)
 
 
 def show_duration(seconds: float) -> str:

@@ -106,7 +106,11 @@ class BrokerService(Service):
             clock=reactor,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
+            new_token=new_access_token,
             settings=settings.rpc,
+            limits=settings.limits,
+            telemetry=settings.telemetry,
+            attributes=settings.attributes,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = Admission(
@@ -115,6 +119,7 @@ class BrokerService(Service):
             clock=reactor,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
             default_tenant=lambda: self._default_tenant,
+            enrolment=lambda: self.rest,
         )
         self._mqtt_factory = MqttFactory(self.mqtt)
         self._lag = LoopLag(reactor, time.monotonic)
@@ -313,6 +318,9 @@ class BrokerService(Service):
         self._door.settings = settings.http
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
+        self.broker.quotas.reconfigure(settings.limits)
+        self.broker.telemetry.settings = settings.telemetry
+        self.broker.attributes.settings = settings.attributes
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -328,6 +336,7 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
+        await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
         self._hashing.stop()

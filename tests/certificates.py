@@ -25,8 +25,13 @@ class Files:
         return f"ssl:{port}:interface=127.0.0.1:privateKey={self.key}:certKey={self.certificate}"
 
 
-def make(directory: Path, *, serial: int, days: float = 100, password: bytes | None = None) -> Files:
-    """Write `key.pem` and `certificate.pem` there, in the place of older ones; `days` are left from now."""
+def make(
+    directory: Path, *, serial: int, days: float = 100, begins: float = -1000, password: bytes | None = None
+) -> Files:
+    """Write `key.pem` and `certificate.pem` there, in the place of older ones.
+
+    It is good from `begins` days from now, which may be negative, and for `days` from now.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,7 +41,7 @@ def make(directory: Path, *, serial: int, days: float = 100, password: bytes | N
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(serial)
-        .not_valid_before(now - datetime.timedelta(days=1000))
+        .not_valid_before(now + datetime.timedelta(days=begins))
         .not_valid_after(now + datetime.timedelta(days=days))
         .sign(key, hashes.SHA256())
     )

@@ -17,7 +17,7 @@ from rest import NULL_TENANT, PASSWORD, Rest
 from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
-from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, User
+from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Scope, User
 from rpcbroker.core.near_misses import NearMiss
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
@@ -113,7 +113,15 @@ class Asking:
         return [self]
 
     def _path(self, route: Route) -> str:
-        fixed = {"entity_type": "DEVICE", "enabled": "false", "owner_type": "CUSTOMER", "owned_type": "DEVICE"}
+        fixed = {
+            "entity_type": "DEVICE",
+            "enabled": "false",
+            "owner_type": "CUSTOMER",
+            "owned_type": "DEVICE",
+            "scope": "SERVER_SCOPE",
+            "any_scope": "ANY",
+            "ttl": "0",
+        }
 
         def value(match: re.Match[str]) -> str:
             found = fixed.get(match[1]) or getattr(self.its, match[1], None)
@@ -131,6 +139,8 @@ class Asking:
             "deviceIds": f"{self.its.device_id},{self.mine.device_id}",
             "customerTitle": self.its.customer_title,
             "activateToken": self.its.activation_token,
+            "keys": "its-key" if route.method == "DELETE" else None,
+            "deleteAllDataForKeys": "true",
             "type": self.its.device_type if route.operation == "getAllDeviceInfos" else None,
         }
         if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
@@ -159,11 +169,20 @@ def call(_: Asking) -> list[Any]:
     return [{"method": "get", "timeout": 1000, "connectTimeout": 0}]
 
 
+def attributes(_: Asking) -> list[Any]:
+    return [{"its-key": "taken-over"}]
+
+
 BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleOneWayDeviceRPCRequestV1": call,
     "handleOneWayDeviceRPCRequestV2": call,
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
+    "saveEntityAttributesV1": attributes,
+    "saveEntityAttributesV2": attributes,
+    "saveDeviceAttributes": attributes,
+    "saveEntityTelemetry": attributes,
+    "saveEntityTelemetryWithTTL": attributes,
     "saveDevice": lambda it: [{"id": ref(it.its.device_id), "name": "taken-over"}],
     "saveDeviceWithCredentials": lambda it: [
         {
@@ -237,6 +256,9 @@ class Estate(Rest):
         self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
         self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
         self.its_link = self.link(self.its_device, reply=b"{}")
+        self.broker.telemetry.post(self.its_device.id, b'{"its-key":"its-point"}')
+        for scope in Scope:
+            result_of(self.broker.attributes.save(self.its_device.id, scope, {"its-key": "its-value"}))
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:

@@ -126,6 +126,7 @@ class World:
             clock=self.clock,
             now_ms=self.now_ms,
             new_uuid=lambda: next(self._uuids),
+            new_token=lambda: f"NEW{next(self._uuids).int:X}",
             settings=RpcSettings(**rpc),
         )
         self.broker.wire_ids.start(self.opened.wire_ids_reserved)

@@ -129,6 +129,7 @@ class Mqtt(World):
             clock=self.clock,
             new_client_id=lambda: "assigned",
             default_tenant=lambda: TENANT,
+            enrolment=lambda: self.enrolment,
         )
         self.factory = MqttFactory(self.admission)
 

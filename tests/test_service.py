@@ -20,6 +20,8 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     "http": lambda broker: [broker._door.settings, broker.rest.site.settings, broker._settings.http],
     "mqtt": lambda broker: [broker.mqtt.settings],
     "rpc": lambda broker: [broker.broker._settings],
+    "telemetry": lambda broker: [broker.broker.telemetry.settings],
+    "attributes": lambda broker: [broker.broker.attributes.settings],
     "auth": lambda broker: [
         part.settings
         for part in (

@@ -69,7 +69,7 @@ def _claims(claims: Claims) -> tuple[Route, ...]:
             roles=CUSTOMER_USERS,
             body=ClaimBody,
             answers=ClaimJSON,
-            errors=(e.ClaimRefused, e.TooManyRequests, e.VersionConflict),
+            errors=(e.ClaimRefused, e.TooManyRequests, e.NotFound, e.VersionConflict),
             action=Action.ASSIGNED_TO_CUSTOMER,
             **more,
         ),

@@ -14,6 +14,7 @@ from rpcbroker import __version__
 from rpcbroker.api.errors import TABLE
 from rpcbroker.api.routes import EVERYONE, JSON, Action, Route
 from rpcbroker.core import errors as e
+from rpcbroker.core.model import Scope
 from rpcbroker.schema.common import ErrorJSON
 
 _PARAMETER = re.compile(r"<(\w+)>")
@@ -21,6 +22,7 @@ _TEXTS = {
     "enabled": {"type": "string", "pattern": "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"},
     "owner_type": {"type": "string", "enum": ["CUSTOMER", "TENANT"]},
     "owned_type": {"type": "string", "enum": ["DEVICE"]},
+    "scope": {"type": "string", "enum": list(Scope)},
 }
 """Parameters in paths that are neither ids nor any text."""
 

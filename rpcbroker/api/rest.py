@@ -29,6 +29,7 @@ from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.tokens import Tokens
 from rpcbroker.api.users import Users
+from rpcbroker.api.values import Values
 from rpcbroker.api.visible import Visible
 from rpcbroker.api.who import Who
 from rpcbroker.core.audit import AuditTrail
@@ -84,6 +85,7 @@ class RestApi:
                 calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
+                values=Values(broker=broker, now_ms=now_ms),
                 provision_keys=ProvisionKeys(
                     store=store, visible=visible, new_token=new_token, new_secret=new_secret, **made
                 ),

@@ -24,6 +24,8 @@ from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Act
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
+from rpcbroker.api.values import Values
+from rpcbroker.api.values_table import values
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import KeyAccess
 from rpcbroker.schema.audit import AuditEntryJSON, AuditQuery
@@ -73,6 +75,7 @@ class Handlers:
     calls: Calls
     devices: Devices
     fleet: Fleet
+    values: Values
     provision_keys: ProvisionKeys
     claims: Claims
     customers: Customers
@@ -91,6 +94,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         *_calls(to.calls),
         *_devices(to.devices, to.fleet),
+        *values(to.values),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *_audit(to.audit),

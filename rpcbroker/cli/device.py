@@ -16,7 +16,7 @@ from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.snippets import own_program, snippets
 from rpcbroker.cli.values import MQTT_PORT, Address, AddressType
-from rpcbroker.schema.devices import DeviceBody, DeviceInfoJSON, DeviceJSON, NearMissJSON, PresenceJSON
+from rpcbroker.schema.devices import DeviceBody, DeviceInfoJSON, DeviceJSON, MissedJSON, PresenceJSON
 
 
 @click.group
@@ -181,7 +181,7 @@ def _presence(presence: PresenceJSON) -> dict[str, str]:
     }
 
 
-def _near_miss(miss: NearMissJSON) -> str:
+def _near_miss(miss: MissedJSON) -> str:
     often = f"{miss.count} times, last " if miss.count > 1 else ""
     return f"It {miss.detail} ({often}{listing.when(miss.last_time, seconds=True)} UTC). {miss.hint}"
 

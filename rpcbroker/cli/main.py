@@ -19,7 +19,7 @@ COMMANDS = {
     "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
-    "provision": ("rpcbroker.cli.provision", "Add, list and remove provision keys, by which devices add themselves."),
+    "provision": ("rpcbroker.cli.provision", "Add, list and remove keys by which devices add themselves."),
     "customer": ("rpcbroker.cli.customer", "Add and list customers, who may use some of the devices."),
     "user": ("rpcbroker.cli.user", "Add and list users; change your own password."),
     "activate": ("rpcbroker.cli.activate", "Choose a password by an activation link, without a browser."),

@@ -20,7 +20,7 @@ from rpcbroker.schema.enrolment import ProvisionKeyBody, ProvisionKeyJSON
 
 @click.group
 def provision() -> None:
-    """Add, list and remove provision keys, by which devices add themselves."""
+    """Add, list and remove keys by which devices add themselves."""
 
 
 @provision.command

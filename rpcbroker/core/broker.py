@@ -10,22 +10,29 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import access, jsontext
+from rpcbroker.core.attributes import Attributes
 from rpcbroker.core.calls import Call, CallRequest, Reply
 from rpcbroker.core.census import Census
+from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
 from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
-from rpcbroker.core.model import Device, Principal
+from rpcbroker.core.model import Device, LastPresence, Principal
 from rpcbroker.core.ports import CloseReason, Store
 from rpcbroker.core.presence import Presence
+from rpcbroker.core.quotas import Quotas
 from rpcbroker.core.sessions import DeviceSession, Surroundings
-from rpcbroker.core.settings import RpcSettings
+from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
+from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
+
+Found = tuple[Device, LastPresence | None]
+"""A device in the store, and its presence from before this process."""
 
 
 class Broker:
-    """Calls to devices, and devices' questions to the server."""
+    """Calls to devices, devices' questions to the server, and what devices tell of themselves."""
 
     def __init__(
         self,
@@ -34,16 +41,31 @@ class Broker:
         clock: Clock,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        new_token: Callable[[], str],
         settings: RpcSettings,
+        limits: LimitsSettings | None = None,
+        telemetry: TelemetrySettings | None = None,
+        attributes: AttributeSettings | None = None,
     ) -> None:
+        """`limits` are those for what devices send; None is without any."""
         self.events = EventBus()
+        self.quotas = Quotas(limits or LimitsSettings(), clock.seconds)
         self.deadlines = Deadlines(clock)
         self.wire_ids = WireIds(store.reserve_wire_ids)
+        self.telemetry = Telemetry(
+            store.values, settings=telemetry or TelemetrySettings(), deadlines=self.deadlines, now_ms=now_ms
+        )
+        self.attributes = Attributes(
+            store.values, settings=attributes or AttributeSettings(), now_ms=now_ms, tell=self._tell_attributes
+        )
         self._store = store
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._settings = settings
         self._sessions: dict[UUID, DeviceSession] = {}
+        self._children = Children(
+            store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
+        )
         self._around = Surroundings(
             now_ms=now_ms,
             seconds=clock.seconds,
@@ -52,8 +74,10 @@ class Broker:
             events=self.events,
             max_pending=lambda: self._settings.max_pending_per_device,
         )
-        self._entering: dict[object, set[UUID]] = {}
-        """For each device that is being looked up: the devices that were changed meanwhile."""
+        self._looking_up = 0
+        self._changes = 0
+        self._changed: dict[UUID, int] = {}
+        """Devices that were changed while any was looked up, and which change it was: of `_changes`, counted."""
         self._stopping = False
         self._answers: dict[str, Callable[[], bytes]] = {"getCurrentTime": lambda: b"%d" % now_ms()}
 
@@ -91,7 +115,7 @@ class Broker:
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
         access.require_not_sys_admin(principal)
-        session = self._sessions.get(device_id) or await self._session(lambda: self._store.device(device_id))
+        session = self._sessions.get(device_id) or await self._session(lambda: self._find(device_id))
         if session is None or not access.may_see(principal, session.device):
             raise NotFound(access.DEVICE_NOT_FOUND)
         return session
@@ -120,37 +144,64 @@ class Broker:
 
     # -- devices
 
-    async def enter(self, login: DeviceLogin) -> DeviceSession | None:
+    async def enter(self, login: DeviceLogin, *, certificate: bytes | None = None) -> DeviceSession | None:
         """The session of the device that `login` proves to be; None if it proves nothing.
 
-        A link must be attached to it at once: it is sure to be the right one only by now.
+        `certificate` (DER) is what the device has shown in the TLS handshake: it decides alone then.
+        A link must be attached to the session at once: it is sure to be the right one only by now.
         """
-        return await self._session(lambda: authenticate(self._store, login))
+        return await self._session(lambda: self._authenticate(login, certificate))
 
-    async def _session(self, find: Callable[[], Awaitable[Device | None]]) -> DeviceSession | None:
+    async def child(self, gateway: DeviceSession, name: str, type_: str | None = None) -> DeviceSession:
+        """The session of the device that a gateway calls `name`; made, of `type_`, if its tenant has none.
+
+        As after `enter`, a link must be attached to it at once. Raises InvalidRequest, Unavailable.
+        """
+
+        async def find() -> Found:
+            device = await self._children.device(gateway, name, type_)
+            return device, await self._store.presence(device.id)
+
+        session = await self._session(find)
+        assert session is not None, "a child that is not found is made"
+        return session
+
+    async def _authenticate(self, login: DeviceLogin, certificate: bytes | None) -> Found | None:
+        known = await authenticate(self._store, login, certificate=certificate, now=self._now_ms())
+        return None if known is None else (known.device, known.presence)
+
+    async def _find(self, device_id: UUID) -> Found | None:
+        device = await self._store.device(device_id)
+        return None if device is None else (device, await self._store.presence(device_id))
+
+    async def _session(self, find: Callable[[], Awaitable[Found | None]]) -> DeviceSession | None:
         """The session of what `find` finds in the store; made if this is the first time that it is needed.
 
         What was read while the device was changed or deleted, or got other credentials, may be old: it is read again.
         """
-        me = object()
+        self._looking_up += 1
         try:
             while True:
-                changed = self._entering[me] = set()
-                device = await find()
-                if device is None:
+                since = self._changes
+                found = await find()
+                if found is None:
                     return None
+                device, presence = found
+                if self._changed.get(device.id, 0) > since:
+                    continue
                 session = self._sessions.get(device.id)
                 if session is None:
-                    presence = Presence(await self._store.presence(device.id))
-                    session = DeviceSession(device, presence, self._around)
-                if device.id not in changed:
-                    return self._sessions.setdefault(device.id, session)
+                    session = self._sessions[device.id] = DeviceSession(device, Presence(presence), self._around)
+                return session
         finally:
-            del self._entering[me]
+            self._looking_up -= 1
+            if not self._looking_up:
+                self._changed.clear()
 
     def _note_change(self, device_id: UUID) -> None:
-        for changed in self._entering.values():
-            changed.add(device_id)
+        if self._looking_up:
+            self._changes += 1
+            self._changed[device_id] = self._changes
 
     def ask(self, method: str, *, transport: str, own: Mapping[str, Callable[[], bytes]]) -> bytes:
         """Answer a device's question (client-side RPC) with JSON text.
@@ -192,11 +243,17 @@ class Broker:
     def device_deleted(self, device_id: UUID) -> None:
         """The device is gone from the store."""
         self._note_change(device_id)
+        self.telemetry.forget(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
         self.events.emit(DeviceExpelled, device_id)
+
+    def _tell_attributes(self, device_id: UUID, update: bytes) -> None:
+        session = self._sessions.get(device_id)
+        if session is not None:
+            session.attributes_changed(update)
 
     # -- the end
 

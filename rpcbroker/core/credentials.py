@@ -9,10 +9,12 @@ import re
 from typing import Protocol
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
-from rpcbroker.core.model import Credentials, CredentialsType, Device
+from rpcbroker.core.model import Credentials, CredentialsType, KnownDevice
 from rpcbroker.core.ports import Store
 
 ACCESS_TOKEN = re.compile(r"[^/+#\x00-\x1f\x7f]{1,32}")
@@ -49,15 +51,17 @@ def check_mqtt_basic(text: str | None) -> MqttBasic:
 
 def x509_id(pem: str | None) -> str:
     """The unique `credentials_id` of a certificate: SHA3-256 of the base64 of its DER form. Raises InvalidRequest."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     body = re.sub(r"-----(BEGIN|END) CERTIFICATE-----|\s", "", pem or "")
     try:
         text = f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
         der = x509.load_pem_x509_certificate(text.encode()).public_bytes(Encoding.DER)
     except ValueError:
         raise InvalidRequest("credentialsValue of X509_CERTIFICATE must be one certificate in PEM") from None
+    return x509_fingerprint(der)
+
+
+def x509_fingerprint(der: bytes) -> str:
+    """What a certificate in DER is known by."""
     return hashlib.sha3_256(base64.b64encode(der)).hexdigest()
 
 
@@ -80,13 +84,19 @@ class DeviceLogin(Protocol):
     def password(self) -> bytes | None: ...
 
 
-async def authenticate(store: Store, login: DeviceLogin) -> Device | None:
-    """The device that `login` proves to be, or None.
+async def authenticate(store: Store, login: DeviceLogin, *, certificate: bytes | None, now: int) -> KnownDevice | None:
+    """The device that `login` proves to be, or None. `now` is in epoch ms.
 
+    A `certificate` (DER) that was shown decides alone: it must be a device's, and good now. Without one
     MQTT_BASIC is tried first: by client id and user name, then by the user name alone (without a
     user name, by the client id alone). The first record found decides: there is no way on to the
     access token after a wrong password. Then the user name is taken as an access token.
     """
+    if certificate is not None:
+        for known in await store.matching_credentials([x509_fingerprint(certificate)]):
+            if known.credentials.type is CredentialsType.X509_CERTIFICATE and _is_good(certificate, now):
+                return known
+        return None
     if login.username is None:
         if not login.client_id:
             return None
@@ -98,15 +108,22 @@ async def authenticate(store: Store, login: DeviceLogin) -> Device | None:
         ]
         if ACCESS_TOKEN.fullmatch(login.username):
             ids.append(login.username)
-    found = {
-        credentials.credentials_id: (credentials, device)
-        for credentials, device in await store.matching_credentials(ids)
-    }
+    found = {known.credentials.credentials_id: known for known in await store.matching_credentials(ids)}
     for credentials_id in ids:
         if credentials_id in found:
-            credentials, device = found[credentials_id]
-            return device if _proves(credentials, login) else None
+            known = found[credentials_id]
+            return known if _proves(known.credentials, login) else None
     return None
+
+
+def _is_good(der: bytes, now: int) -> bool:
+    """Whether a certificate can be read, and `now` is between its two dates."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError:
+        return False
+    return first.timestamp() <= now / 1000 <= last.timestamp()
 
 
 def _proves(credentials: Credentials, login: DeviceLogin) -> bool:

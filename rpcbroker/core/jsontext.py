@@ -26,19 +26,23 @@ class BadJSON(ValueError):
     """The text is not JSON that the broker takes; the message says why."""
 
 
+class BadShape(BadJSON):
+    """It is JSON, and not what was expected; the message names the member."""
+
+
 def decode(data: bytes) -> Any:
     """The value of `data`. Raises BadJSON; linear in the size of `data`."""
     return decode_as(Any, data)
 
 
 def decode_as(type_: Any, data: bytes) -> Any:
-    """The value of `data` as a msgspec type. Raises BadJSON, which names the member that does not fit."""
+    """The value of `data` as a msgspec type. Raises BadJSON, and BadShape for JSON that does not fit."""
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise BadJSON(f"nested deeper than {MAX_DEPTH} levels")
     try:
         return msgspec.json.decode(data, type=type_)
     except msgspec.ValidationError as error:
-        raise BadJSON(str(error)) from None
+        raise BadShape(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadJSON(f"not JSON: {error}") from None
 

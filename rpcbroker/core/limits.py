@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -18,34 +19,38 @@ class _Buckets(NamedTuple):
 
 
 class RateLimit:
-    """How often something may happen for each key: a tenant, a user, an address.
+    """How often something may happen for each key: a tenant, a user, a device, an address.
 
     Of a rate such as `200:1,6000:60` every pair has a bucket of its own, and all must allow: a
     refusal takes a token from none of them.
     """
 
-    def __init__(self, rate: Rate, seconds: Callable[[], float]) -> None:
+    def __init__(self, rate: Rate, seconds: Callable[[], float], *, max_keys: int = MAX_KEYS) -> None:
         self.rate = rate
         """May be replaced at any time; buckets then begin full again."""
         self._seconds = seconds
+        self._max_keys = max_keys
         self._buckets: dict[Hashable, _Buckets] = {}
 
-    def take(self, key: Hashable) -> float:
-        """One more for `key`: 0.0 if it may, else the seconds until it might."""
-        return self._ask(key, takes=1)
+    def take(self, key: Hashable, amount: int = 1) -> float:
+        """So many more for `key`, all or none: 0.0 if they may, else the seconds until they might.
+
+        Infinity if they never may, being more than a whole bucket holds.
+        """
+        return self._ask(key, amount=amount, takes=amount)
 
     def wait(self, key: Hashable) -> float:
-        """The same, without taking it."""
-        return self._ask(key, takes=0)
+        """The same for one, without taking it."""
+        return self._ask(key, amount=1, takes=0)
 
-    def _ask(self, key: Hashable, *, takes: int) -> float:
+    def _ask(self, key: Hashable, *, amount: int, takes: int) -> float:
         rate = self.rate
         if not rate:
             return 0.0
         now = self._seconds()
         buckets = self._buckets.pop(key, None)
         if buckets is None or buckets.rate != rate:
-            if len(self._buckets) >= MAX_KEYS:
+            if buckets is None and len(self._buckets) >= self._max_keys:
                 del self._buckets[next(iter(self._buckets))]
             buckets = _Buckets(rate, tuple(float(count) for count, _ in rate), now)
         passed = now - buckets.filled
@@ -53,8 +58,17 @@ class RateLimit:
             min(float(count), left + passed * count / seconds)
             for left, (count, seconds) in zip(buckets.tokens, rate, strict=True)
         )
-        wait = max((1 - left) * seconds / count for left, (count, seconds) in zip(tokens, rate, strict=True))
+        wait = max(
+            (amount - left) * seconds / count if amount <= count else math.inf
+            for left, (count, seconds) in zip(tokens, rate, strict=True)
+        )
         if wait <= 0:
             tokens = tuple(left - takes for left in tokens)
         self._buckets[key] = _Buckets(rate, tokens, now)
         return max(0.0, wait)
+
+    def give_back(self, key: Hashable, amount: int = 1) -> None:
+        """What was taken just now shall count as not taken."""
+        buckets = self._buckets.get(key)
+        if buckets is not None:
+            self._buckets[key] = buckets._replace(tokens=tuple(left + amount for left in buckets.tokens))

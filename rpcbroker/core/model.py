@@ -150,6 +150,11 @@ class Device:
     additional_info: Any = None
     version: int = 1
 
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it may speak for other devices."""
+        return isinstance(self.additional_info, dict) and self.additional_info.get("gateway") is True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -218,6 +223,54 @@ class LastPresence:
     disconnected_cause: str | None = None
     seen_time: int | None = None
     seen_cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device, what lets it in, and its presence from before this process: None if it was never there."""
+
+    credentials: Credentials
+    device: Device
+    presence: LastPresence | None
+
+
+class Scope(StrEnum):
+    """Who writes an attribute, and who may know it."""
+
+    CLIENT = "CLIENT_SCOPE"
+    """The device writes it."""
+    SERVER = "SERVER_SCOPE"
+    """Applications write it, and the device never sees it."""
+    SHARED = "SHARED_SCOPE"
+    """Applications write it, and the device is told."""
+
+
+class Attribute(msgspec.Struct, frozen=True, gc=False):
+    """The present value of an attribute, as JSON text; `updated_time` is when it was last written."""
+
+    scope: Scope
+    key: str
+    updated_time: int
+    value: msgspec.Raw
+
+
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """One value of a series of telemetry, as JSON text, and the time that it is of, epoch ms."""
+
+    ts: int
+    value: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSeries:
+    """What the store has of one key of telemetry.
+
+    `latest` is the point with the latest time, of those the one posted last. `points` are those posted last of
+    all, in that order, each with its number: points are counted as they are posted.
+    """
+
+    latest: Point
+    points: tuple[tuple[int, Point], ...] = ()
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core.calls import Call
 from rpcbroker.core.model import (
     ApiKey,
+    Attribute,
     AuditEntry,
     AuditFilter,
     Authority,
@@ -22,13 +23,17 @@ from rpcbroker.core.model import (
     Device,
     DeviceFilter,
     DeviceInfo,
+    KnownDevice,
     LastPresence,
     Page,
     PageLink,
     ProvisionKey,
+    Scope,
+    StoredSeries,
     Tenant,
     User,
 )
+from rpcbroker.core.values import Value
 
 
 class CloseReason(StrEnum):
@@ -218,6 +223,45 @@ class AuditLog(Protocol):
     def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]: ...
 
 
+NumberedPoint = tuple[int, int, Value]
+"""A point that was posted: its number among those of its key, its time (epoch ms), its value."""
+
+
+class KeptValues(Protocol):
+    """Telemetry and attributes of devices. An empty sequence of keys, or of scopes, means all."""
+
+    def series_counts(self, device_id: UUID) -> Deferred[dict[str, int]]:
+        """For each key of telemetry that there is: how many points were posted."""
+
+    def save_points(self, batch: Sequence[tuple[UUID, str, Sequence[NumberedPoint]]], *, window: int) -> Deferred[None]:
+        """Device, key, and points that were posted, in their order. Of each key the last `window` are kept, and the
+        latest. Doing it again changes nothing. What is of devices that are gone is passed over."""
+
+    def series(self, device_id: UUID, keys: Sequence[str], *, window: int) -> Deferred[dict[str, StoredSeries]]:
+        """Those of these keys that there are; with a `window` of 0 only the latest points."""
+
+    def delete_series(
+        self, device_id: UUID, keys: Sequence[str], *, start: int, end: int, keep_latest: bool
+    ) -> Deferred[set[str]]:
+        """Delete points of these keys from `start` to before `end`. Fires with the keys of which nothing is left.
+
+        When the latest point goes, the latest of those that are left takes its place. `keep_latest`: it stays.
+        """
+
+    def attributes(
+        self, device_id: UUID, *, scopes: Sequence[Scope], keys: Sequence[str], after_writes: bool
+    ) -> Deferred[tuple[Attribute, ...]]:
+        """Those that there are, in the order of scopes and keys. `after_writes`: those that are queued come first."""
+
+    def save_attributes(
+        self, device_id: UUID, scope: Scope, values: Mapping[str, Value], *, now: int, most: int
+    ) -> Deferred[None]:
+        """Fails with NotFound if the device is gone, with InvalidRequest if the scope would have more than `most`."""
+
+    def delete_attributes(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[list[str]]:
+        """Fires with those that there were, in the order of `keys`."""
+
+
 class Store(Protocol):
     """What outlives the process. Every Deferred of a write fires when the write is durable.
 
@@ -229,6 +273,9 @@ class Store(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def values(self) -> KeptValues: ...
 
     @property
     def enrolment(self) -> Enrolment: ...
@@ -264,15 +311,19 @@ class Store(Protocol):
         replaced in the same transaction, by the same rules."""
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
-        """With its credentials and presence. False when there was none."""
+        """With its credentials, presence and values. False when there was none."""
 
     def credentials(self, device_id: UUID) -> Deferred[Credentials | None]: ...
 
     def update_credentials(self, credentials: Credentials) -> Deferred[None]:
         """Replaces those of `credentials.device_id`; the same version rule, the same failures."""
 
-    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[tuple[Credentials, Device], ...]]:
-        """Those with one of these `credentials_id`s, in no order. One indexed look-up, or none."""
+    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[KnownDevice, ...]]:
+        """Those with one of these `credentials_id`s, in no order. One indexed look-up shared with others, or none.
+
+        Presence that was kept since a device's credentials were last read need not be there yet: it is asked for
+        once in a process, when the device first comes.
+        """
 
     def presence(self, device_id: UUID) -> Deferred[LastPresence | None]: ...
 

@@ -88,6 +88,11 @@ class DeviceSession:
         self._diagnostics: Diagnostics | None = None
         self._takeovers: tuple[float, ...] = ()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is any way to the device now."""
+        return bool(self._links)
+
     # -- the caller's side
 
     def next_wire_id(self) -> int:
@@ -223,6 +228,8 @@ class DeviceSession:
             return
         if step is Step.FAILED:
             assert error is not None
+            if error.reason is Reason.TOO_LARGE:
+                self.note(NearMiss.OVERSIZED_DOWNLINK, "was called with more than it takes at once")
             self._pending.fail(wire_id, step, error)
             return
         if not pending.advance(step):
@@ -274,6 +281,11 @@ class DeviceSession:
             self.note(NearMiss.CONNECTION_FLAPPING, detail)
 
     # -- the broker's side
+
+    def attributes_changed(self, update: bytes) -> None:
+        """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
+        for link in self._links:
+            link.attributes_changed(update)
 
     def whereabouts(self) -> str:
         """A sentence for people: whether the device can be called, and if not, what is in the way."""

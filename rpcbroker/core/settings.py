@@ -18,6 +18,11 @@ UrlPath = NewType("UrlPath", str)
 """A path of ours, without anything that would have to be coded; empty is none."""
 
 
+def show_rate(rate: Rate) -> str:
+    """The text of a rate, such as `200:1,6000:60`."""
+    return ",".join(f"{count}:{seconds:g}" for count, seconds in rate)
+
+
 def setting(
     default: Any, why: str, *, live: bool = False, least: float | None = None, most: float | None = None
 ) -> Any:
@@ -135,7 +140,7 @@ class MqttSettings:
         100, "QoS 1 and 2 messages on their way to one client; further ones wait for their turn", live=True, most=65_535
     )
     topic_alias_maximum: int = setting(
-        16, "topic aliases that a 5.0 client may use: each keeps a topic in memory", live=True, least=0, most=65_535
+        10, "topic aliases that a 5.0 client may use: each keeps a topic in memory", live=True, least=0, most=65_535
     )
     max_keep_alive: Duration = setting(
         0.0,
@@ -174,6 +179,39 @@ class MqttSettings:
     max_handshakes: int = setting(
         2_000, "connections that have not finished CONNECT; one more is closed at once", live=True
     )
+    connect_rate: Rate = setting(
+        ((10, 1.0), (120, 60.0)),
+        "connections of one device (in 1 s, in 60 s), beyond it refused: two that share its credentials throw each "
+        "other out for ever, and twice a second does to take over",
+        live=True,
+    )
+    address_connect_rate: Rate = setting(
+        (),
+        "connections of one address, in the same form; beyond it closed at once; empty is no limit, for gateways and "
+        "NATs share addresses",
+        live=True,
+    )
+    max_connections_per_address: int = setting(
+        0, "open connections of one address; one more is closed at once; 0 is no limit", live=True, least=0
+    )
+    max_wrong_credentials: int = setting(
+        0,
+        "wrong credentials of one address, each within wrong_credentials_block of the one before, that block it; "
+        "0 blocks nobody",
+        live=True,
+        least=0,
+    )
+    wrong_credentials_block: Duration = setting(
+        60.0, "how long a blocked address is kept out: its new connections are closed at once", live=True
+    )
+    max_children: int = setting(
+        10_000, "devices that speak through one connection of a gateway; one more is refused", live=True
+    )
+    max_waiting_for_children: Size = setting(
+        16 << 20,
+        "memory for a gateway's messages that wait until their devices are found or made; one more is refused",
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +231,64 @@ class RpcSettings:
     max_retries: int = setting(
         5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True, least=0
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSettings:
+    """`[limits]`: what devices may send. Values are those of telemetry and of attributes."""
+
+    tenant_messages: Rate = setting(
+        (),
+        'messages without values of one tenant\'s devices, such as "200:1,6000:60" (in 1 s, in 60 s); '
+        "empty is no limit",
+        live=True,
+    )
+    tenant_telemetry_messages: Rate = setting(
+        (), "messages with values of one tenant's devices, in the same form", live=True
+    )
+    tenant_telemetry_points: Rate = setting((), "values in these messages", live=True)
+    device_messages: Rate = setting(
+        (), "messages without values of one device that is connected by itself and is no gateway", live=True
+    )
+    device_telemetry_messages: Rate = setting((), "messages with values of such a device", live=True)
+    device_telemetry_points: Rate = setting((), "values in these messages", live=True)
+    gateway_messages: Rate = setting(
+        (), "messages without values of all devices behind one gateway together", live=True
+    )
+    gateway_telemetry_messages: Rate = setting((), "messages with values of these devices", live=True)
+    gateway_telemetry_points: Rate = setting((), "values in these messages", live=True)
+    gateway_device_messages: Rate = setting((), "messages without values of one gateway for itself", live=True)
+    gateway_device_telemetry_messages: Rate = setting((), "messages with values of a gateway for itself", live=True)
+    gateway_device_telemetry_points: Rate = setting((), "values in these messages", live=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """`[telemetry]`"""
+
+    window: int = setting(
+        100,
+        "the points of each key that are kept, the last ones that were posted; 0 is only the latest",
+        live=True,
+        least=0,
+    )
+    max_keys: int = setting(500, "keys of one device; what has one more is refused", live=True)
+    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True, most=512)
+    max_value_size: Size = setting(
+        16 << 10, "the largest text or JSON in one point, for a window of them is kept", live=True
+    )
+    max_waiting: Size = setting(
+        64 << 20, "memory for points that the store has not taken yet; beyond it posts are refused", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeSettings:
+    """`[attributes]`"""
+
+    max_keys: int = setting(500, "attributes of one device in one scope; what has one more is refused", live=True)
+    max_key_length: int = setting(255, "characters of a key; what has a longer one is refused", live=True, most=512)
+    max_value_size: Size = setting(32 << 10, "the largest text or JSON in one attribute", live=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +361,9 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    attributes: AttributeSettings = field(default_factory=AttributeSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)

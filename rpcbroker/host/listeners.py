@@ -23,6 +23,9 @@ from rpcbroker.host.tls import METHODS, Certificates, TlsError, TlsFiles, load
 BACKLOG = 4096
 """Connections that may wait to be accepted. With Twisted's 50 a fleet that reconnects loses SYNs, and seconds."""
 
+ASKING = frozenset({"mqtt"})
+"""Sections whose `ssl:` listeners ask for a certificate: devices may have one, callers over HTTP have none."""
+
 _SSL_ARGUMENTS = (
     "port",
     "privateKey",
@@ -116,7 +119,8 @@ class Listeners:
     def _listen_ssl(self, section: str, description: str, factory: Factory) -> Deferred[IListeningPort]:
         try:
             given, files = _ssl(description, self._directory)
-            certificate = self._certificates.add(f"[{section}] ssl:{given['port']}", files)
+            name = f"[{section}] ssl:{given['port']}"
+            certificate = self._certificates.add(name, files, asks=section in ASKING)
         except (ValueError, TlsError) as error:
             raise _no_endpoint(section, description, error) from None
         return maybeDeferred(

@@ -2,6 +2,10 @@
 
 A connection keeps the certificate that it began with; new ones get the newest that is good. TLS 1.2
 is the least that is spoken (Twisted's choice of ciphers, no tickets: a new key is new for everybody).
+
+Where devices come in they are asked for a certificate of their own. They need not have one, and no
+authority has to stand behind it: the handshake proves that who shows it has its key, and whose it is
+the broker knows by its fingerprint.
 """
 
 from __future__ import annotations
@@ -93,10 +97,14 @@ class Certificate:
 
     _log = Logger()
 
-    def __init__(self, listener: str, files: TlsFiles) -> None:
-        """Reads them. Raises TlsError. `listener` is what an operator calls it."""
+    def __init__(self, listener: str, files: TlsFiles, *, asks: bool = False) -> None:
+        """Reads them. Raises TlsError. `listener` is what an operator calls it.
+
+        `asks`: whoever connects is asked for a certificate, and any is taken; see the top of the module.
+        """
         self.listener = listener
         self.files = files
+        self._asks = asks
         self._seen = self._look()
         self._loaded = load(files)
         self._warned: float | None = None
@@ -107,7 +115,10 @@ class Certificate:
         return self._loaded.not_after
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return self._loaded.options.serverConnectionForTLS(protocol)
+        connection: SSL.Connection = self._loaded.options.serverConnectionForTLS(protocol)
+        if self._asks:
+            connection.set_verify(SSL.VERIFY_PEER, _take_any)
+        return connection
 
     def check(self, now: float) -> None:
         """Take what is new in the files; what cannot be used is logged once, and changes nothing.
@@ -159,9 +170,9 @@ class Certificates:
         self._every = 0.0
         self._timer: DelayedCall | None = None
 
-    def add(self, listener: str, files: TlsFiles) -> Certificate:
-        """Read them, now and when they change. Raises TlsError."""
-        certificate = Certificate(listener, files)
+    def add(self, listener: str, files: TlsFiles, *, asks: bool = False) -> Certificate:
+        """Read them, now and when they change. Raises TlsError. `asks` is as for a Certificate."""
+        certificate = Certificate(listener, files, asks=asks)
         self._all.append(certificate)
         return certificate
 
@@ -186,6 +197,11 @@ class Certificates:
         self._timer = self._clock.callLater(self._every, self._check)
         for certificate in self._all:
             certificate.check(self._now())
+
+
+def _take_any(*_: object) -> bool:
+    """What OpenSSL asks of each certificate of a chain; that the key belongs to the first it sees to by itself."""
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int, int] | int | None:

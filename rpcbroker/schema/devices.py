@@ -295,7 +295,7 @@ class SeenJSON(msgspec.Struct):
     cause: str | None
 
 
-class NearMissJSON(msgspec.Struct, rename="camel"):
+class MissedJSON(msgspec.Struct, rename="camel"):
     """Something that the device nearly got right, since the broker started."""
 
     kind: NearMiss
@@ -315,7 +315,7 @@ class PresenceJSON(msgspec.Struct, rename="camel"):
     last_seen: SeenJSON
     pending_calls: int
     dropped_replies: int
-    near_misses: Annotated[list[NearMissJSON], Meta(description="the newest first")]
+    near_misses: Annotated[list[MissedJSON], Meta(description="the newest first")]
 
 
 class LinkJSON(msgspec.Struct):
@@ -346,7 +346,7 @@ def _presence(session: DeviceSession) -> dict[str, Any]:
         "pending_calls": session.pending_count,
         "dropped_replies": session.missed(NearMiss.UNKNOWN_REPLY),
         "near_misses": [
-            NearMissJSON(miss, missed.count, missed.first_time, missed.last_time, missed.detail, HINTS[miss])
+            MissedJSON(miss, missed.count, missed.first_time, missed.last_time, missed.detail, HINTS[miss])
             for miss, missed in session.near_misses()
         ],
     }

@@ -68,7 +68,7 @@ class SqlPeople:
                 users=_ids(connection, t.user, t.user.c.tenant_id == tenant_id),
             )
             devices = sa.select(t.device.c.id).where(t.device.c.tenant_id == tenant_id)
-            for table in (t.credentials, t.presence):
+            for table in t.OF_DEVICE:
                 connection.execute(sa.delete(table).where(table.c.device_id.in_(devices)))
             for table in (t.device, t.api_key, t.user, t.customer, t.audit):
                 connection.execute(sa.delete(table).where(table.c.tenant_id == tenant_id))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from rpcbroker.core.errors import NotFound, VersionConflict
 from rpcbroker.core.model import Page, PageLink
+from rpcbroker.store import tables as t
 
 T = TypeVar("T")
+IDS_AT_ONCE = 500
+"""In one query: databases bound the parameters of a statement."""
 _SPECIAL = re.compile("[/%_]")
 
 
@@ -59,13 +63,29 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any
     """Insert the rows, and replace those that have the same key."""
     if not rows:
         return
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-    statement = insert(table)
+    statement = insert(connection, table)
     others = {name: statement.excluded[name] for name in rows[0] if name not in key}
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others), rows)
+
+
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """The database's own INSERT, which may say what to do on a conflict."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
+
+
+def living_devices(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these devices that there are."""
+    living: set[UUID] = set()
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + IDS_AT_ONCE]))
+        living.update(connection.execute(query).scalars())
+    return living
 
 
 def require(connection: Connection, table: sa.Table, what: str, **members: Any) -> None:

@@ -64,16 +64,6 @@ def credentials_of(row: Any) -> Credentials:
     return Credentials(**members | {"type": CredentialsType(members["type"])})
 
 
-def credentials_and_device(row: Any) -> tuple[Credentials, Device]:
-    mine, device = {}, {}
-    for name, value in row._mapping.items():
-        if name.startswith("device__"):
-            device[name.removeprefix("device__")] = value
-        else:
-            mine[name] = value
-    return Credentials(**mine | {"type": CredentialsType(mine["type"])}), Device(**device)
-
-
 def presence_of(row: Any) -> LastPresence:
     return LastPresence(**row._mapping)
 

@@ -16,6 +16,7 @@ from rpcbroker.core.model import (
     Device,
     DeviceFilter,
     DeviceInfo,
+    KnownDevice,
     LastPresence,
     Page,
     PageLink,
@@ -29,10 +30,10 @@ from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
 from rpcbroker.store.device_writes import insert_device, replace_credentials, replace_device
 from rpcbroker.store.enrolment import SqlEnrolment
+from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys
-from rpcbroker.store.queries import contains, exists, page, upsert
+from rpcbroker.store.queries import contains, exists, living_devices, page, upsert
 from rpcbroker.store.rows import (
-    credentials_and_device,
     credentials_of,
     device_info_of,
     device_of,
@@ -41,6 +42,7 @@ from rpcbroker.store.rows import (
     user_values,
     values,
 )
+from rpcbroker.store.values import SqlValues
 from rpcbroker.store.writer import Work
 
 WIRE_IDS = "wire_ids"
@@ -54,9 +56,10 @@ class SqlStore:
     def __init__(self, database: Database, *, cache_size: int) -> None:
         self._database = database
         self._devices = Cache(cache_size)
-        self._credentials = Cache(cache_size)
+        self._logins = Logins(database, cache_size=cache_size)
         self.people = SqlPeople(database, devices_changed=self._forget_all)
         self.audit = SqlAudit(database)
+        self.values = SqlValues(database)
         self.enrolment = SqlEnrolment(database, wrote=self._wrote)
 
     # -- opening and closing
@@ -120,7 +123,11 @@ class SqlStore:
         return self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
-        return self._database.write(lambda connection: insert_device(connection, device, credentials))
+        def forget(result: Any) -> Any:
+            self._logins.added(credentials)
+            return result
+
+        return self._database.write(lambda connection: insert_device(connection, device, credentials)).addBoth(forget)
 
     def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
         def work(connection: Connection) -> None:
@@ -132,7 +139,7 @@ class SqlStore:
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
         def work(connection: Connection) -> bool:
-            for table in (t.credentials, t.presence):
+            for table in t.OF_DEVICE:
                 connection.execute(sa.delete(table).where(table.c.device_id == device_id))
             return connection.execute(sa.delete(t.device).where(t.device.c.id == device_id)).rowcount > 0
 
@@ -147,15 +154,8 @@ class SqlStore:
             lambda connection: replace_credentials(connection, credentials), changes_device=credentials.device_id
         )
 
-    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[tuple[Credentials, Device], ...]]:
-        query = matching_query(ids)
-
-        def work(connection: Connection) -> tuple[tuple[Credentials, Device], ...] | None:
-            rows = connection.execute(query).all()
-            return tuple(credentials_and_device(row) for row in rows) or None
-
-        found = self._cached(self._credentials, tuple(ids), work)
-        return found.addCallback(lambda matches: matches or ())
+    def matching_credentials(self, ids: Sequence[str]) -> Deferred[tuple[KnownDevice, ...]]:
+        return self._logins.find(tuple(ids))
 
     # -- presence
 
@@ -167,11 +167,7 @@ class SqlStore:
         rows = [values(presence) for presence in presences]
 
         def work(connection: Connection) -> None:
-            ids = [row["device_id"] for row in rows]
-            living: set[UUID] = set()
-            for start in range(0, len(ids), 500):
-                query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + 500]))
-                living.update(connection.execute(query).scalars())
+            living = living_devices(connection, [row["device_id"] for row in rows])
             upsert(connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",))
 
         return self._database.write(work)
@@ -183,12 +179,12 @@ class SqlStore:
 
     def _wrote(self, result: T, device_id: UUID) -> T:
         self._devices.wrote(device_id)
-        self._credentials.clear()
+        self._logins.clear()
         return result
 
     def _forget_all(self) -> None:
         self._devices.clear()
-        self._credentials.clear()
+        self._logins.clear()
 
     def _cached(self, cache: Cache, key: Any, work: Callable[[Connection], T | None]) -> Deferred[T | None]:
         entry = cache.get(key)
@@ -268,10 +264,3 @@ def _conditions(wanted: DeviceFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.connected is not None:
         conditions.append(_CONNECTED if wanted.connected else sa.not_(sa.func.coalesce(_CONNECTED, False)))
     return conditions
-
-
-def matching_query(ids: Sequence[str]) -> sa.Select[Any]:
-    """Credentials with one of these ids, with their devices."""
-    labelled = [column.label(f"device__{column.name}") for column in t.device.c]
-    joined = t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id)
-    return sa.select(t.credentials, *labelled).select_from(joined).where(t.credentials.c.credentials_id.in_(ids))

@@ -135,6 +135,43 @@ presence = Table(
     Column("seen_cause", Text),
 )
 
+attribute = Table(
+    "attribute",
+    metadata,
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("scope", String(32), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("updated_time", BigInteger, nullable=False),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""`value` is JSON text, here and in telemetry."""
+
+telemetry_latest = Table(
+    "telemetry_latest",
+    metadata,
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("ts", BigInteger, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("posted", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The point with the latest time, and how many were posted. Each key that has points has this row."""
+
+telemetry_point = Table(
+    "telemetry_point",
+    metadata,
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The points posted last: `slot` is their number modulo the window, so a new one takes the place of the oldest."""
+
 provision_key = Table(
     "provision_key",
     metadata,
@@ -168,6 +205,9 @@ claim = Table(
     Column("digest", Text, nullable=False),
     Column("until_time", BigInteger, nullable=False),
 )
+
+OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_point, provisioned, claim)
+"""What is deleted with a device."""
 
 revoked_session = Table(
     "revoked_session",

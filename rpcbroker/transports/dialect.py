@@ -53,7 +53,16 @@ CLAIM = "v1/devices/me/claim"
 FIRMWARE_ERROR = {"fw": "v2/fw/error", "sw": "v2/sw/error"}
 
 GATEWAY = "v1/gateway/"
-GATEWAY_FILTERS = frozenset(GATEWAY + name for name in ("attributes", "attributes/response", "rpc"))
+"""What all topics of a gateway begin with."""
+GATEWAY_CONNECT = GATEWAY + "connect"
+GATEWAY_DISCONNECT = GATEWAY + "disconnect"
+GATEWAY_TELEMETRY = GATEWAY + "telemetry"
+GATEWAY_ATTRIBUTES = GATEWAY + "attributes"
+GATEWAY_ATTRIBUTES_REQUEST = GATEWAY + "attributes/request"
+GATEWAY_ATTRIBUTES_RESPONSE = GATEWAY + "attributes/response"
+GATEWAY_RPC = GATEWAY + "rpc"
+GATEWAY_CLAIM = GATEWAY + "claim"
+GATEWAY_FILTERS = frozenset({GATEWAY_ATTRIBUTES, GATEWAY_ATTRIBUTES_RESPONSE, GATEWAY_RPC, GATEWAY_DISCONNECT})
 
 PROVISION_REQUEST = "/provision/request"
 PROVISION_RESPONSE = "/provision/response"

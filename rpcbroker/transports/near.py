@@ -72,8 +72,8 @@ _REPAIRS: tuple[tuple[str, Callable[[str], str]], ...] = (
     (_SLASH, lambda topic: topic.lstrip("/")),
     ("ends with a slash", lambda topic: topic.rstrip("/")),
     ("has an empty level", lambda topic: re.sub("/{2,}", "/", topic)),
-    ("has capital letters", str.lower),
     ("does not begin with v1/devices/me", lambda topic: _ANY_DEVICE.sub("v1/devices/me", topic, count=1)),
+    ("has capital letters", str.lower),
 )
 
 

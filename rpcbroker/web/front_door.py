@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from ipaddress import IPv6Address as IPv6
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from rpcbroker.core.connects import address_of
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.limits import RateLimit
@@ -126,16 +125,3 @@ class FrontDoor(Site):
 
     def log(self, request: Request) -> None:
         """No line for each request."""
-
-
-def address_of(peer: IAddress) -> object:
-    """What the limits for an address count by; None where there is none, as for a Unix socket.
-
-    Of IPv6 that is the /64, for each of its 2**64 addresses is had for nothing.
-    """
-    if isinstance(peer, IPv4Address):
-        return peer.host
-    if isinstance(peer, IPv6Address):
-        address = IPv6(peer.host.partition("%")[0])
-        return str(address.ipv4_mapped) if address.ipv4_mapped else int(address) >> 64
-    return None

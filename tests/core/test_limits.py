@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -67,3 +70,41 @@ def test_never_more_than_the_count_and_what_has_filled_up(waits: list[float], co
         clock.advance(wait)
         taken += limit.take("a") == 0.0
         assert taken <= count + clock.seconds() * count / seconds + 1e-6
+
+
+def test_an_amount_is_taken_whole_or_not_at_all() -> None:
+    limit, clock = make((10, 1.0))
+    assert limit.take("a", 8) == 0.0
+    assert limit.take("a", 8) == pytest.approx(0.6)
+    assert limit.take("a", 2) == 0.0
+    clock.advance(1.0)
+    assert limit.take("a", 10) == 0.0
+
+
+def test_more_than_a_bucket_holds_may_never_be_had() -> None:
+    limit, clock = make((10, 1.0), (100, 2.0))
+    assert limit.take("a", 11) == math.inf
+    clock.advance(1000)
+    assert limit.take("a", 11) == math.inf
+    assert limit.take("a", 10) == 0.0
+
+
+def test_what_is_given_back_was_not_taken() -> None:
+    limit, _ = make((10, 1.0), (11, 60.0))
+    for _ in range(5):
+        assert limit.take("a", 10) == 0.0
+        limit.give_back("a", 10)
+    assert limit.take("a", 10) == 0.0
+    assert limit.take("a") > 0
+    limit.give_back("b", 5)
+    assert limit.take("b", 11) == math.inf, "nobody had taken it"
+
+
+def test_the_one_unused_for_longest_is_forgotten_and_one_that_is_there_pushes_out_nobody() -> None:
+    clock = Clock()
+    limit = RateLimit(Rate(((1, 60.0),)), clock.seconds, max_keys=2)
+    limit.take("a"), limit.take("b")
+    assert limit.take("a") > 0
+    limit.take("c")
+    assert limit.take("a") > 0
+    assert limit.take("b") == 0.0

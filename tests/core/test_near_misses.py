@@ -10,7 +10,7 @@ from fakes import EPOCH_MS, FakeLink, World, error_of
 from twisted.logger import globalLogPublisher
 
 from rpcbroker.core.calls import CallRequest, Step
-from rpcbroker.core.errors import Reason
+from rpcbroker.core.errors import Reason, Undeliverable
 from rpcbroker.core.near_misses import HINTS, MAX_DETAIL, RELEVANT, NearMiss
 from rpcbroker.core.sessions import FLAP_WINDOW, FLAPS
 
@@ -85,6 +85,17 @@ def test_a_reply_that_is_not_json_is_a_bad_payload() -> None:
     assert kinds(world) == {NearMiss.BAD_PAYLOAD: 1}
 
 
+def test_a_call_that_is_larger_than_the_device_takes_is_an_oversized_downlink() -> None:
+    world = World()
+    link = world.link(step=None)
+    waiting = [world.call(TWO_WAY) for _ in range(2)]
+    session = world.session()
+    session.report(link.calls[0].wire_id, Step.FAILED, Undeliverable("too large", reason=Reason.TOO_LARGE))
+    session.report(link.calls[1].wire_id, Step.FAILED, Undeliverable("other", reason=Reason.NO_SUBSCRIPTION))
+    assert all(error_of(each) for each in waiting)
+    assert kinds(world) == {NearMiss.OVERSIZED_DOWNLINK: 1}
+
+
 class TestHints:
     def test_a_caller_is_told_why_nothing_can_take_the_call(self) -> None:
         world = World()
@@ -109,6 +120,7 @@ class TestHints:
         world = World()
         world.link(subscribed=False)
         world.session().note(NearMiss.OVERSIZED_DOWNLINK, "is too small")
+        world.session().note(NearMiss.UNKNOWN_TOPIC, "published elsewhere")
         assert error_of(world.call(AT_ONCE)).hint.endswith("but has not subscribed.")
 
     def test_none_of_an_earlier_connection(self) -> None:

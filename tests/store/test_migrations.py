@@ -13,7 +13,7 @@ from fakes import EPOCH_MS, TENANT, device, first_records, token
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from stores import sql_store, url_of
 
-from rpcbroker.core.model import AuditFilter, DeviceFilter, LastPresence, PageLink, Tenant
+from rpcbroker.core.model import AuditFilter, DeviceFilter, KnownDevice, LastPresence, PageLink, Tenant
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store import schema, tables
 
@@ -118,14 +118,15 @@ async def test_nothing_is_lost_on_the_way_from_the_first_schema(in_use: Engine, 
     assert await store.people.tenant(TENANT) == Tenant(id=TENANT, title="Default", created_time=5)
     assert await store.people.user_by_email("admin@EXAMPLE.org") == user
     assert await store.device(one.id) == one
-    assert await store.matching_credentials(["TOKEN100"]) == ((token(one), one),)
-    assert await store.presence(one.id) == LastPresence(
+    presence = LastPresence(
         device_id=one.id,
         connected_time=7,
         connected_cause="c",
         disconnected_time=7,
         disconnected_cause="the server restarted",
     )
+    assert await store.matching_credentials(["TOKEN100"]) == (KnownDevice(token(one), one, presence),)
+    assert await store.presence(one.id) == presence
     assert (await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 1
     assert (await store.people.customers(TENANT, PageLink(page_size=9))).total == 0
     assert (await store.audit.entries(AuditFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 0

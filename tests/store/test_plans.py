@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import TENANT, first_records, result_of
+from fakes import TENANT, device, first_records, result_of
 from sqlalchemy import event
 from test_stored_audit import entry
 
-from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink
+from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink, Scope
 from rpcbroker.store.memory import MemoryStore
 
 
@@ -72,6 +72,18 @@ def test_a_page_of_device_infos(store: MemoryStore, sort: str, descending: bool)
         link = PageLink(page_size=100, sort_property=sort, descending=descending)
         result_of(store.devices(DeviceFilter(tenant_id=TENANT), link))
     assert indexed([step for step in steps if "LAST TERM" not in step]), steps
+
+
+def test_values_of_a_device(store: MemoryStore) -> None:
+    of, kept = device().id, store.values
+    with plans(store) as steps:
+        result_of(kept.series_counts(of))
+        result_of(kept.series(of, ["a", "b"], window=100))
+        result_of(kept.delete_series(of, ["a"], start=0, end=9, keep_latest=False))
+        result_of(kept.attributes(of, scopes=[Scope.CLIENT], keys=["a"], after_writes=False))
+        result_of(kept.delete_attributes(of, Scope.CLIENT, ["a"]))
+        result_of(store.delete_device(of))
+    assert not [step for step in steps if step.startswith("SCAN")], steps
 
 
 def test_that_a_query_which_is_not_indexed_would_be_found(store: MemoryStore) -> None:

@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from rpcbroker.core.errors import AlreadyExists, NotFound, Unavailable
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store.database import READERS
-from rpcbroker.store.sql import matching_query
+from rpcbroker.store.logins import _QUERY
 
 
 @pytest_twisted.ensureDeferred
@@ -157,7 +157,7 @@ async def test_a_login_is_an_index_search(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path))
     store.open(first_records=first_records)
     await store.close()
-    query = str(matching_query(["a", "b"]).compile(compile_kwargs={"literal_binds": True}))
+    query = str(_QUERY.params(ids=["a", "b"]).compile(compile_kwargs={"literal_binds": True}))
     plan = sqlite3.connect(tmp_path / "store.sqlite").execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
     assert plan
     assert not [row for row in plan if "SCAN" in row[3]]

@@ -11,7 +11,7 @@ import pytest_twisted
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, token
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
-from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
+from rpcbroker.core.model import DeviceFilter, KnownDevice, LastPresence, PageLink
 
 
 @pytest_twisted.ensureDeferred
@@ -39,7 +39,7 @@ async def test_a_device_is_found_again_in_every_way(store: Any) -> None:
     assert await store.device_by_name(TENANT, made.name) == made
     assert await store.device_by_name(OTHER_TENANT, made.name) is None
     assert await store.credentials(made.id) == token(made)
-    assert await store.matching_credentials(["x", "TOKEN100"]) == ((token(made), made),)
+    assert await store.matching_credentials(["x", "TOKEN100"]) == (KnownDevice(token(made), made, None),)
     assert await store.matching_credentials(["x"]) == ()
 
 
@@ -66,7 +66,7 @@ async def test_changes_are_seen_at_once_and_versions_are_checked(store: Any) -> 
     changed = replace(device(), label="new", version=2)
     await store.update_device(changed)
     assert await store.device(changed.id) == changed
-    assert (await store.matching_credentials(["TOKEN100"]))[0][1] == changed
+    assert (await store.matching_credentials(["TOKEN100"]))[0].device == changed
     with pytest.raises(VersionConflict):
         await store.update_device(replace(device(), label="other", version=2))
     with pytest.raises(NotFound):
@@ -209,7 +209,7 @@ async def test_device_and_credentials_change_together_or_not_at_all(store: Any) 
         replace(token(device(1)), credentials_id="NEW", version=2),
     )
     await store.update_device(changed, credentials)
-    assert await store.matching_credentials(["NEW", "TOKEN1"]) == ((credentials, changed),)
+    assert await store.matching_credentials(["NEW", "TOKEN1"]) == (KnownDevice(credentials, changed, None),)
 
 
 @pytest_twisted.ensureDeferred

@@ -52,6 +52,7 @@ def test_filters(text: str, miss: NearMiss, says: str) -> None:
         ("/v1/devices/me/rpc/response/7", SLASH, "v1/devices/me/rpc/response/7 is right"),
         ("v1/devices/me/telemetry/", PREFIX, "ends with a slash"),
         ("v1/devices/me/Telemetry", PREFIX, "has capital letters"),
+        ("v1/devices/ToKeN/telemetry", PREFIX, "'v1/devices/.../telemetry', which does not begin with v1/devices/me: "),
         ("v1/devices/me/rpc/response", PREFIX, "lacks the id at its end: v1/devices/me/rpc/response/{id} is right"),
         ("v1/devices/me/rpc/respons/7", PREFIX, "which resembles v1/devices/me/rpc/response/{id}"),
         ("v1/me/telemetry", PREFIX, "which resembles v1/devices/me/telemetry"),

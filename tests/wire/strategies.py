@@ -84,12 +84,16 @@ def connects(level: int) -> Strategy:
     )
 
 
+def _publish(**fields: Any) -> p.Publish:
+    """For `st.builds`, which of a named tuple would also make up the fields that are left out."""
+    return p.Publish(**fields)
+
+
 def publishes(level: int) -> Strategy:
     known = {"topic": TOPIC, "payload": st.binary(max_size=300), "retain": st.booleans()}
     known["properties"] = _properties(n.PUBLISH, level)
-    # Not the class itself: hypothesis would make up the fields of a tuple that are left out.
-    return st.builds(lambda **fields: p.Publish(**fields), **known) | st.builds(
-        lambda **fields: p.Publish(**fields), qos=st.integers(1, 2), packet_id=PACKET_ID, dup=st.booleans(), **known
+    return st.builds(_publish, **known) | st.builds(
+        _publish, qos=st.integers(1, 2), packet_id=PACKET_ID, dup=st.booleans(), **known
     )
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.claiming import Claiming
+from rpcbroker.core.connects import Connects, address_of
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.events import DeviceExpelled
+from rpcbroker.core.model import NULL_UUID, Device
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
+from rpcbroker.transports.certificate import peer_certificate
 from rpcbroker.transports.mqtt import wills
 from rpcbroker.transports.mqtt.carrier import Carrier, Drops, Surroundings
-from rpcbroker.transports.mqtt.device import MqttLink
+from rpcbroker.transports.mqtt.device import DeviceSurroundings, MqttLink
 from rpcbroker.transports.mqtt.face import Face, Nobody
+from rpcbroker.transports.mqtt.provision import USER, ProvisionFace
 from rpcbroker.transports.mqtt.pubsub import PubSub
 from rpcbroker.transports.mqtt.rights import Rights, rights_of
 from rpcbroker.transports.mqtt.session import Key, MqttSession
@@ -32,10 +40,24 @@ _NOT_TOLD = 0xFFFF
 
 
 class Admitted(NamedTuple):
-    """Who came in: a device, or somebody without credentials who may use the free topics of `tenant_id`."""
+    """Who came in: a device, a stranger that wants to become one, or else somebody without credentials.
+
+    The last may use the free topics of `tenant_id`.
+    """
 
     tenant_id: UUID
     device: DeviceSession | None
+    stranger: bool = False
+
+
+class Enrolment(Protocol):
+    """How strangers become devices, and devices a customer's."""
+
+    @property
+    def provisioning(self) -> Provisioning: ...
+
+    @property
+    def claiming(self) -> Claiming: ...
 
 
 class Admission:
@@ -51,12 +73,23 @@ class Admission:
         clock: Clock,
         new_client_id: Callable[[], str],
         default_tenant: Callable[[], UUID],
+        enrolment: Callable[[], Enrolment],
     ) -> None:
-        """`default_tenant` is whose free topics a client without credentials is let into."""
+        """`default_tenant` is whose free topics a client without credentials is let into.
+
+        `enrolment` is where strangers, and devices that offer themselves, are led to.
+        """
+        self._enrolment = enrolment
         self._broker = broker
         self.clock = clock
         self._new_client_id = new_client_id
         self._default_tenant = default_tenant
+        self._devices = DeviceSurroundings(
+            broker=broker,
+            claim=self._claim,
+            settings=lambda: self._settings,
+        )
+        self.connects = Connects(settings, clock.seconds)
         self.settings = settings
         self.around = Surroundings(
             deadlines=broker.deadlines, seconds=clock.seconds, settings=lambda: self._settings, drops=Drops()
@@ -81,7 +114,7 @@ class Admission:
 
     @settings.setter
     def settings(self, settings: MqttSettings) -> None:
-        self._settings = settings
+        self._settings = self.connects.settings = settings
         self.limits = Limits(
             max_packet_size=settings.max_packet_size,
             connect_timeout=settings.connect_timeout,
@@ -93,9 +126,9 @@ class Admission:
     # -- connections
 
     def admit(self, transport: Any) -> bool:
-        """Count a new connection; False if too many have not finished CONNECT."""
+        """Count a new connection; False if its address has too many, or too many have not finished CONNECT."""
         self.handshakes += 1
-        return self.handshakes <= self._settings.max_handshakes
+        return self.connects.admits(_address(transport)) and self.handshakes <= self._settings.max_handshakes
 
     def connected(self) -> None:
         self.handshakes -= 1
@@ -103,6 +136,7 @@ class Admission:
 
     def released(self, transport: Any, *, connected: bool) -> None:
         """A connection is gone."""
+        self.connects.left(_address(transport))
         if connected:
             self.connections -= 1
         else:
@@ -121,26 +155,53 @@ class Admission:
         settings = self._settings
         if settings.max_keep_alive and connect.level < 5 and not 0 < connect.keep_alive <= settings.max_keep_alive:
             return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID  # 3.x has no way of telling another one
-        device = await self._broker.enter(connect)
+        certificate = peer_certificate(transport)
+        if certificate is None and USER in (connect.username, connect.client_id):
+            return Admitted(NULL_UUID, None, stranger=True)
+        device = await self._broker.enter(connect, certificate=certificate)
         if device is not None:
+            if not self.connects.device(device.device.id):
+                device.note(NearMiss.RATE_LIMITED, "connects more often than it may (mqtt.connect_rate)")
+                return ReasonCode.CONNECTION_RATE_EXCEEDED
             return Admitted(device.device.tenant_id, device)
-        if connect.username is None and connect.password is None and settings.allow_anonymous and self.pubsub.allowed:
+        if (
+            certificate is None
+            and connect.username is None
+            and connect.password is None
+            and settings.allow_anonymous
+            and self.pubsub.allowed
+        ):
             return Admitted(self._default_tenant(), None)
         self.refusals += 1
         if self.refusals % 100 == 1:
             self._log.info("a CONNECT with unknown credentials was refused; {count} so far", count=self.refusals)
-        return why_refused(connect)
+        self.connects.refused(_address(transport))
+        return _why_refused(connect) if certificate is None else ReasonCode.NOT_AUTHORIZED
 
     def session(self, connect: Connect, admitted: Admitted) -> tuple[MqttSession, bool]:
         """The session that this connection goes on with, and whether it was there before."""
+        if admitted.stranger:
+            return MqttSession(Key(NULL_UUID, None, ""), None), False
         owner = None if admitted.device is None else admitted.device.device.id
         scope = owner if self._settings.client_ids == "device" else None
         key = Key(admitted.tenant_id, scope, connect.client_id or self._new_client_id())
+        self._note_takeover(key, admitted.device)
         expiry = self._expiry(connect)
         session, present = self.sessions.enter(key, owner, clean=connect.clean_start, expiry=expiry)
         if present:
             self.pubsub.keep_allowed(session, self.rights(admitted.device))
         return session, present
+
+    def _note_takeover(self, key: Key, device: DeviceSession | None) -> None:
+        """Two clients with one client id are a likely reason for what somebody will wonder about."""
+        older = self.sessions.holder(key)
+        if device is None or older is None or older.way is None:
+            return
+        if older.owner == device.device.id:
+            device.taken_over()
+            return
+        detail = f"connected with the client id {key.client_id[:40]!r}, which another client of the tenant uses too"
+        device.note(NearMiss.CLIENT_ID_SHARED, detail)
 
     def _expiry(self, connect: Connect) -> int:
         most = int(self._settings.max_session_expiry)
@@ -176,21 +237,25 @@ class Admission:
         disconnect: Callable[[CloseReason], None],
     ) -> tuple[Face, MqttLink | None]:
         """What the client is to the broker and, if it is a device, the link that calls go over."""
+        if admitted.stranger:
+            stranger = ProvisionFace(
+                provision=self._enrolment().provisioning.provision,
+                publish=carrier.publish,
+                close=lambda: carrier.end(ReasonCode.SUCCESS, "a stranger's time is over"),
+                deadlines=self._broker.deadlines,
+            )
+            return stranger, None
         if admitted.device is None:
             return Nobody(), None
-        link = MqttLink(
-            admitted.device,
-            session,
-            carrier,
-            broker=self._broker,
-            max_packet_size=self.limits.max_packet_size,
-            disconnect=disconnect,
-        )
+        link = MqttLink(admitted.device, session, carrier, self._devices, self.limits, disconnect=disconnect)
         return link, link
 
     def rights(self, device: DeviceSession | None) -> Rights:
         """What somebody may do with free topics now."""
         return self.pubsub.anonymous_rights() if device is None else rights_of(device.device.additional_info)
+
+    def _claim(self, device: Device, offer: bytes) -> Deferred[None]:
+        return self._enrolment().claiming.offer(device, offer)
 
     # -- the end of a connection
 
@@ -198,7 +263,11 @@ class Admission:
         wills.publish(session, will, broker=self._broker, pubsub=self.pubsub, now=self.clock.seconds())
 
 
-def why_refused(connect: Connect) -> int:
+def _address(transport: Any) -> object:
+    return address_of(transport.getPeer())
+
+
+def _why_refused(connect: Connect) -> int:
     """The code for a CONNECT whose sender is not known."""
     if connect.username is not None or connect.password is not None:
         return ReasonCode.BAD_USER_NAME_OR_PASSWORD

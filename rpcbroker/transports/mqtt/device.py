@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.errors import CallFailed, Reason, Undeliverable
+from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.core.settings import MqttSettings
+from rpcbroker.core.values import points_in
 from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import Family, Meaning, Uplink
 from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
+from rpcbroker.transports.mqtt.gateway import GatewayFace
 from rpcbroker.transports.mqtt.session import MqttSession
+from rpcbroker.transports.near import nearest
+from rpcbroker.wire.mqtt.connection import Limits
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
 
@@ -34,20 +43,27 @@ class AttributesQuestion(msgspec.Struct, rename="camel"):
     client_keys: str | None = None
     shared_keys: str | None = None
 
+    @property
+    def keys(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+        """Client and shared keys: an empty tuple is all, None is none."""
+        if self.client_keys is None and self.shared_keys is None:
+            return (), ()
+        return _split(self.client_keys), _split(self.shared_keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSurroundings:
+    """What the links of all devices share; `claim` keeps a device's offer to be claimed, given as JSON text."""
+
+    broker: Broker
+    claim: Callable[[Device, bytes], Deferred[None]]
+    settings: Callable[[], MqttSettings]
+
 
 class MqttLink:
     """One connection of one device: the Link that its calls go over, and its face to the device topics."""
 
-    __slots__ = (
-        "_broker",
-        "_calls",
-        "_carrier",
-        "_disconnect",
-        "_max_packet_size",
-        "_mqtt",
-        "_refused_filter",
-        "_session",
-    )
+    __slots__ = ("_around", "_calls", "_carrier", "_disconnect", "_gateway", "_limits", "_mqtt", "_session")
 
     protocol = "MQTT"
 
@@ -56,21 +72,26 @@ class MqttLink:
         session: DeviceSession,
         mqtt: MqttSession,
         carrier: Carrier,
+        around: DeviceSurroundings,
+        limits: Limits,
         *,
-        broker: Broker,
-        max_packet_size: int,
         disconnect: Callable[[CloseReason], None],
     ) -> None:
-        """`max_packet_size` is what the device was promised; `disconnect` ends the connection."""
+        """`limits` is what the device was promised; `disconnect` ends the connection."""
         self._session = session
         self._mqtt = mqtt
         self._carrier = carrier
-        self._broker = broker
-        self._max_packet_size = max_packet_size
+        self._around = around
+        self._limits = limits
         self._disconnect = disconnect
+        self._gateway = (
+            GatewayFace(session, around.broker, carrier, mqtt.granted.get, settings=around.settings, claim=around.claim)
+            if session.device.is_gateway
+            else None
+        )
+        """What it says for others, if it is a gateway."""
         self._calls: tuple[Family, int] | None = None
         """Where calls go, and at which QoS: as the device asked last."""
-        self._refused_filter: str | None = None
 
     # -- the Link that the session knows
 
@@ -98,8 +119,7 @@ class MqttLink:
         self._disconnect(reason)
 
     def why_not_callable(self) -> str:
-        refused = f" (it asked for {self._refused_filter!r}, which was refused)" if self._refused_filter else ""
-        return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}{refused}"
+        return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}"
 
     # -- the Face that the connection knows
 
@@ -109,7 +129,13 @@ class MqttLink:
         return dialect.is_granted(topic_filter)
 
     def refused(self, topic_filter: str) -> None:
-        self._refused_filter = topic_filter[:64]
+        self._session.note(*nearest(topic_filter, subscribing=True))
+
+    def unheard(self, topic: str) -> None:
+        self._session.note(*nearest(topic, subscribing=False))
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        self._session.note(miss, detail)
 
     def subscribed(self, topic_filters: frozenset[str]) -> None:
         if not topic_filters.isdisjoint(dialect.RPC_FILTERS):
@@ -125,6 +151,8 @@ class MqttLink:
             self._session.unsubscribe(self, "unsubscribed")
 
     def gone(self, cause: str) -> None:
+        if self._gateway is not None:
+            self._gateway.gone(cause)
         self._session.detach(self, cause)
 
     def _take_calls(self) -> None:
@@ -137,6 +165,14 @@ class MqttLink:
 
     # -- what the device sends
 
+    def allows(self, points: int = 0) -> bool:
+        """See Face."""
+        quotas = self._around.broker.quotas
+        if not quotas.any or quotas.charge(self._session.device, points=points):
+            return True
+        self._session.note(NearMiss.RATE_LIMITED, "sends more than it may ([limits])")
+        return False
+
     def seen(self) -> None:
         """The device sent a sign of life."""
         self._session.seen(self.protocol)
@@ -148,6 +184,8 @@ class MqttLink:
             return None
         if not meaning.family.json:
             raise jsontext.BadJSON("Protobuf is not spoken here; the topics without /p take JSON")
+        if meaning.uplink is Uplink.GATEWAY:
+            return self._for_others(topic, payload)
         return _ACTIONS[meaning.uplink](self, meaning, payload)
 
     def _reply(self, meaning: Meaning, payload: bytes) -> Outcome:
@@ -162,9 +200,11 @@ class MqttLink:
 
     def _ask(self, meaning: Meaning, payload: bytes) -> Outcome:
         question = jsontext.decode_as(Question, payload)
+        if question.method != "getSessionLimits":  # a client that may not ask for its limits cannot keep to them
+            self._charge()
         own = {"getSessionLimits": self._session_limits}
         try:
-            answer = self._broker.ask(question.method, transport=self.protocol, own=own)
+            answer = self._around.broker.ask(question.method, transport=self.protocol, own=own)
         except CallFailed as error:
             answer = jsontext.encode({"error": error.message})
         self._answer(meaning.family.rpc_response, meaning.number, answer)
@@ -178,37 +218,80 @@ class MqttLink:
     def _session_limits(self) -> bytes:
         return jsontext.encode(
             {
-                "maxPayloadSize": self._max_packet_size,
-                "maxInflightMessages": 100,
-                "rateLimits": {"messages": None, "telemetryMessages": None, "telemetryDataPoints": None},
+                "maxPayloadSize": self._limits.max_packet_size,
+                "maxInflightMessages": self._limits.receive_maximum,
             }
+            | self._around.broker.quotas.limits_of(self._session.device)
         )
 
-    def _values(self, _: Meaning, payload: bytes) -> Outcome:
-        """Telemetry and attributes: well-formed ones are acknowledged; they are not kept."""
-        if not isinstance(jsontext.decode(payload), (dict, list)):
-            raise jsontext.BadJSON("a JSON object or array was expected")
-        return ReasonCode.SUCCESS
+    def _telemetry(self, _: Meaning, payload: bytes) -> Outcome:
+        telemetry, device = self._around.broker.telemetry, self._session.device
+        posted = telemetry.parse(payload)
+        if self._around.broker.quotas.any:  # asked here, for counting the points is not for nothing
+            self._charge(points_in(posted))
+        kept = telemetry.keep(device.id, posted)
+        return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
+
+    def _attributes(self, _: Meaning, payload: bytes) -> Outcome:
+        attributes = self._around.broker.attributes
+        values = attributes.parse(payload)
+        self._charge(len(values))
+        return attributes.save(self._session.device.id, Scope.CLIENT, values).addCallback(_success)
+
+    def _attributes_request(self, meaning: Meaning, payload: bytes) -> Outcome:
+        self._charge()
+        question = jsontext.decode_as(AttributesQuestion, payload)
+        asked = Deferred.fromCoroutine(
+            self._around.broker.attributes.of_device(self._session.device.id, *question.keys)
+        )
+
+        def answer(halves: tuple[dict[str, Any], dict[str, Any]]) -> int:
+            told = {name: half for name, half in zip(("client", "shared"), halves, strict=True) if half}
+            self._answer(meaning.family.attributes_response, meaning.number, jsontext.encode(told))
+            return ReasonCode.SUCCESS
+
+        return asked.addCallback(answer)
+
+    def _charge(self, points: int = 0) -> None:
+        """Count a message with so many values. Raises Refused if it is one too many."""
+        if not self.allows(points):
+            raise Refused(
+                ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "more messages than this device may send", ends=True
+            )
+
+    def _claim(self, _: Meaning, payload: bytes) -> Outcome:
+        self._charge()
+        return self._around.claim(self._session.device, payload).addCallback(lambda _: ReasonCode.SUCCESS)
 
     def _firmware(self, meaning: Meaning, payload: bytes) -> Outcome:
         """Chunks of firmware are not served; the device hears it on the topic where it listens for errors."""
         self._carrier.publish(dialect.FIRMWARE_ERROR["fw"], b"Firmware and software updates are not served here", 1)
         return ReasonCode.SUCCESS
 
-    def _gateway(self, _: Meaning, payload: bytes) -> Outcome:
+    def _for_others(self, topic: str, payload: bytes) -> Outcome:
+        if self._gateway is not None:
+            return self._gateway.publish(topic, payload)
+        self._session.note(NearMiss.UNKNOWN_TOPIC, "has published to a topic of gateways, and is none")
         raise Refused(ReasonCode.NOT_AUTHORIZED, "the device is no gateway: additionalInfo.gateway is not true")
 
 
 _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.REPLY: MqttLink._reply,
     Uplink.ASK: MqttLink._ask,
-    Uplink.TELEMETRY: MqttLink._values,
-    Uplink.ATTRIBUTES: MqttLink._values,
-    Uplink.ATTRIBUTES_REQUEST: MqttLink._values,
-    Uplink.CLAIM: MqttLink._values,
+    Uplink.TELEMETRY: MqttLink._telemetry,
+    Uplink.ATTRIBUTES: MqttLink._attributes,
+    Uplink.ATTRIBUTES_REQUEST: MqttLink._attributes_request,
+    Uplink.CLAIM: MqttLink._claim,
     Uplink.FIRMWARE: MqttLink._firmware,
-    Uplink.GATEWAY: MqttLink._gateway,
 }
+
+
+def _split(keys: str | None) -> tuple[str, ...] | None:
+    return None if keys is None else tuple(key for key in (each.strip() for each in keys.split(",")) if key)
+
+
+def _success(_: None) -> int:
+    return ReasonCode.SUCCESS
 
 
 def _protobuf(family: Family) -> Undeliverable:

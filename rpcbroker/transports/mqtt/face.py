@@ -6,6 +6,8 @@ from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core.near_misses import NearMiss
+
 Outcome: TypeAlias = "int | Deferred[int]"
 """The reason code (MQTT 5.0, 3.4.2.1) that a PUBLISH is acknowledged with, now or when what it asks for is done."""
 
@@ -32,6 +34,9 @@ class Face(Protocol):
     def seen(self) -> None:
         """The peer sent something."""
 
+    def allows(self) -> bool:
+        """Count a message of the peer, other than to this face's topics; False if it is one too many."""
+
     def grants(self, topic_filter: str) -> bool:
         """Whether this is one of the filters that the peer may subscribe to here."""
 
@@ -50,6 +55,12 @@ class Face(Protocol):
     def refused(self, topic_filter: str) -> None:
         """This one was not granted."""
 
+    def unheard(self, topic: str) -> None:
+        """What was published there is for nobody."""
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        """The peer nearly did something right; `detail` goes on after "it"."""
+
     def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
 
     def gone(self, cause: str) -> None:
@@ -63,6 +74,9 @@ class Nobody:
 
     def seen(self) -> None: ...
 
+    def allows(self) -> bool:
+        return True
+
     def grants(self, topic_filter: str) -> bool:
         return False
 
@@ -74,6 +88,10 @@ class Nobody:
     def resumed(self) -> None: ...
 
     def refused(self, topic_filter: str) -> None: ...
+
+    def unheard(self, topic: str) -> None: ...
+
+    def note(self, miss: NearMiss, detail: str) -> None: ...
 
     def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
 

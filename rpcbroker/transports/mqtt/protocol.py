@@ -20,6 +20,7 @@ from zope.interface import implementer
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports.dialect import BadTopicId
@@ -279,7 +280,10 @@ class MqttProtocol(Protocol):
     def _publish_free(self, packet: p.Publish) -> tuple[int, Callable[[], None] | None]:
         admission = self._admission
         if not self._face.free or not admission.pubsub.allowed:
+            self._face.unheard(packet.topic)
             raise Refused(ReasonCode.TOPIC_NAME_INVALID, "there is no such topic")
+        if not self._face.allows():
+            raise Refused(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "more messages than may be sent", ends=True)
         message = Message(
             packet.topic,
             packet.payload,
@@ -295,6 +299,8 @@ class MqttProtocol(Protocol):
     def _refusal(self, packet: p.Publish, error: Exception) -> Refused:
         """What is answered to a message that was not taken. Raises WireError if the connection ends instead."""
         v3 = self._connection.level < 5
+        if isinstance(error, (BadTopicId, jsontext.BadJSON)):
+            self._face.note(NearMiss.BAD_PAYLOAD, f"has published what cannot be read: {error}")
         if isinstance(error, Refused):
             if error.ends and (v3 or not packet.qos):
                 raise WireError(error.message, error.code)
@@ -376,8 +382,11 @@ class MqttProtocol(Protocol):
         self._face.seen()
         identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, 0)
         codes, granted, streams, problem = [], set(), [], None
+        allowed = self._face.allows()
         for wanted in packet.subscriptions:
             try:
+                if not allowed:
+                    raise Refused(ReasonCode.QUOTA_EXCEEDED, "more messages than may be sent")
                 if self._face.grants(wanted.filter):
                     codes.append(self._grant(wanted))
                     granted.add(wanted.filter)
@@ -385,7 +394,8 @@ class MqttProtocol(Protocol):
                     streams.append(self._subscribe_free(wanted, identifier))
                     codes.append(wanted.qos)
             except (Refused, WireError) as error:
-                self._face.refused(wanted.filter)
+                if error.code == ReasonCode.TOPIC_FILTER_INVALID:
+                    self._face.refused(wanted.filter)
                 problem = problem or error.message
                 codes.append(error.code if self._connection.level >= 5 else _REFUSED_V3)
         properties = {Property.REASON_STRING: problem} if problem and self._connection.tells_problems else NO_PROPERTIES
@@ -397,6 +407,8 @@ class MqttProtocol(Protocol):
 
     def _grant(self, wanted: p.Subscription) -> int:
         granted, qos = self._session.granted, min(wanted.qos, 1)
+        if wanted.qos == 2:
+            self._face.note(NearMiss.QOS_2_SUBSCRIPTION, f"has asked for {wanted.filter} at QoS 2, and was granted 1")
         if granted.pop(wanted.filter, None) is None:
             self._check_room()
         granted[wanted.filter] = qos
@@ -444,6 +456,8 @@ class MqttProtocol(Protocol):
     def end(self, code: int, cause: str) -> None:
         """Close the connection, telling a 5.0 client why; it has left its session when this returns."""
         self._cause = self._cause or cause
+        if code == ReasonCode.QUOTA_EXCEEDED and self._carrier is not None:
+            self._face.note(NearMiss.QUEUE_OVERFLOW, "was disconnected: " + cause)
         if self._connection.state is ConnectionState.OPEN:
             said: Properties = {Property.REASON_STRING: cause}
             self._write(self._connection.send(p.Disconnect(code, said)))
@@ -468,6 +482,8 @@ class MqttProtocol(Protocol):
     def _violation(self, error: WireError) -> None:
         self._cause = f"protocol violation: {error.message}"
         self._admission.note_violation(self._cause, self.transport.getPeer())
+        if self._carrier is not None and error.code == ReasonCode.PACKET_TOO_LARGE:
+            self._face.note(NearMiss.OVERSIZED_PACKET, f"has sent {error.message}")
         self._write(self._connection.farewell(error))
         self._part(self._cause)
 
@@ -499,6 +515,8 @@ class MqttProtocol(Protocol):
 
     def _too_large(self, topic: str, size: int) -> None:
         """A message was larger than the client takes."""
+        detail = f"was to be sent {size} bytes on {topic[:80]}, which is more than its Maximum Packet Size"
+        self._face.note(NearMiss.OVERSIZED_DOWNLINK, detail)
 
     # -- time and bytes
 

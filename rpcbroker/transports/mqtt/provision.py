@@ -8,6 +8,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.wire.mqtt.packets import ReasonCode
@@ -46,6 +47,9 @@ class ProvisionFace:
     def seen(self) -> None:
         """A stranger has no presence."""
 
+    def allows(self) -> bool:
+        return True
+
     def grants(self, topic_filter: str) -> bool:
         return topic_filter == dialect.PROVISION_RESPONSE
 
@@ -71,6 +75,12 @@ class ProvisionFace:
 
     def refused(self, topic_filter: str) -> None:
         """It is told by its SUBACK."""
+
+    def unheard(self, topic: str) -> None:
+        """It is told by its PUBACK."""
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        """There is nobody whom it could be told of."""
 
     def unsubscribed(self, topic_filters: frozenset[str]) -> None:
         """An answer is published all the same."""

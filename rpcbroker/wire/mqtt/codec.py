@@ -50,8 +50,8 @@ class FrameReader:
     def next(self) -> tuple[int, bytes] | None:
         """The next whole frame, or None. Raises WireError as soon as the length shows that it is too large."""
         buffer, start = self._buffer, self._position
-        available = len(buffer) - start
-        if available < self._needed:
+        size = len(buffer)
+        if size - start < self._needed:
             return None
         length = buffer[start + 1]
         body = start + 2
@@ -59,7 +59,7 @@ class FrameReader:
             length &= 0x7F
             shift = 7
             while True:
-                if body == len(buffer):
+                if body == size:
                     return None
                 byte = buffer[body]
                 body += 1
@@ -77,15 +77,16 @@ class FrameReader:
                 f"a packet of {end - start} bytes; the limit is {self._max_packet_size}",
                 ReasonCode.PACKET_TOO_LARGE,
             )
-        if end > len(buffer):
+        if end > size:
             self._needed = end - start  # nothing to look at before it is all there
             return None
         self._needed = 2
-        self._position = end
-        frame = buffer[start], bytes(buffer[body:end])
-        if end == len(buffer):
+        first, content = buffer[start], buffer[body:end]
+        if end < size:
+            self._position = end
+        else:
             self._buffer, self._position = b"", 0
-        return frame
+        return first, content if type(content) is bytes else bytes(content)
 
 
 def decode(first_byte: int, body: bytes, level: int) -> Packet:

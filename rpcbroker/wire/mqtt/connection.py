@@ -315,10 +315,8 @@ class ServerConnection:
         said: Properties = {Property.REASON_STRING: error.message}
         packet: Packet
         if isinstance(error, UnsupportedLevel):  # MQTT-3.1.2-2
-            # The high bit is what a bridge sets to ask for more than MQTT 3.1.1 has.
-            level = 5 if error.level & 0x7F >= 5 else 4
-            code = error.code if level == 5 else p.ConnectReturnCode.UNACCEPTABLE_PROTOCOL_VERSION
-            packet = p.ConnAck(False, code)
+            level = 4  # the form that every version knows
+            packet = p.ConnAck(False, p.ConnectReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
         elif level < 5:
             return b""  # MQTT-4.8.0-1 (3.1.1)
         elif state is _S.AWAITING_DECISION:

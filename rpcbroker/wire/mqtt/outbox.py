@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
 
+from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.message import Message
 from rpcbroker.wire.mqtt.packets import ReasonCode
@@ -32,7 +33,7 @@ TRANSITIONS: dict[tuple[Stage, type[Any]], Stage | None] = {
     (_S.AWAITING_PUBCOMP, p.PubRec): _S.AWAITING_PUBCOMP,  # sent again: the PUBREL was lost
     (_S.AWAITING_PUBCOMP, p.PubComp): None,
 }
-"""(stage, packet) -> stage; None is the end. A pair that is not here changes nothing. 4.3.2, 4.3.3"""
+"""(stage, packet) -> stage; None is the end. A pair that is not here is a protocol error. 4.3.2, 4.3.3"""
 
 
 class Delivery:
@@ -120,13 +121,17 @@ class Outbox:
         return self._in_flight.get(packet_id)
 
     def acknowledge(self, packet: p.PubAck | p.PubRec | p.PubComp) -> tuple[Delivery | None, p.PubRel | None]:
-        """What the client has finished with by this packet, and what it has to be answered."""
+        """What the client has finished with by this packet, and what it has to be answered.
+
+        What is not in flight is none of its business any more: a PUBREC of such is answered, so that it ends.
+        Raises WireError for a packet that does not belong to the handshake.
+        """
         delivery = self._in_flight.get(packet.packet_id)
         if delivery is None:
             unknown = isinstance(packet, p.PubRec) and packet.code < _FAILURE
-            return None, p.PubRel(packet.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND) if unknown else None
+            return None, p.PubRel(packet.packet_id) if unknown else None
         if (delivery.stage, type(packet)) not in TRANSITIONS:
-            return None, None
+            raise WireError(f"{type(packet).__name__} while {delivery.stage.name}", ReasonCode.PROTOCOL_ERROR)
         following = TRANSITIONS[delivery.stage, type(packet)]
         if following is None or packet.code >= _FAILURE:  # MQTT-4.3.3-4: no PUBREL after a refusal
             del self._in_flight[packet.packet_id]

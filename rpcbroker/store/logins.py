@@ -1,0 +1,121 @@
+"""What lets devices in, looked up for many of them at once: a whole fleet may come back in one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from rpcbroker.core.model import Credentials, CredentialsType, Device, KnownDevice, LastPresence
+from rpcbroker.store import tables as t
+from rpcbroker.store.cache import Cache
+from rpcbroker.store.database import Database
+
+MAX_BATCH = 200
+"""Look-ups in one query: by then a further one saves nothing, and the first must not wait for the last."""
+
+Ids = tuple[str, ...]
+Known = tuple[KnownDevice, ...]
+
+
+class Logins:
+    """Credentials by their `credentials_id`s.
+
+    While one query runs, what is asked meanwhile waits for the next one, which then asks for all of it.
+    What was found is remembered, and so is what was not: one that is refused comes again, and again.
+    """
+
+    def __init__(self, database: Database, *, cache_size: int) -> None:
+        self._database = database
+        self._known = Cache(cache_size)
+        self._unknown = Cache(cache_size)
+        """Apart from the others, for strangers must not crowd out devices."""
+        self._waiting: dict[Deferred[Known], Ids] = {}
+        self._reading = False
+
+    def find(self, ids: Ids) -> Deferred[Known]:
+        """Those that there are, in no order. Who cancels is not looked up if the query has not begun."""
+        found = self._known.get(ids)
+        if found is None:
+            found = self._unknown.get(ids)
+        if found is not None:
+            return succeed(found)
+        waiting: Deferred[Known] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
+        self._waiting[waiting] = ids
+        if not self._reading:
+            self._read()
+        return waiting
+
+    def added(self, credentials: Credentials) -> None:
+        """There are new credentials, and nothing else has changed."""
+        self._unknown.clear()
+        if credentials.type is CredentialsType.MQTT_BASIC:
+            self._known.clear()  # they come before an access token that is like their user name
+
+    def clear(self) -> None:
+        """Forget all: something was changed, or is gone."""
+        self._known.clear()
+        self._unknown.clear()
+
+    def _read(self) -> None:
+        self._reading = True
+        batch = dict(islice(self._waiting.items(), MAX_BATCH))
+        for waiting in batch:
+            del self._waiting[waiting]
+        since = self._known.writes, self._unknown.writes
+        wanted = {each for ids in batch.values() for each in ids}
+        reading = self._database.read(lambda connection: _read(connection, wanted))
+        reading.addBoth(self._tell, batch, since)
+
+    def _tell(self, outcome: Any, batch: dict[Deferred[Known], Ids], since: tuple[int, int]) -> None:
+        """Give everybody theirs: a failure is everybody's."""
+        self._reading = False
+        if self._waiting:
+            self._read()
+        for waiting, ids in batch.items():
+            answer: Any = outcome
+            if not isinstance(outcome, Failure):
+                answer = tuple(outcome[each] for each in ids if each in outcome)
+                if answer:
+                    self._known.put(ids, answer, since=since[0])
+                else:
+                    self._unknown.put(ids, answer, since=since[1])
+            if not waiting.called:  # it may have been cancelled meanwhile
+                waiting.callback(answer)
+
+
+_PARTS = (t.credentials, t.device, t.presence)
+_QUERY = (
+    sa.select(*(column.label(f"{table.name}_{column.name}") for table in _PARTS for column in table.c))
+    .select_from(
+        t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id).outerjoin(
+            t.presence, t.presence.c.device_id == t.device.c.id
+        )
+    )
+    .where(t.credentials.c.credentials_id.in_(sa.bindparam("ids", expanding=True)))
+)
+"""Made once: to make it takes longer than to run it."""
+_CREDENTIALS, _DEVICE, _PRESENCE = (tuple(column.name for column in table.c) for table in _PARTS)
+_TO_DEVICE = len(_CREDENTIALS)
+_TO_PRESENCE = _TO_DEVICE + len(_DEVICE)
+
+
+def _read(connection: Connection, ids: Iterable[str]) -> dict[str, KnownDevice]:
+    """Those with one of these `credentials_id`s, by it."""
+    rows = connection.execute(_QUERY, {"ids": tuple(ids)})
+    return {known.credentials.credentials_id: known for known in map(_known, rows)}
+
+
+def _known(row: Any) -> KnownDevice:
+    members = dict(zip(_CREDENTIALS, row[:_TO_DEVICE], strict=True))
+    presence = dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True))
+    return KnownDevice(
+        Credentials(**members | {"type": CredentialsType(members["type"])}),
+        Device(**dict(zip(_DEVICE, row[_TO_DEVICE:_TO_PRESENCE], strict=True))),
+        None if presence["device_id"] is None else LastPresence(**presence),
+    )
