@@ -274,7 +274,7 @@ class MqttProtocol(Protocol):
     def _came_before(self, packet: p.Publish) -> bool:
         """A QoS 2 message that was taken, and is sent again, is only answered again (MQTT-4.3.3-10)."""
         packet_id = cast(int, packet.packet_id)
-        if packet_id in self._session.inbox:
+        if self._session.has_taken(packet_id):
             self._say(p.PubRec(packet_id))
             return True
         return any(waits.packet.packet_id == packet_id for waits in self._answers or ())
@@ -361,7 +361,7 @@ class MqttProtocol(Protocol):
             self._write(self._connection.acknowledge(packet_id, code, properties))
         else:
             if code < _REFUSED_V3 or self._connection.level < 5:
-                self._session.inbox.add(packet_id)
+                self._session.take(packet_id)
                 code = code if self._connection.level >= 5 else ReasonCode.SUCCESS
             self._say(p.PubRec(packet_id, code, properties))
         if refused and refused.ends:
@@ -369,8 +369,7 @@ class MqttProtocol(Protocol):
 
     def _release(self, packet: p.PubRel) -> None:
         self._face.seen()
-        known = packet.packet_id in self._session.inbox
-        self._session.inbox.discard(packet.packet_id)
+        known = self._session.release(packet.packet_id)
         code = ReasonCode.SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         self._say(p.PubComp(packet.packet_id, code))
 
@@ -497,7 +496,9 @@ class MqttProtocol(Protocol):
         waiting, self._answers = self._answers or (), None
         # A message of QoS 2 that is being worked on is not to be acted on again (MQTT-4.3.3-10).
         taken = (one.packet for one in waiting if not isinstance(one.outcome, Refused))
-        self._session.inbox.update(cast(int, packet.packet_id) for packet in taken if packet.qos == 2)
+        for packet in taken:
+            if packet.qos == 2:
+                self._session.take(cast(int, packet.packet_id))
         self._carrier.stop()
         self._face.gone(cause)
         self._admission.sessions.left(self._session, with_will=with_will)
