@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fakes import TENANT, World
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -118,6 +119,17 @@ class Client:
         return self.wire.disconnecting or self.wire.aborted
 
 
+class Enrolment:
+    """Every offer to be claimed is taken."""
+
+    @property
+    def claiming(self) -> Enrolment:
+        return self
+
+    def offer(self, a_device: Device, offer: bytes) -> Deferred[None]:
+        return succeed(None)
+
+
 class Mqtt(World):
     """A broker with one device, whose token is TOKEN, and its MQTT listener."""
 
@@ -129,7 +141,7 @@ class Mqtt(World):
             clock=self.clock,
             new_client_id=lambda: "assigned",
             default_tenant=lambda: TENANT,
-            enrolment=lambda: self.enrolment,
+            enrolment=Enrolment,  # type: ignore[arg-type, return-value]
         )
         self.factory = MqttFactory(self.admission)
 

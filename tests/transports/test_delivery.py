@@ -82,18 +82,27 @@ class TestTheClientsWindow:
         came = pair.listener.send(*[p.PubAck(number) for number in (*reversed(ids), *ids)])
         assert [message.payload for message in came] == [b"3", b"4", b"5"], "each frees its identifier once"
 
-    @pytest.mark.parametrize("wrong", [p.PubRec(1), p.PubComp(1), p.PubAck(999), p.PubComp(999), p.PubRec(1, 0x80)])
-    def test_the_wrong_acknowledgement_frees_nothing(self, wrong: Any) -> None:
+    @pytest.mark.parametrize("level", [3, 4, 5])
+    @pytest.mark.parametrize("wrong", [p.PubRec(1), p.PubComp(1)])
+    def test_an_acknowledgement_of_another_handshake_ends_the_connection(self, level: int, wrong: Any) -> None:
+        pair = Pair(FreeTopics(), level=level)
+        pair.say(b"1")
+        assert pair.listener.received()[0].packet_id == 1
+        assert pair.listener.send(wrong) == ([p.Disconnect(0x82)] if level == 5 else [])
+        assert pair.listener.closed
+
+    @pytest.mark.parametrize("stray", [p.PubAck(999), p.PubComp(999), p.PubRec(999, 0x80)])
+    def test_one_of_nothing_frees_nothing(self, stray: Any) -> None:
         pair = Pair(FreeTopics(), **takes(RECEIVE_MAXIMUM=1))
         pair.say(b"1", b"2")
         (first,) = pair.listener.received()
-        assert first.packet_id == 1
-        assert pair.listener.send(wrong) == []
-        assert [message.payload for message in pair.listener.send(p.PubAck(1))] == [b"2"]
+        assert pair.listener.send(stray) == []
+        assert [message.payload for message in pair.listener.send(p.PubAck(first.packet_id))] == [b"2"]
 
-    def test_a_pubrec_for_nothing_is_told_so(self) -> None:
+    def test_a_pubrec_of_nothing_is_answered_so_that_it_ends(self) -> None:
         pair = Pair(FreeTopics())
-        assert pair.listener.send(p.PubRec(77)) == [p.PubRel(77, 0x92)]
+        assert pair.listener.send(p.PubRec(77)) == [p.PubRel(77)]
+        assert pair.listener.send(p.PubComp(77)) == []
 
     def test_a_refused_qos_2_message_is_over(self) -> None:
         """MQTT-4.3.3-4"""
@@ -208,7 +217,7 @@ class TestQueues:
     def test_a_thousand_returns_without_an_acknowledgement_grow_nothing(self, level: int) -> None:
         """MQTT-4.4.0-1, 4.6: in order, with DUP, under the same identifiers."""
         kept = KEPT if level == 5 else {"clean_start": False}
-        pair = Pair(FreeTopics(max_inflight=3), level=level, **kept)
+        pair = Pair(FreeTopics(max_inflight=3, connect_rate=()), level=level, **kept)
         numbers = [b"%d" % number for number in range(5)]
         pair.say(*numbers)
         first = pair.listener.received()

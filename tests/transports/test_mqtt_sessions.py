@@ -204,7 +204,7 @@ class TestTakeover:
         assert older.received() == []
 
     def test_a_storm_of_takeovers_leaves_one_owner_and_one_session(self) -> None:
-        world = FreeTopics()
+        world = FreeTopics(connect_rate=())
         connected: list[Client] = []
         for _ in range(200):
             connected.append(world.client(5).connect(**kept(5)))

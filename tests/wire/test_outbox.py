@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.message import Message
 from rpcbroker.wire.mqtt.outbox import Delivery, Outbox, Stage
@@ -37,31 +38,35 @@ def at(stage: Stage | None) -> tuple[Outbox, Delivery | None]:
     return outbox, sent
 
 
-RELEASE, NOT_FOUND = p.PubRel(1), p.PubRel(1, 0x92)
+RELEASE = p.PubRel(1)
 TABLE = [
     # stage, packet, is it over, what is answered, stage afterwards
     (S.AWAITING_PUBACK, p.PubAck(1), True, None, UNKNOWN),
     (S.AWAITING_PUBACK, p.PubAck(1, 0x10), True, None, UNKNOWN),
     (S.AWAITING_PUBACK, p.PubAck(1, REFUSED), True, None, UNKNOWN),
-    (S.AWAITING_PUBACK, p.PubRec(1), False, None, S.AWAITING_PUBACK),
-    (S.AWAITING_PUBACK, p.PubRec(1, REFUSED), False, None, S.AWAITING_PUBACK),
-    (S.AWAITING_PUBACK, p.PubComp(1), False, None, S.AWAITING_PUBACK),
-    (S.AWAITING_PUBREC, p.PubAck(1), False, None, S.AWAITING_PUBREC),
     (S.AWAITING_PUBREC, p.PubRec(1), False, RELEASE, S.AWAITING_PUBCOMP),
     (S.AWAITING_PUBREC, p.PubRec(1, 0x10), False, RELEASE, S.AWAITING_PUBCOMP),
     (S.AWAITING_PUBREC, p.PubRec(1, REFUSED), True, None, UNKNOWN),
-    (S.AWAITING_PUBREC, p.PubComp(1), False, None, S.AWAITING_PUBREC),
-    (S.AWAITING_PUBCOMP, p.PubAck(1), False, None, S.AWAITING_PUBCOMP),
     (S.AWAITING_PUBCOMP, p.PubRec(1), False, RELEASE, S.AWAITING_PUBCOMP),
     (S.AWAITING_PUBCOMP, p.PubRec(1, REFUSED), True, None, UNKNOWN),
     (S.AWAITING_PUBCOMP, p.PubComp(1), True, None, UNKNOWN),
     (S.AWAITING_PUBCOMP, p.PubComp(1, 0x92), True, None, UNKNOWN),
     (UNKNOWN, p.PubAck(1), False, None, UNKNOWN),
-    (UNKNOWN, p.PubRec(1), False, NOT_FOUND, UNKNOWN),
+    (UNKNOWN, p.PubRec(1), False, RELEASE, UNKNOWN),
     (UNKNOWN, p.PubRec(1, REFUSED), False, None, UNKNOWN),
     (UNKNOWN, p.PubComp(1), False, None, UNKNOWN),
 ]
-"""MQTT 4.3.2, 4.3.3. What does not fit the flow changes nothing."""
+"""MQTT 4.3.2, 4.3.3"""
+
+WRONG = [
+    (S.AWAITING_PUBACK, p.PubRec(1)),
+    (S.AWAITING_PUBACK, p.PubRec(1, REFUSED)),
+    (S.AWAITING_PUBACK, p.PubComp(1)),
+    (S.AWAITING_PUBREC, p.PubAck(1)),
+    (S.AWAITING_PUBREC, p.PubComp(1)),
+    (S.AWAITING_PUBCOMP, p.PubAck(1)),
+]
+"""What does not belong to the handshake."""
 
 
 @pytest.mark.parametrize(("stage", "packet", "over", "answer", "afterwards"), TABLE)
@@ -72,8 +77,19 @@ def test_every_stage_and_packet(stage: Any, packet: Any, over: bool, answer: Any
     assert [(number, one.stage) for number, one in left] == ([] if afterwards is None else [(1, afterwards)])
 
 
-def test_the_table_has_every_pair() -> None:
-    pairs = {(stage, type(packet)) for stage, packet, *_ in TABLE}
+@pytest.mark.parametrize(("stage", "packet"), WRONG)
+def test_what_does_not_belong_to_the_handshake_is_a_protocol_error(stage: Stage, packet: Any) -> None:
+    outbox, sent = at(stage)
+    with pytest.raises(WireError) as caught:
+        outbox.acknowledge(packet)
+    assert caught.value.code == 0x82
+    assert outbox.unfinished() == ((1, sent),), "and changes nothing"
+    assert sent is not None
+    assert sent.stage is stage
+
+
+def test_the_tables_have_every_pair() -> None:
+    pairs = {(stage, type(packet)) for stage, packet, *_ in [*TABLE, *WRONG]}
     assert pairs == {(stage, kind) for stage in [*Stage, None] for kind in (p.PubAck, p.PubRec, p.PubComp)}
 
 
@@ -170,17 +186,20 @@ class OutboxMachine(RuleBasedStateMachine):
         number, one = self.flying[which % len(self.flying)] if self.flying else (777, None)
         code = 0x80 if refused and kind is not p.PubComp else 0
         before = None if one is None else one.stage
-        finished, answer = self.outbox.acknowledge(kind(number, code))
         fits = {
             (S.AWAITING_PUBACK, p.PubAck),
             (S.AWAITING_PUBREC, p.PubRec),
             (S.AWAITING_PUBCOMP, p.PubRec),
             (S.AWAITING_PUBCOMP, p.PubComp),
         }
+        if one is not None and (before, kind) not in fits:
+            with pytest.raises(WireError):
+                self.outbox.acknowledge(kind(number, code))
+            assert one.stage is before
+            return
+        finished, answer = self.outbox.acknowledge(kind(number, code))
         if one is None:
             assert finished is None
-        elif (before, kind) not in fits:
-            assert (finished, answer, one.stage) == (None, None, before)
         elif kind is p.PubRec and not code:
             assert (finished, answer, one.awaits_release) == (None, p.PubRel(number), True)
         else:
