@@ -13,6 +13,9 @@ from twisted.internet.interfaces import IAddress
 from rpcbroker.core.limits import MAX_KEYS, RateLimit
 from rpcbroker.core.settings import MqttSettings
 
+MAX_DEVICES = 1_000
+"""Devices whose connects are remembered: so many may come too often at once; a fleet that comes once is not kept."""
+
 
 class Connects:
     """Limits on connections, as `[mqtt]` has them. None of them costs a look at the store.
@@ -25,7 +28,7 @@ class Connects:
         """Read whenever a limit is needed: put others here, and they hold from then on."""
         self._seconds = seconds
         self._of_address = RateLimit(settings.address_connect_rate, seconds)
-        self._of_device = RateLimit(settings.connect_rate, seconds)
+        self._of_device = RateLimit(settings.connect_rate, seconds, max_keys=MAX_DEVICES)
         self._open: Counter[Hashable] = Counter()
         self._wrong: dict[Hashable, tuple[int, float]] = {}
         """Address -> how many wrong credentials came from there, and when the last one did."""

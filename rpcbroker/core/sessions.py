@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import intern
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -152,7 +153,7 @@ class DeviceSession:
             self._cease_callable(CloseReason.TAKEN_OVER.value)
         for other in older:
             other.close(CloseReason.TAKEN_OVER)
-        self.presence.connect(self._around.now_ms(), f"connected over {link.protocol}")
+        self.presence.connect(self._around.now_ms(), intern(f"connected over {link.protocol}"))
         if any(other.protocol == link.protocol for other in older):
             self.taken_over()
         self._tell_presence()
@@ -173,7 +174,7 @@ class DeviceSession:
             return
         if link not in self._callable:
             self._callable = (*self._callable, link)
-            self.presence.become_callable(self._around.now_ms(), f"subscribed over {link.protocol}")
+            self.presence.become_callable(self._around.now_ms(), intern(f"subscribed over {link.protocol}"))
             self._tell_presence()
         self.resume(link)
 

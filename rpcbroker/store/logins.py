@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -19,6 +21,7 @@ from rpcbroker.store.database import Database
 MAX_BATCH = 200
 """Look-ups in one query: by then a further one saves nothing, and the first must not wait for the last."""
 
+T = TypeVar("T")
 Ids = tuple[str, ...]
 Known = tuple[KnownDevice, ...]
 
@@ -40,9 +43,10 @@ class Logins:
 
     def find(self, ids: Ids) -> Deferred[Known]:
         """Those that there are, in no order. Who cancels is not looked up if the query has not begun."""
-        found = self._known.get(ids)
+        key = _key(ids)
+        found = self._known.get(key)
         if found is None:
-            found = self._unknown.get(ids)
+            found = self._unknown.get(key)
         if found is not None:
             return succeed(found)
         waiting: Deferred[Known] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
@@ -82,9 +86,9 @@ class Logins:
             if not isinstance(outcome, Failure):
                 answer = tuple(outcome[each] for each in ids if each in outcome)
                 if answer:
-                    self._known.put(ids, answer, since=since[0])
+                    self._known.put(_key(ids), answer, since=since[0])
                 else:
-                    self._unknown.put(ids, answer, since=since[1])
+                    self._unknown.put(_key(ids), answer, since=since[1])
             if not waiting.called:  # it may have been cancelled meanwhile
                 waiting.callback(answer)
 
@@ -112,10 +116,25 @@ def _read(connection: Connection, ids: Iterable[str]) -> dict[str, KnownDevice]:
 
 
 def _known(row: Any) -> KnownDevice:
+    """With one object for what stands several times: ten thousands of them are kept."""
     members = dict(zip(_CREDENTIALS, row[:_TO_DEVICE], strict=True))
+    device = dict(zip(_DEVICE, row[_TO_DEVICE:_TO_PRESENCE], strict=True))
     presence = dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True))
+    same = {name: _one(device[name]) for name in ("tenant_id", "customer_id", "type")}
+    mine = {"device_id": device["id"]}
     return KnownDevice(
-        Credentials(**members | {"type": CredentialsType(members["type"])}),
-        Device(**dict(zip(_DEVICE, row[_TO_DEVICE:_TO_PRESENCE], strict=True))),
-        None if presence["device_id"] is None else LastPresence(**presence),
+        Credentials(**members | mine | {"type": CredentialsType(members["type"])}),
+        Device(**device | same),
+        None if presence["device_id"] is None else LastPresence(**presence | mine),
     )
+
+
+@lru_cache(1024)
+def _one(value: T) -> T:
+    """The first one of all that are equal."""
+    return value
+
+
+def _key(ids: Ids) -> bytes:
+    """What an answer is remembered by: a fifth of the memory that the ids take."""
+    return blake2b("\0".join(ids).encode("utf-8", "surrogatepass"), digest_size=16).digest()

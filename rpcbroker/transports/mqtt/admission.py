@@ -17,7 +17,6 @@ from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.events import DeviceExpelled
 from rpcbroker.core.model import NULL_UUID, Device
 from rpcbroker.core.near_misses import NearMiss
-from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
@@ -25,7 +24,7 @@ from rpcbroker.transports.certificate import peer_certificate
 from rpcbroker.transports.mqtt import wills
 from rpcbroker.transports.mqtt.carrier import Carrier, Drops, Surroundings
 from rpcbroker.transports.mqtt.device import DeviceSurroundings, MqttLink
-from rpcbroker.transports.mqtt.face import Face, Nobody
+from rpcbroker.transports.mqtt.face import NOBODY, Face
 from rpcbroker.transports.mqtt.provision import USER, ProvisionFace
 from rpcbroker.transports.mqtt.pubsub import PubSub
 from rpcbroker.transports.mqtt.rights import Rights, rights_of
@@ -228,14 +227,7 @@ class Admission:
             properties[Property.SERVER_KEEP_ALIVE] = most  # MQTT-3.2.2-21
         return ConnAck(present, ReasonCode.SUCCESS, properties)
 
-    def face(
-        self,
-        admitted: Admitted,
-        session: MqttSession,
-        carrier: Carrier,
-        *,
-        disconnect: Callable[[CloseReason], None],
-    ) -> tuple[Face, MqttLink | None]:
+    def face(self, admitted: Admitted, session: MqttSession, carrier: Carrier) -> tuple[Face, MqttLink | None]:
         """What the client is to the broker and, if it is a device, the link that calls go over."""
         if admitted.stranger:
             stranger = ProvisionFace(
@@ -246,8 +238,8 @@ class Admission:
             )
             return stranger, None
         if admitted.device is None:
-            return Nobody(), None
-        link = MqttLink(admitted.device, session, carrier, self._devices, self.limits, disconnect=disconnect)
+            return NOBODY, None
+        link = MqttLink(admitted.device, session, carrier, self._devices, self.limits)
         return link, link
 
     def rights(self, device: DeviceSession | None) -> Rights:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.errors import Reason, Undeliverable
-from rpcbroker.core.ports import Link
+from rpcbroker.core.ports import CloseReason, Link
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports import dialect
@@ -67,6 +68,21 @@ class Ticket:
             self.deadline = None
 
 
+class Peer(Protocol):
+    """The connection, as what is sent over it sees it."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self, code: int, cause: str) -> None:
+        """Close it, with this reason code; it has left its session when this returns."""
+
+    def disconnect(self, reason: CloseReason) -> None:
+        """Close it because the broker ends the device's link."""
+
+    def too_large(self, topic: str, size: int) -> None:
+        """Hear of a message that was dropped, being larger than the client takes."""
+
+
 class Carrier:
     """What is sent over one connection, and what is not now because the client takes no more."""
 
@@ -76,12 +92,10 @@ class Carrier:
         "_connection",
         "_outbox",
         "_paused",
+        "_peer",
         "_starved",
         "_streams",
-        "_too_large",
         "_unread",
-        "_write",
-        "end",
     )
 
     def __init__(
@@ -89,18 +103,12 @@ class Carrier:
         connection: ServerConnection,
         outbox: Outbox,
         around: Surroundings,
-        *,
-        write: Callable[[bytes], None],
-        end: Callable[[int, str], None],
-        too_large: Callable[[str, int], None],
+        peer: Peer,
     ) -> None:
-        """`write` sends bytes; `end(code, cause)` ends the connection; `too_large(topic, size)` hears of drops."""
         self._connection = connection
         self._outbox = outbox
         self._around = around
-        self._write = write
-        self.end = end
-        self._too_large = too_large
+        self._peer = peer
         self._paused = False
         self._unread = 0
         """Bytes of QoS 0 that it was given since it does not read."""
@@ -118,6 +126,14 @@ class Carrier:
     def paused(self) -> bool:
         """Whether the client does not read what was sent to it."""
         return self._paused
+
+    def end(self, code: int, cause: str) -> None:
+        """See Peer."""
+        self._peer.end(code, cause)
+
+    def disconnect(self, reason: CloseReason) -> None:
+        """See Peer."""
+        self._peer.disconnect(reason)
 
     # -- calls
 
@@ -142,7 +158,7 @@ class Carrier:
             self._drop_too_large(topic, len(payload))
             session.report(wire_id, Step.FAILED, _call_too_large(len(payload)))
             return True
-        self._write(data)
+        self._peer.write(data)
         if packet_id is None:
             session.report(wire_id, Step.ACKNOWLEDGED)
         else:
@@ -203,7 +219,7 @@ class Carrier:
             name_topic=named,
         )
         if connection.takes(data):
-            self._write(data)
+            self._peer.write(data)
             return True
         if packet_id is not None:
             self._outbox.withdraw(packet_id)
@@ -214,7 +230,7 @@ class Carrier:
 
     def _drop_too_large(self, topic: str, size: int) -> None:
         self._around.drops.too_large += 1
-        self._too_large(topic, size)
+        self._peer.too_large(topic, size)
 
     # -- what the client has
 
@@ -222,7 +238,7 @@ class Carrier:
         """The client tells how far it is with a message."""
         delivery, answer = self._outbox.acknowledge(packet)
         if answer is not None:
-            self._write(self._connection.send(answer))
+            self._peer.write(self._connection.send(answer))
         if delivery is None:
             return
         ticket = delivery.ticket
@@ -285,7 +301,7 @@ class Carrier:
         for packet_id, delivery in self._outbox.unfinished():
             ticket = delivery.ticket
             if delivery.awaits_release:
-                self._write(self._connection.send(PubRel(packet_id)))
+                self._peer.write(self._connection.send(PubRel(packet_id)))
             elif not isinstance(ticket, Ticket):
                 again.append((packet_id, None))
             elif ticket.session is session and link is not None and session.hand_to(ticket.wire_id, link):

@@ -63,7 +63,7 @@ class DeviceSurroundings:
 class MqttLink:
     """One connection of one device: the Link that its calls go over, and its face to the device topics."""
 
-    __slots__ = ("_around", "_calls", "_carrier", "_disconnect", "_gateway", "_limits", "_mqtt", "_session")
+    __slots__ = ("_around", "_calls", "_carrier", "_gateway", "_limits", "_mqtt", "_session")
 
     protocol = "MQTT"
 
@@ -74,16 +74,13 @@ class MqttLink:
         carrier: Carrier,
         around: DeviceSurroundings,
         limits: Limits,
-        *,
-        disconnect: Callable[[CloseReason], None],
     ) -> None:
-        """`limits` is what the device was promised; `disconnect` ends the connection."""
+        """`limits` is what the device was promised."""
         self._session = session
         self._mqtt = mqtt
         self._carrier = carrier
         self._around = around
         self._limits = limits
-        self._disconnect = disconnect
         self._gateway = (
             GatewayFace(session, around.broker, carrier, mqtt.granted.get, settings=around.settings, claim=around.claim)
             if session.device.is_gateway
@@ -116,7 +113,7 @@ class MqttLink:
                 return
 
     def close(self, reason: CloseReason) -> None:
-        self._disconnect(reason)
+        self._carrier.disconnect(reason)
 
     def why_not_callable(self) -> str:
         return f"has not subscribed to {dialect.RPC_REQUEST_FILTER}"

@@ -96,3 +96,6 @@ class Nobody:
     def unsubscribed(self, topic_filters: frozenset[str]) -> None: ...
 
     def gone(self, cause: str) -> None: ...
+
+
+NOBODY = Nobody()

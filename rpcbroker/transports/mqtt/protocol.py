@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import IntFlag
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -20,14 +19,16 @@ from zope.interface import implementer
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
+from rpcbroker.core.model import NULL_UUID
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.transports import direct
 from rpcbroker.transports.dialect import BadTopicId
 from rpcbroker.transports.mqtt.admission import Admission, Admitted
 from rpcbroker.transports.mqtt.carrier import Carrier
-from rpcbroker.transports.mqtt.face import Face, Outcome, Refused
-from rpcbroker.transports.mqtt.session import MqttSession
+from rpcbroker.transports.mqtt.face import NOBODY, Face, Outcome, Refused
+from rpcbroker.transports.mqtt.session import Key, MqttSession
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.connection import ConnectionState, PacketTooLarge, ServerConnection, refusal
@@ -43,6 +44,8 @@ MAX_UNANSWERED = 64
 
 _REFUSED_V3 = 0x80
 _REFUSALS = (Refused, BadTopicId, jsontext.BadJSON, BrokerError)
+
+_NO_SESSION = MqttSession(Key(NULL_UUID, None, ""), None)
 
 _CLOSE_CODES = {
     CloseReason.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
@@ -63,14 +66,8 @@ _V3_CODES = {
 """What a refusal is called in MQTT 3."""
 
 
-class _Pause(IntFlag):
-    """Why the client is not read now."""
-
-    NONE = 0
-    DECIDING = 1
-    SLOW = 2
-    """It does not read what is sent to it."""
-    UNANSWERED = 4
+_DECIDING, _SLOW, _UNANSWERED = 1, 2, 4
+"""Why a client is not read now: its CONNECT is looked at, it does not read itself, too much of its waits; a sum."""
 
 
 class _Answer:
@@ -96,23 +93,26 @@ class MqttProtocol(Protocol):
     _log = Logger()
     _face: Face
     _session: MqttSession
-    _carrier: Carrier | None = None
-    """None until CONNECT was accepted; the other two are there from then on, too."""
-    _device: DeviceSession | None = None
-    _deciding: Deferred[None] | None = None
-    _batch: list[bytes] | None = None
-    _deadline: Deadline | None = None
-    _write_deadline: Deadline | None = None
-    _pauses = _Pause.NONE
-    _cause: str | None = None
-    _ended_by_server = True
-    _parted = False
-    _lost = False
 
     def __init__(self, admission: Admission) -> None:
+        # All that there will ever be is set here: Python keeps the attributes of such objects in half the memory.
         self._admission = admission
         self._connection = ServerConnection(admission.limits, admission.clock.seconds())
         self._answers: deque[_Answer] | None = None
+        self._carrier: Carrier | None = None
+        """None until CONNECT was accepted; session and face are there from then on, too."""
+        self._device: DeviceSession | None = None
+        self._deciding: Deferred[None] | None = None
+        self._batch: list[bytes] | None = None
+        self._deadline: Deadline | None = None
+        self._write_deadline: Deadline | None = None
+        self._pauses = 0
+        self._cause: str | None = None
+        self._ended_by_server = True
+        self._parted = False
+        self._lost = False
+        self._face = NOBODY
+        self._session = _NO_SESSION
 
     # -- Twisted's side
 
@@ -134,14 +134,14 @@ class MqttProtocol(Protocol):
             for packet in self._connection.receive(data, self._admission.clock.seconds()):
                 _ACTIONS[type(packet)](self, packet)
                 if self._answers and len(self._answers) >= MAX_UNANSWERED:
-                    self._pause(_Pause.UNANSWERED)
+                    self._pause(_UNANSWERED)
                     break
         except WireError as error:
             self._violation(error)
         finally:
             batch, self._batch = self._batch, None
             if batch:
-                self.transport.write(b"".join(batch))
+                direct.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
         if self._is_closed():
             self._close()
 
@@ -159,7 +159,7 @@ class MqttProtocol(Protocol):
         """The device does not read: give it no more, and take no more from it."""
         if self._carrier is not None:
             self._carrier.pause()
-        self._pause(_Pause.SLOW)
+        self._pause(_SLOW)
         if self._write_deadline is None:
             self._write_deadline = self._after(self._admission.settings.write_timeout, self._abort)
 
@@ -171,17 +171,17 @@ class MqttProtocol(Protocol):
             return
         if self._carrier is not None:
             self._carrier.unpause()
-        self._read_on(_Pause.SLOW)
+        self._read_on(_SLOW)
 
     def stopProducing(self) -> None:
         """Nothing is produced but answers and calls; they end with the connection."""
 
-    def _pause(self, why: _Pause) -> None:
+    def _pause(self, why: int) -> None:
         if not self._pauses:
             self.transport.pauseProducing()
         self._pauses |= why
 
-    def _read_on(self, why: _Pause) -> None:
+    def _read_on(self, why: int) -> None:
         if not self._pauses & why:
             return
         self._pauses &= ~why
@@ -198,7 +198,7 @@ class MqttProtocol(Protocol):
         if code is not None:
             self._refuse(code)
             return
-        self._pause(_Pause.DECIDING)
+        self._pause(_DECIDING)
         self._deciding = Deferred.fromCoroutine(self._decide(packet))
         self._deciding.addErrback(self._undecided)
 
@@ -212,7 +212,7 @@ class MqttProtocol(Protocol):
         except BrokerError:
             self._refuse(ReasonCode.SERVER_UNAVAILABLE)
         self._deciding = None
-        self._read_on(_Pause.DECIDING)
+        self._read_on(_DECIDING)
 
     def _undecided(self, failure: Failure) -> None:
         if not self._lost:
@@ -228,22 +228,16 @@ class MqttProtocol(Protocol):
         self._device = admitted.device
         connack = admission.connack(packet, admitted, session, present=present)
         connection.keep_alive = connack.properties.get(Property.SERVER_KEEP_ALIVE, packet.keep_alive)
-        self._carrier = carrier = Carrier(
-            connection,
-            session.outbox,
-            admission.around,
-            write=self._write,
-            end=self.end,
-            too_large=self._too_large,
-        )
+        self._carrier = carrier = Carrier(connection, session.outbox, admission.around, self)
         session.way = carrier
         session.will = packet.will
-        self._face, link = admission.face(admitted, session, carrier, disconnect=self._disconnect)
+        self._face, link = admission.face(admitted, session, carrier)
         admission.connected()
         try:
-            self._write(connection.send(connack))
+            self.write(connection.send(connack))
         except PacketTooLarge as error:  # MQTT-3.1.2-24
             self._cause = f"not even CONNACK can be sent: {error.message}"
+            self.write(connection.farewell(error))
             self._part(self._cause, with_will=False)
             self._close()
             return
@@ -278,7 +272,7 @@ class MqttProtocol(Protocol):
     def _came_before(self, packet: p.Publish) -> bool:
         """A QoS 2 message that was taken, and is sent again, is only answered again (MQTT-4.3.3-10)."""
         packet_id = cast(int, packet.packet_id)
-        if packet_id in self._session.inbox:
+        if self._session.has_taken(packet_id):
             self._say(p.PubRec(packet_id))
             return True
         return any(waits.packet.packet_id == packet_id for waits in self._answers or ())
@@ -350,7 +344,7 @@ class MqttProtocol(Protocol):
             first = answers.popleft()
             self._acknowledge(first.packet, first.outcome)
         if answers is not None and len(answers) < MAX_UNANSWERED // 2:
-            self._read_on(_Pause.UNANSWERED)
+            self._read_on(_UNANSWERED)
 
     def _acknowledge(self, packet: p.Publish, outcome: int | Refused | None) -> None:
         if self._is_closed():
@@ -362,10 +356,10 @@ class MqttProtocol(Protocol):
         if refused and refused.message and self._connection.tells_problems:
             properties = {Property.REASON_STRING: refused.message}
         if packet.qos == 1:
-            self._write(self._connection.acknowledge(packet_id, code, properties))
+            self.write(self._connection.acknowledge(packet_id, code, properties))
         else:
             if code < _REFUSED_V3 or self._connection.level < 5:
-                self._session.inbox.add(packet_id)
+                self._session.take(packet_id)
                 code = code if self._connection.level >= 5 else ReasonCode.SUCCESS
             self._say(p.PubRec(packet_id, code, properties))
         if refused and refused.ends:
@@ -373,8 +367,7 @@ class MqttProtocol(Protocol):
 
     def _release(self, packet: p.PubRel) -> None:
         self._face.seen()
-        known = packet.packet_id in self._session.inbox
-        self._session.inbox.discard(packet.packet_id)
+        known = self._session.release(packet.packet_id)
         code = ReasonCode.SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         self._say(p.PubComp(packet.packet_id, code))
 
@@ -467,11 +460,12 @@ class MqttProtocol(Protocol):
             self._face.note(NearMiss.QUEUE_OVERFLOW, "was disconnected: " + cause)
         if self._connection.state is ConnectionState.OPEN:
             said: Properties = {Property.REASON_STRING: cause}
-            self._write(self._connection.send(p.Disconnect(code, said)))
+            self.write(self._connection.send(p.Disconnect(code, said)))
         self._part(cause)
         self._close()
 
-    def _disconnect(self, reason: CloseReason) -> None:
+    def disconnect(self, reason: CloseReason) -> None:
+        """The broker ends the device's link."""
         if reason in _ENDS_THE_SESSION and self._carrier is not None:
             self._session.expiry = 0
         self.end(_CLOSE_CODES[reason], reason.value)
@@ -481,7 +475,7 @@ class MqttProtocol(Protocol):
             return
         v3 = self._connection.level < 5
         try:
-            self._write(self._connection.send(p.ConnAck(False, _V3_CODES.get(ReasonCode(code), code) if v3 else code)))
+            self.write(self._connection.send(p.ConnAck(False, _V3_CODES.get(ReasonCode(code), code) if v3 else code)))
         except WireError:
             self._cause = "not even a CONNACK is small enough for the client"
         self._close()
@@ -491,7 +485,7 @@ class MqttProtocol(Protocol):
         self._admission.note_violation(self._cause, self.transport.getPeer())
         if self._carrier is not None and error.code == ReasonCode.PACKET_TOO_LARGE:
             self._face.note(NearMiss.OVERSIZED_PACKET, f"has sent {error.message}")
-        self._write(self._connection.farewell(error))
+        self.write(self._connection.farewell(error))
         self._part(self._cause)
 
     def _part(self, cause: str, *, with_will: bool = True) -> None:
@@ -502,7 +496,9 @@ class MqttProtocol(Protocol):
         waiting, self._answers = self._answers or (), None
         # A message of QoS 2 that is being worked on is not to be acted on again (MQTT-4.3.3-10).
         taken = (one.packet for one in waiting if not isinstance(one.outcome, Refused))
-        self._session.inbox.update(cast(int, packet.packet_id) for packet in taken if packet.qos == 2)
+        for packet in taken:
+            if packet.qos == 2:
+                self._session.take(cast(int, packet.packet_id))
         self._carrier.stop()
         self._face.gone(cause)
         self._admission.sessions.left(self._session, with_will=with_will)
@@ -526,7 +522,7 @@ class MqttProtocol(Protocol):
             self._cause = self._cause or "the device does not read what is sent to it"
             self.transport.abortConnection()
 
-    def _too_large(self, topic: str, size: int) -> None:
+    def too_large(self, topic: str, size: int) -> None:
         """A message was larger than the client takes."""
         detail = f"was to be sent {size} bytes on {topic[:80]}, which is more than its Maximum Packet Size"
         self._face.note(NearMiss.OVERSIZED_DOWNLINK, detail)
@@ -564,15 +560,16 @@ class MqttProtocol(Protocol):
     def _say(self, packet: p.Packet) -> None:
         """Send it, unless what the client asked for has ended the connection."""
         if not self._is_closed():
-            self._write(self._connection.send(packet))
+            self.write(self._connection.send(packet))
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Send bytes: now, or with what else one read leads to."""
         if not data:
             return
         if self._batch is not None:
             self._batch.append(data)
         else:
-            self.transport.write(data)
+            direct.send(self.transport, data)
 
 
 _ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {

@@ -55,10 +55,10 @@ class MqttSession:
     """The state of one client. `owner` is the id of its device, None for a client without credentials."""
 
     __slots__ = (
+        "_taken",
         "expiry",
         "expiry_deadline",
         "granted",
-        "inbox",
         "key",
         "outbox",
         "owner",
@@ -78,13 +78,33 @@ class MqttSession:
         self.subscriptions: dict[str, Held] = {}
         """Free filters."""
         self.outbox = Outbox()
-        self.inbox: set[int] = set()
-        """Packet identifiers of QoS 2 messages that were taken, and whose PUBREL is awaited."""
+        self._taken: set[int] | None = None
+        """Packet identifiers of QoS 2 messages whose PUBREL is awaited; None for most, who never send any."""
         self.way: Way | None = None
         """None while the client is not connected."""
         self.will: Will | None = None
         self.will_deadline: Deadline | None = None
         self.expiry_deadline: Deadline | None = None
+
+    # -- QoS 2 messages from the client
+
+    def take(self, packet_id: int) -> None:
+        """This message was acted on: if it comes again it is only answered again (MQTT-4.3.3-10)."""
+        if self._taken is None:
+            self._taken = set()
+        self._taken.add(packet_id)
+
+    def has_taken(self, packet_id: int) -> bool:
+        return self._taken is not None and packet_id in self._taken
+
+    def release(self, packet_id: int) -> bool:
+        """The client sends it no more; its identifier may be used again. False if it was not taken."""
+        if self._taken is None or packet_id not in self._taken:
+            return False
+        self._taken.remove(packet_id)
+        return True
+
+    # -- messages for the client
 
     @property
     def readiness(self) -> int:

@@ -138,7 +138,7 @@ class ServerConnection:
         self._may_expire_later = False
         self._aliases_in: dict[int, str] | None = None
         self._aliases_out: dict[str, int] | None = None
-        self._unfinished: set[int] = set()
+        self._unfinished: set[int] | None = None  # most devices never have any
 
     # -- in
 
@@ -185,12 +185,15 @@ class ServerConnection:
         return packet
 
     def _publish(self, packet: p.Publish) -> p.Publish:
-        if packet.packet_id is not None and packet.packet_id not in self._unfinished:
+        if packet.packet_id is not None:
+            unfinished = self._unfinished
+            if unfinished is None:
+                unfinished = self._unfinished = set()
             limits = self._limits
             most = limits.receive_maximum if self.level >= 5 else limits.unfinished_v3
-            if len(self._unfinished) >= most:
+            if len(unfinished) >= most and packet.packet_id not in unfinished:
                 raise WireError("more unanswered messages than were allowed", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
-            self._unfinished.add(packet.packet_id)  # MQTT-3.3.4-8
+            unfinished.add(packet.packet_id)  # MQTT-3.3.4-8
         if packet.properties:
             if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
                 raise WireError("a subscription identifier", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.3.4-6
@@ -240,7 +243,7 @@ class ServerConnection:
             self._go(_Input.ENDED)
             return self._fitting(packet, self.level) if self.level >= 5 else b""  # MQTT-4.8.0-1 (3.1.1)
         elif isinstance(packet, p.PubComp) or (isinstance(packet, p.PubRec) and packet.code >= _FAILURE):
-            self._unfinished.discard(packet.packet_id)
+            self._finish(packet.packet_id)
         data = self._fitting(packet, self.level)
         if not data:
             if isinstance(packet, p.ConnAck):
@@ -250,10 +253,14 @@ class ServerConnection:
 
     def acknowledge(self, packet_id: int, code: int, properties: Properties) -> bytes:
         """The bytes of the PUBACK of a QoS 1 message."""
-        self._unfinished.discard(packet_id)
+        self._finish(packet_id)
         if not code or self.level < 5:
             return b"\x40\x02" + packet_id.to_bytes(2, "big")
         return self._fitting(p.PubAck(packet_id, code, properties), self.level)
+
+    def _finish(self, packet_id: int) -> None:
+        if self._unfinished is not None:
+            self._unfinished.discard(packet_id)
 
     def publish(self, topic: str, payload: bytes, *, packet_id: int | None) -> bytes:
         """The bytes of a PUBLISH of QoS 0 or, with a packet identifier, of QoS 1, without properties.
