@@ -95,6 +95,7 @@ class Carrier:
         "_peer",
         "_starved",
         "_streams",
+        "_unread",
     )
 
     def __init__(
@@ -109,6 +110,8 @@ class Carrier:
         self._around = around
         self._peer = peer
         self._paused = False
+        self._unread = 0
+        """Bytes of QoS 0 that it was given since it does not read."""
         self._starved: dict[Link, DeviceSession] = {}
         self._streams: list[Iterator[Delivery]] | None = None
         self._again: deque[tuple[int, Link | None]] | None = None
@@ -176,16 +179,22 @@ class Carrier:
         """Send it now or, of QoS 1 and 2, when there is room; the client that leaves too much waiting is closed."""
         outbox = self._outbox
         if not delivery.qos:
-            if self._paused:
-                self._around.drops.slow += 1
-            else:
-                self._transmit(delivery, None)
+            self._deliver_at_most_once(delivery)
         elif outbox.has_room and not self._paused:
             self._transmit(delivery, outbox.sent(delivery))
         elif self._around.queue_limits().has_room(outbox, delivery):
             outbox.put(delivery)
         else:
             self.end(ReasonCode.QUOTA_EXCEEDED, "too many messages wait for this client")
+
+    def _deliver_at_most_once(self, delivery: Delivery) -> None:
+        """A client that does not read is given a little more, for a burst may look like that; then it is dropped."""
+        if self._paused:
+            self._unread += delivery.message.size
+            if self._unread > self._around.settings().max_queued_size:
+                self._around.drops.slow += 1
+                return
+        self._transmit(delivery, None)
 
     def stream(self, deliveries: Iterator[Delivery]) -> None:
         """Send these as fast as the client takes them, each made when it is its turn."""
@@ -246,6 +255,7 @@ class Carrier:
     def pause(self) -> None:
         """The client does not read what was sent to it."""
         self._paused = True
+        self._unread = 0
 
     def unpause(self) -> None:
         self._paused = False

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -81,6 +81,11 @@ class _Answer:
         """None: not known yet."""
 
 
+def _closes_by_halves(transport: Any) -> bool:
+    """TLS does not, and need not: it waits for the peer's farewell by itself."""
+    return IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport)
+
+
 @implementer(IPushProducer)
 class MqttProtocol(Protocol):
     """One connection that speaks MQTT."""
@@ -103,6 +108,7 @@ class MqttProtocol(Protocol):
         self._write_deadline: Deadline | None = None
         self._pauses = 0
         self._cause: str | None = None
+        self._ended_by_server = True
         self._parted = False
         self._lost = False
         self._face = NOBODY
@@ -440,6 +446,7 @@ class MqttProtocol(Protocol):
     # -- ends
 
     def _leave(self, packet: p.Disconnect) -> None:
+        self._ended_by_server = False
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
         if expiry is not None:
             self._session.expiry = min(expiry, int(self._admission.settings.max_session_expiry))
@@ -500,8 +507,14 @@ class MqttProtocol(Protocol):
         """Let the last bytes out, for a second at most."""
         if self._lost or self._batch is not None:
             return
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        transport = self.transport
+        transport.unregisterProducer()
+        if self._ended_by_server and _closes_by_halves(transport):
+            # Closing both halves while the client still sends would have its own network drop our reason unread.
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        else:
+            transport.loseConnection()
         self._after(CLOSE_TIMEOUT, self._abort)
 
     def _abort(self, _: None) -> None:
