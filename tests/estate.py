@@ -256,7 +256,8 @@ class Estate(Rest):
         self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
         self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
         self.its_link = self.link(self.its_device, reply=b"{}")
-        self.broker.telemetry.post(self.its_device.id, b'{"its-key":"its-point"}')
+        telemetry = self.broker.telemetry
+        result_of(telemetry.keep(self.its_device.id, telemetry.parse(b'{"its-key":"its-point"}')))
         for scope in Scope:
             result_of(self.broker.attributes.save(self.its_device.id, scope, {"its-key": "its-value"}))
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")

@@ -78,8 +78,8 @@ class TestNewDevices:
         assert answer == b'{"credentialsValue":"MINE","credentialsType":"ACCESS_TOKEN","status":"SUCCESS"}'
         made = door.named("p1")
         assert (made.type, made.customer_id, made.additional_info) == ("pump", None, None)
-        ((credentials, owner),) = result_of(door.store.matching_credentials(["MINE"]))
-        assert (credentials.type, owner) == (CredentialsType.ACCESS_TOKEN, made)
+        (known,) = result_of(door.store.matching_credentials(["MINE"]))
+        assert (known.credentials.type, known.device) == (CredentialsType.ACCESS_TOKEN, made)
         assert door.uses() == 1
 
     def test_with_nothing_but_the_key_they_get_a_name_and_a_token(self) -> None:

@@ -265,11 +265,9 @@ from rpcbroker.core.telemetry import Telemetry
 store = sql_store({url_of(tmp_path)!r})
 store.open(first_records=first_records)
 telemetry = Telemetry(store.values, settings=TelemetrySettings(), deadlines=Deadlines(reactor), now_ms=lambda: 5)
-telemetry.enter(device().id, {{}})
 def made(_):
-    telemetry.post(device().id, b'{{"k":1.5}}')
-    look()
-def look():
+    telemetry.keep(device().id, telemetry.parse(b'{{"k":1.5}}')).addCallback(look)
+def look(_=None):
     if telemetry.waiting_size:
         reactor.callLater(0.01, look)
     else:
