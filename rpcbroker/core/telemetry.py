@@ -287,7 +287,9 @@ class Telemetry:
         await self.flush()
         known = [key for key in keys if key in series.counts]
         if known:
-            gone = await self._store.delete_series(device_id, known, start=start, end=end, keep_latest=keep_latest)
+            gone = await self._store.delete_series(
+                device_id, known, start=start, end=end, keep_latest=keep_latest, window=self.settings.window
+            )
             for key in gone - series.waiting.keys():
                 series.counts.pop(key, None)
         return known

@@ -130,7 +130,7 @@ async def test_thousands_at_once(filled: Any) -> None:
 
 class TestDeletingPoints:
     async def delete(self, store: Any, *keys: str, start: int = 0, end: int = EVER, keep: bool = False) -> set[str]:
-        gone: set[str] = await store.values.delete_series(ONE, keys, start=start, end=end, keep_latest=keep)
+        gone: set[str] = await store.values.delete_series(ONE, keys, start=start, end=end, keep_latest=keep, window=3)
         return gone
 
     async def fill(self, store: Any) -> None:
@@ -265,11 +265,9 @@ from rpcbroker.core.telemetry import Telemetry
 store = sql_store({url_of(tmp_path)!r})
 store.open(first_records=first_records)
 telemetry = Telemetry(store.values, settings=TelemetrySettings(), deadlines=Deadlines(reactor), now_ms=lambda: 5)
-telemetry.enter(device().id, {{}})
 def made(_):
-    telemetry.post(device().id, b'{{"k":1.5}}')
-    look()
-def look():
+    telemetry.keep(device().id, [(5, {{"k": 1.5}})]).addCallback(look)
+def look(_=None):
     if telemetry.waiting_size:
         reactor.callLater(0.01, look)
     else:
@@ -282,6 +280,6 @@ reactor.run()
     assert done.returncode == -9
     stored = sqlite3.connect(tmp_path / "store.sqlite")
     assert stored.execute("SELECT key, value, posted FROM telemetry_latest").fetchall() == [("k", "1.5", 1)]
-    assert stored.execute("SELECT slot, number, value FROM telemetry_point").fetchall() == [(1, 1, "1.5")]
+    assert stored.execute("SELECT slot, block, points FROM telemetry_block").fetchall() == [(0, 0, ",[1,5,1.5]")]
     assert stored.execute("SELECT scope, key, value FROM attribute").fetchall() == [("CLIENT_SCOPE", "a", "1")]
     stored.close()
