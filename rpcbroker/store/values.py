@@ -6,31 +6,34 @@ its being read, for a row costs far more than a point. What is done again is app
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec import Raw
 from msgspec.json import Decoder
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import Attribute, Point, Scope, StoredSeries
 from rpcbroker.core.ports import NumberedPoint
+from rpcbroker.core.telemetry import newest
 from rpcbroker.core.values import Value, json_of
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import IDS_AT_ONCE, living_devices, require, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, require, upsert
 
 _A, _L, _B = t.attribute.c, t.telemetry_latest.c, t.telemetry_block.c
 
 BLOCK = 16
 """Points in a block: enough that points which come together share rows, few enough that appending rewrites little."""
 
+_LIVING = "SELECT id FROM device WHERE id IN"
 _KEEP_LATEST = """
 INSERT INTO telemetry_latest (device_id, key, ts, value, posted) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (device_id, key) DO UPDATE SET
@@ -66,24 +69,24 @@ class SqlValues:
 
     def save_points(self, batch: Sequence[tuple[UUID, str, Sequence[NumberedPoint]]], *, window: int) -> Deferred[None]:
         """See the port."""
-
         slots = _slots(window)
 
         def work(connection: Connection) -> None:
-            living = living_devices(connection, list({device_id for device_id, _, _ in batch}))
-            bound = _bound(connection.dialect)
+            living = _living(connection, {device_id for device_id, _, _ in batch})
             latest: list[tuple[Any, ...]] = []
             blocks: list[tuple[Any, ...]] = []
             for device_id, key, points in batch:
-                if device_id not in living:
+                id_, last = living.get(device_id), points[-1][0]
+                if id_ is None:
                     continue
-                id_, last = bound(device_id), points[-1][0]
-                _, ts, value = max(points, key=_by_time)
+                _, ts, value = newest(points)
                 latest.append((id_, key, ts, json_of(value), last))
                 for block, some in groupby(_after(last - window, points), _block):
                     blocks.append((id_, key, block % slots, block, _text(some)))
-            _run(connection, _KEEP_LATEST, latest)
-            _run(connection, _APPEND, blocks)
+            if latest:
+                _run(connection, _KEEP_LATEST, latest)
+            if blocks:
+                _run(connection, _APPEND, blocks)
 
         return self._database.write(work)
 
@@ -123,7 +126,7 @@ class SqlValues:
                 if keep_latest or not start <= latest.ts < end:
                     continue
                 if left:
-                    _, ts, value = max(left, key=_by_time)
+                    _, ts, value = newest(sorted(left, key=_number))
                     connection.execute(sa.update(t.telemetry_latest).where(mine).values(ts=ts, value=json_of(value)))
                 else:
                     connection.execute(sa.delete(t.telemetry_latest).where(mine))
@@ -180,16 +183,25 @@ class SqlValues:
         return self._database.write(work)
 
 
-def _run(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
-    """As the driver does it, without what SQLAlchemy costs for each row: none is written as often as these."""
-    if rows:
-        places = "%s" if connection.dialect.name == "postgresql" else "?"
-        connection.exec_driver_sql(statement.replace("?", places), rows)
+def _living(connection: Connection, ids: Set[UUID]) -> dict[UUID, Any]:
+    """Those of these devices that there are, and how the driver spells their ids."""
+    bind = t.device.c.id.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    spelled = {bind(device_id) if bind else device_id: device_id for device_id in ids}
+    asked, living = list(spelled), {}
+    for start in range(0, len(asked), IDS_AT_ONCE):
+        some = tuple(asked[start : start + IDS_AT_ONCE])
+        for (found,) in _run(connection, f"{_LIVING} ({', '.join('?' * len(some))})", some):
+            living[spelled[found]] = found
+    return living
 
 
-def _bound(dialect: Dialect) -> Callable[[UUID], Any]:
-    """How the driver takes an id."""
-    return _B.device_id.type.dialect_impl(dialect).bind_processor(dialect) or (lambda device_id: device_id)
+def _run(connection: Connection, statement: str, parameters: Any) -> Any:
+    """As the driver does it, without what SQLAlchemy costs for each row: none is written as often as points.
+
+    `parameters`: a tuple, or a list of tuples for each of which it is done.
+    """
+    places = "%s" if connection.dialect.name == "postgresql" else "?"
+    return connection.exec_driver_sql(statement.replace("?", places), parameters)
 
 
 # -- blocks
@@ -198,8 +210,8 @@ def _bound(dialect: Dialect) -> Callable[[UUID], Any]:
 def _slots(window: int) -> int:
     """Rows of a key: as many as a window can touch, if it begins and ends within blocks.
 
-    A power of two: when the setting changes a block is put only where it was before, or in place of one
-    that is that many blocks older and not wanted any more.
+    A power of two: then, when the setting changes, a block takes the place only of such as are beyond the
+    smaller of the two windows.
     """
     return 1 << ((window + BLOCK - 2) // BLOCK).bit_length()
 
@@ -250,8 +262,7 @@ def _of_keys(connection: Connection, query: sa.Select[Any], column: Any, keys: S
     ]
 
 
-def _by_time(point: NumberedPoint) -> tuple[int, int]:
-    return point[1], point[0]
+_number = itemgetter(0)
 
 
 def _raw(text: str) -> Raw:
