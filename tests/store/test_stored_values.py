@@ -12,13 +12,15 @@ from uuid import UUID
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, customer, device, tenant, token
 from msgspec import Raw
 from stores import url_of
+from twisted.internet.defer import Deferred, DeferredList
 
 from rpcbroker.core.errors import InvalidRequest, NotFound
 from rpcbroker.core.model import Attribute, Point, Scope
-from rpcbroker.store.tables import OF_DEVICE, metadata
+from rpcbroker.store.tables import OF_DEVICE, metadata, telemetry_block
 
 ONE, TWO, GONE = UUID(int=100), UUID(int=101), UUID(int=404)
 EVER = 2**62
@@ -102,6 +104,19 @@ async def test_saving_again_changes_nothing(filled: Any) -> None:
         await save(filled, (1, 5, 1), key="other")
     assert await series(filled) == {"k": ((6, b"2"), [(1, 5), (2, 6)]), "other": ((5, b"1"), [(1, 5)])}
     assert await filled.values.series_counts(ONE) == {"k": 2, "other": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_points_stand_once_though_another_write_of_their_transaction_fails(filled: Any) -> None:
+    writes = []
+    for number in range(1, 50):
+        writes.append(save(filled, (number, number, number), window=100))
+        writes.append(save_attributes(filled, GONE, a=1))
+    outcomes = await DeferredList([Deferred.fromCoroutine(each) for each in writes], consumeErrors=True)
+    assert [done for done, _ in outcomes] == [True, False] * 49
+    query = sa.select(telemetry_block.c.points).order_by(telemetry_block.c.block)
+    texts = await filled.values._database.read(lambda connection: connection.execute(query).scalars().all())
+    assert "".join(texts) == "".join(f",[{number},{number},{number}]" for number in range(1, 50))
 
 
 @pytest_twisted.ensureDeferred
