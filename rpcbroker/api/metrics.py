@@ -163,7 +163,7 @@ def _of_connections(mqtt: MqttCounts, http_connections: Callable[[], int]) -> tu
         ),
         Reading(
             "rpcbroker_mqtt_messages_dropped_total",
-            "Messages that did not go out: the client was slow (QoS 0), away with a full queue, or takes none so large.",
+            "Messages that did not go out: the client was slow (QoS 0), away with a full queue, or takes none so big.",
             lambda: mqtt.dropped,
             label="why",
         ),
