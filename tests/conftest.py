@@ -26,6 +26,7 @@ def no_dropped_failures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
             seen.append(str(event.get("log_failure") or event))
 
     globalLogPublisher.addObserver(observe)
+    gc.freeze()  # the collection after the test looks at what the test has made, and at nothing older
     yield seen
     gc.collect()
     globalLogPublisher.removeObserver(observe)

@@ -241,11 +241,12 @@ class KeptValues(Protocol):
         """Those of these keys that there are; with a `window` of 0 only the latest points."""
 
     def delete_series(
-        self, device_id: UUID, keys: Sequence[str], *, start: int, end: int, keep_latest: bool
+        self, device_id: UUID, keys: Sequence[str], *, start: int, end: int, keep_latest: bool, window: int
     ) -> Deferred[set[str]]:
         """Delete points of these keys from `start` to before `end`. Fires with the keys of which nothing is left.
 
-        When the latest point goes, the latest of those that are left takes its place. `keep_latest`: it stays.
+        When the latest point goes, the latest of those that are left takes its place, if it is of the last `window`.
+        `keep_latest`: it stays.
         """
 
     def attributes(

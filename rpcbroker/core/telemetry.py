@@ -7,6 +7,7 @@ much waits, nothing more is taken, so that a device which wants an acknowledgeme
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from sys import getsizeof
 from typing import Any
 from uuid import UUID
@@ -108,7 +109,7 @@ class Telemetry:
         series = self._series.pop(device_id, None)
         if series is not None:
             self._unwritten.pop(device_id, None)
-            self._size -= sum(_size(value) for points in series.waiting.values() for _, _, value in points)
+            self._size -= sum(map(_size_of, series.waiting.values()))
             series.waiting.clear()
 
     # -- in
@@ -171,9 +172,9 @@ class Telemetry:
 
     def _shorten(self, points: list[NumberedPoint]) -> int:
         """Forget what the store would not keep; how much memory that was."""
-        before = sum(_size(value) for _, _, value in points)
+        before = _size_of(points)
         points[:] = worth_keeping(points, self.settings.window)
-        return before - sum(_size(value) for _, _, value in points)
+        return before - _size_of(points)
 
     # -- to the store
 
@@ -219,11 +220,13 @@ class Telemetry:
             left, last = series.waiting.get(key), points[-1][0]
             if left is None:
                 continue
-            done = sum(1 for number, _, _ in left if number <= last)
-            self._size -= sum(_size(value) for _, _, value in left[:done])
-            del left[:done]
-            if not left:
+            if left[-1][0] == last:  # most often nothing came meanwhile
+                self._size -= _size_of(left)
                 del series.waiting[key]
+            else:
+                done = sum(1 for number, _, _ in left if number <= last)
+                self._size -= _size_of(left[:done])
+                del left[:done]
 
     def _schedule(self, seconds: float) -> None:
         self._scheduled = True
@@ -255,7 +258,7 @@ class Telemetry:
         stored = await self._store.series(device_id, known, window=0) if known else {}
         found = {key: one.latest for key, one in stored.items()}
         for key, points in waiting.items():
-            _, ts, value = max(points, key=_by_time)
+            _, ts, value = newest(points)
             if key not in found or found[key].ts <= ts:
                 found[key] = Point(ts, _raw(value))
         return {key: found[key] for key in known if key in found}
@@ -287,7 +290,9 @@ class Telemetry:
         await self.flush()
         known = [key for key in keys if key in series.counts]
         if known:
-            gone = await self._store.delete_series(device_id, known, start=start, end=end, keep_latest=keep_latest)
+            gone = await self._store.delete_series(
+                device_id, known, start=start, end=end, keep_latest=keep_latest, window=self.settings.window
+            )
             for key in gone - series.waiting.keys():
                 series.counts.pop(key, None)
         return known
@@ -302,8 +307,13 @@ def _snapshot(series: _Series, keys: Sequence[str]) -> tuple[list[str], dict[str
 def worth_keeping(points: Sequence[NumberedPoint], window: int) -> Sequence[NumberedPoint]:
     """The last `window` of them, and the one with the latest time; in their order."""
     kept = points[-window:] if window else points[:0]
-    newest = max(points, key=_by_time)
-    return kept if newest in kept else [newest, *kept]
+    latest = newest(points)
+    return kept if latest in kept else [latest, *kept]
+
+
+def newest(points: Sequence[NumberedPoint]) -> NumberedPoint:
+    """The one with the latest time, and of several the last; they are in the order in which they were posted."""
+    return max(reversed(points), key=_time)
 
 
 def _batches(todo: dict[UUID, _Series]) -> Iterator[_Batch]:
@@ -329,8 +339,8 @@ def _merged(stored: StoredSeries | None, waiting: Sequence[NumberedPoint], windo
     last = [number for number in sorted(numbered) if number > first]
     candidates = [stored.latest] if stored else []
     if waiting:
-        newest = max(waiting, key=_by_time)
-        candidates.append(Point(newest[1], _raw(newest[2])))
+        _, ts, value = newest(waiting)
+        candidates.append(Point(ts, _raw(value)))
     by_time = {point.ts: point for point in candidates[:1]}
     for point in candidates[1:]:
         if point.ts >= max(by_time, default=0):
@@ -339,10 +349,7 @@ def _merged(stored: StoredSeries | None, waiting: Sequence[NumberedPoint], windo
     return [by_time[ts] for ts in sorted(by_time)]
 
 
-def _by_time(point: NumberedPoint) -> tuple[int, int]:
-    return point[1], point[0]
-
-
+_time = itemgetter(1)
 _SMALL = frozenset({int, float, bool})
 
 
@@ -351,6 +358,11 @@ def _size(value: Value) -> int:
     if type(value) is str:
         return POINT_SIZE + getsizeof(value)
     return POINT_SIZE + len(value) if type(value) is Raw else POINT_SIZE
+
+
+def _size_of(points: Sequence[NumberedPoint]) -> int:
+    large = [_size(value) - POINT_SIZE for _, _, value in points if type(value) not in _SMALL]
+    return POINT_SIZE * len(points) + sum(large)
 
 
 def _raw(value: Value) -> Raw:

@@ -159,18 +159,20 @@ telemetry_latest = Table(
 )
 """The point with the latest time, and how many were posted. Each key that has points has this row."""
 
-telemetry_point = Table(
-    "telemetry_point",
+telemetry_block = Table(
+    "telemetry_block",
     metadata,
     Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("slot", Integer, primary_key=True, autoincrement=False),
-    Column("number", BigInteger, nullable=False),
-    Column("ts", BigInteger, nullable=False),
-    Column("value", Text, nullable=False),
+    Column("block", BigInteger, nullable=False),
+    Column("points", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The points posted last: `slot` is their number modulo the window, so a new one takes the place of the oldest."""
+"""The points posted last, several to a row: `,[number,ts,value]` of each, to be read as one JSON array.
+
+`block` is their number divided, `slot` is the block modulo how many are kept: a new one takes the place of the oldest.
+"""
 
 provision_key = Table(
     "provision_key",
@@ -206,7 +208,7 @@ claim = Table(
     Column("until_time", BigInteger, nullable=False),
 )
 
-OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_point, provisioned, claim)
+OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_block, provisioned, claim)
 """What is deleted with a device."""
 
 revoked_session = Table(

@@ -1,25 +1,57 @@
-"""Telemetry and attributes in the store. Of each key of telemetry the latest point is kept, and a ring of the last."""
+"""Telemetry and attributes in the store. Of each key of telemetry the latest point is kept, and a ring of the last.
+
+The ring is of blocks: points whose numbers follow each other share a row, to which text is appended without
+its being read, for a row costs far more than a point. What is done again is appended again: readers see to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec import Raw
+from msgspec.json import Decoder
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import Attribute, Point, Scope, StoredSeries
 from rpcbroker.core.ports import NumberedPoint
+from rpcbroker.core.telemetry import newest
 from rpcbroker.core.values import Value, json_of
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import IDS_AT_ONCE, insert, living_devices, require, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, require, upsert
 
-_A, _L, _P = t.attribute.c, t.telemetry_latest.c, t.telemetry_point.c
+_A, _L, _B = t.attribute.c, t.telemetry_latest.c, t.telemetry_block.c
+
+BLOCK = 16
+"""Points in a block: enough that points which come together share rows, few enough that appending rewrites little."""
+
+_LIVING = "SELECT id FROM device WHERE id IN"
+_KEEP_LATEST = """
+INSERT INTO telemetry_latest (device_id, key, ts, value, posted) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (device_id, key) DO UPDATE SET
+    ts = CASE WHEN excluded.ts >= telemetry_latest.ts THEN excluded.ts ELSE telemetry_latest.ts END,
+    value = CASE WHEN excluded.ts >= telemetry_latest.ts THEN excluded.value ELSE telemetry_latest.value END,
+    posted = excluded.posted
+"""
+"""Insert a key's latest point, or replace the one that is there unless that is later."""
+_APPEND = """
+INSERT INTO telemetry_block (device_id, key, slot, block, points) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (device_id, key, slot) DO UPDATE SET
+    points = CASE telemetry_block.block WHEN excluded.block THEN telemetry_block.points ELSE '' END || excluded.points,
+    block = excluded.block
+"""
+"""Insert a block, or add to it; an older one in its slot makes room."""
+
+_Stored = tuple[int, int, Raw]
+_decode = Decoder(list[_Stored]).decode
 
 
 class SqlValues:
@@ -37,56 +69,67 @@ class SqlValues:
 
     def save_points(self, batch: Sequence[tuple[UUID, str, Sequence[NumberedPoint]]], *, window: int) -> Deferred[None]:
         """See the port."""
+        slots = _slots(window)
 
         def work(connection: Connection) -> None:
-            living = living_devices(connection, list({device_id for device_id, _, _ in batch}))
-            latest, ring = [], []
+            living = _living(connection, {device_id for device_id, _, _ in batch})
+            latest: list[tuple[Any, ...]] = []
+            blocks: list[tuple[Any, ...]] = []
             for device_id, key, points in batch:
-                if device_id not in living:
+                id_, last = living.get(device_id), points[-1][0]
+                if id_ is None:
                     continue
-                row = {"device_id": device_id, "key": key}
-                _, ts, value = max(points, key=_by_time)
-                latest.append(row | {"ts": ts, "value": json_of(value), "posted": points[-1][0]})
-                for number, ts, value in points[-window:] if window else ():
-                    ring.append(row | {"slot": number % window, "number": number, "ts": ts, "value": json_of(value)})
+                _, ts, value = newest(points)
+                latest.append((id_, key, ts, json_of(value), last))
+                for block, some in groupby(_after(last - window, points), _block):
+                    blocks.append((id_, key, block % slots, block, _text(some)))
             if latest:
-                connection.execute(_keep_latest(connection), latest)
-            upsert(connection, t.telemetry_point, ring, ("device_id", "key", "slot"))
+                _run(connection, _KEEP_LATEST, latest)
+            if blocks:
+                _run(connection, _APPEND, blocks)
 
         return self._database.write(work)
 
     def series(self, device_id: UUID, keys: Sequence[str], *, window: int) -> Deferred[dict[str, StoredSeries]]:
         """See the port."""
+        latest = sa.select(_L.key, _L.posted, _L.ts, _L.value).where(_L.device_id == device_id)
+        blocks = sa.select(_B.key, _B.points).where(_B.device_id == device_id)
 
         def work(connection: Connection) -> dict[str, StoredSeries]:
-            latest = sa.select(_L.key, _L.ts, _L.value).where(_L.device_id == device_id)
-            found = {key: Point(ts, _raw(value)) for key, ts, value in _of_keys(connection, latest, _L.key, keys)}
-            rings: dict[str, list[tuple[int, Point]]] = {key: [] for key in found}
-            if window:
-                points = sa.select(_P.key, _P.number, _P.ts, _P.value).where(_P.device_id == device_id)
-                for key, number, ts, value in _of_keys(connection, points, _P.key, keys):
-                    if key in rings:
-                        rings[key].append((number, Point(ts, _raw(value))))
+            rows = _of_keys(connection, latest, _L.key, keys)
+            rings: dict[str, dict[int, Point]] = {row[0]: {} for row in rows}
+            before = {key: posted - window for key, posted, _, _ in rows}
+            for key, text in _of_keys(connection, blocks, _B.key, keys) if window else ():
+                if key in rings:
+                    rings[key] |= {n: Point(ts, value) for n, ts, value in _points(text) if n > before[key]}
             return {
-                key: StoredSeries(latest=found[key], points=tuple(sorted(ring, key=_number)[-window or None :]))
-                for key, ring in rings.items()
+                key: StoredSeries(latest=Point(ts, _raw(value)), points=tuple(sorted(rings[key].items())))
+                for key, _, ts, value in rows
             }
 
         return self._database.read(work)
 
     def delete_series(
-        self, device_id: UUID, keys: Sequence[str], *, start: int, end: int, keep_latest: bool
+        self, device_id: UUID, keys: Sequence[str], *, start: int, end: int, keep_latest: bool, window: int
     ) -> Deferred[set[str]]:
         """See the port."""
 
         def work(connection: Connection) -> set[str]:
-            within = sa.delete(t.telemetry_point).where(
-                _P.device_id == device_id, _P.key == sa.bindparam("k"), _P.ts >= start, _P.ts < end
-            )
             gone = set()
             for key in dict.fromkeys(keys):
-                connection.execute(within, {"k": key})
-                if not keep_latest and _delete_latest(connection, device_id, key, start, end):
+                mine = sa.and_(_L.device_id == device_id, _L.key == key)
+                latest = connection.execute(sa.select(_L.ts, _L.posted).where(mine)).first()
+                if latest is None:
+                    gone.add(key)
+                    continue
+                left = _cut(connection, device_id, key, before=latest.posted - window, start=start, end=end)
+                if keep_latest or not start <= latest.ts < end:
+                    continue
+                if left:
+                    _, ts, value = newest(sorted(left, key=_number))
+                    connection.execute(sa.update(t.telemetry_latest).where(mine).values(ts=ts, value=json_of(value)))
+                else:
+                    connection.execute(sa.delete(t.telemetry_latest).where(mine))
                     gone.add(key)
             return gone
 
@@ -140,34 +183,72 @@ class SqlValues:
         return self._database.write(work)
 
 
-def _keep_latest(connection: Connection) -> Any:
-    """Insert a key's latest point, or replace the one that is there unless that is later."""
-    statement = insert(connection, t.telemetry_latest)
-    new = statement.excluded
-    later = new.ts >= _L.ts
-    return statement.on_conflict_do_update(
-        index_elements=("device_id", "key"),
-        set_={
-            "ts": sa.case((later, new.ts), else_=_L.ts),
-            "value": sa.case((later, new.value), else_=_L.value),
-            "posted": new.posted,
-        },
-    )
+def _living(connection: Connection, ids: Set[UUID]) -> dict[UUID, Any]:
+    """Those of these devices that there are, and how the driver spells their ids."""
+    bind = t.device.c.id.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    spelled = {bind(device_id) if bind else device_id: device_id for device_id in ids}
+    asked, living = list(spelled), {}
+    for start in range(0, len(asked), IDS_AT_ONCE):
+        some = tuple(asked[start : start + IDS_AT_ONCE])
+        for (found,) in _run(connection, f"{_LIVING} ({', '.join('?' * len(some))})", some):
+            living[spelled[found]] = found
+    return living
 
 
-def _delete_latest(connection: Connection, device_id: UUID, key: str, start: int, end: int) -> bool:
-    """Replace a key's latest point if it lies there; whether there is none to replace it."""
-    mine = sa.and_(_L.device_id == device_id, _L.key == key)
-    ts = connection.execute(sa.select(_L.ts).where(mine)).scalar()
-    if ts is None or not start <= ts < end:
-        return ts is None
-    left = sa.select(_P.ts, _P.value).where(_P.device_id == device_id, _P.key == key)
-    newest = connection.execute(left.order_by(_P.ts.desc(), _P.number.desc()).limit(1)).first()
-    if newest is None:
-        connection.execute(sa.delete(t.telemetry_latest).where(mine))
-        return True
-    connection.execute(sa.update(t.telemetry_latest).where(mine).values(ts=newest.ts, value=newest.value))
-    return False
+def _run(connection: Connection, statement: str, parameters: Any) -> Any:
+    """As the driver does it, without what SQLAlchemy costs for each row: none is written as often as points.
+
+    `parameters`: a tuple, or a list of tuples for each of which it is done.
+    """
+    places = "%s" if connection.dialect.name == "postgresql" else "?"
+    return connection.exec_driver_sql(statement.replace("?", places), parameters)
+
+
+# -- blocks
+
+
+def _slots(window: int) -> int:
+    """Rows of a key: as many as a window can touch, if it begins and ends within blocks.
+
+    A power of two: then, when the setting changes, a block takes the place only of such as are beyond the
+    smaller of the two windows.
+    """
+    return 1 << ((window + BLOCK - 2) // BLOCK).bit_length()
+
+
+def _block(point: NumberedPoint) -> int:
+    return point[0] // BLOCK
+
+
+def _text(points: Iterable[NumberedPoint]) -> str:
+    """`,[number,ts,value]` of each."""
+    return "," + jsontext.encode(list(points))[1:-1].decode()
+
+
+def _points(text: str) -> list[_Stored]:
+    """What `_text` was made of. After a write that was done twice some stand there twice."""
+    return _decode(f"[{text[1:]}]")
+
+
+def _after(before: int, points: Sequence[NumberedPoint]) -> Sequence[NumberedPoint]:
+    """Those with a higher number, if they are in order."""
+    return points if points[0][0] > before else [point for point in points if point[0] > before]
+
+
+def _cut(connection: Connection, device_id: UUID, key: str, *, before: int, start: int, end: int) -> list[_Stored]:
+    """Remove a key's points up to the number `before`, and those of this time; what is left."""
+    mine = sa.and_(_B.device_id == device_id, _B.key == key)
+    left = []
+    for slot, text in connection.execute(sa.select(_B.slot, _B.points).where(mine)).all():
+        points = _points(text)
+        kept = [point for point in points if point[0] > before and not start <= point[1] < end]
+        left += kept
+        this = sa.and_(mine, _B.slot == slot)
+        if not kept:
+            connection.execute(sa.delete(t.telemetry_block).where(this))
+        elif len(kept) < len(points):
+            connection.execute(sa.update(t.telemetry_block).where(this).values(points=_text(kept)))
+    return left
 
 
 def _of_keys(connection: Connection, query: sa.Select[Any], column: Any, keys: Sequence[str]) -> list[Any]:
@@ -181,12 +262,7 @@ def _of_keys(connection: Connection, query: sa.Select[Any], column: Any, keys: S
     ]
 
 
-def _by_time(point: NumberedPoint) -> tuple[int, int]:
-    return point[1], point[0]
-
-
-def _number(point: tuple[int, Point]) -> int:
-    return point[0]
+_number = itemgetter(0)
 
 
 def _raw(text: str) -> Raw:

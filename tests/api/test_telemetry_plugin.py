@@ -344,5 +344,5 @@ class TestRights:
         await rest.ok("DELETE", f"/api/device/{ID}")
         rest.clock.advance(1)
         rows = rest.dump()
-        assert [rows[name] for name in ("attribute", "telemetry_latest", "telemetry_point")] == [[], [], []]
+        assert [rows[name] for name in ("attribute", "telemetry_latest", "telemetry_block")] == [[], [], []]
         assert (await rest.refused("GET", SERIES))[0] == 404

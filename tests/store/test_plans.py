@@ -79,7 +79,7 @@ def test_values_of_a_device(store: MemoryStore) -> None:
     with plans(store) as steps:
         result_of(kept.series_counts(of))
         result_of(kept.series(of, ["a", "b"], window=100))
-        result_of(kept.delete_series(of, ["a"], start=0, end=9, keep_latest=False))
+        result_of(kept.delete_series(of, ["a"], start=0, end=9, keep_latest=False, window=100))
         result_of(kept.attributes(of, scopes=[Scope.CLIENT], keys=["a"], after_writes=False))
         result_of(kept.delete_attributes(of, Scope.CLIENT, ["a"]))
         result_of(store.delete_device(of))

@@ -12,13 +12,15 @@ from uuid import UUID
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, customer, device, tenant, token
 from msgspec import Raw
 from stores import url_of
+from twisted.internet.defer import Deferred, DeferredList
 
 from rpcbroker.core.errors import InvalidRequest, NotFound
 from rpcbroker.core.model import Attribute, Point, Scope
-from rpcbroker.store.tables import OF_DEVICE, metadata
+from rpcbroker.store.tables import OF_DEVICE, metadata, telemetry_block
 
 ONE, TWO, GONE = UUID(int=100), UUID(int=101), UUID(int=404)
 EVER = 2**62
@@ -105,6 +107,19 @@ async def test_saving_again_changes_nothing(filled: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_points_stand_once_though_another_write_of_their_transaction_fails(filled: Any) -> None:
+    writes = []
+    for number in range(1, 50):
+        writes.append(save(filled, (number, number, number), window=100))
+        writes.append(save_attributes(filled, GONE, a=1))
+    outcomes = await DeferredList([Deferred.fromCoroutine(each) for each in writes], consumeErrors=True)
+    assert [done for done, _ in outcomes] == [True, False] * 49
+    query = sa.select(telemetry_block.c.points).order_by(telemetry_block.c.block)
+    texts = await filled.values._database.read(lambda connection: connection.execute(query).scalars().all())
+    assert "".join(texts) == "".join(f",[{number},{number},{number}]" for number in range(1, 50))
+
+
+@pytest_twisted.ensureDeferred
 async def test_devices_and_keys_are_apart_and_what_is_gone_is_passed_over(filled: Any) -> None:
     batch = [
         (ONE, "a", [(1, 5, 1)]),
@@ -130,7 +145,7 @@ async def test_thousands_at_once(filled: Any) -> None:
 
 class TestDeletingPoints:
     async def delete(self, store: Any, *keys: str, start: int = 0, end: int = EVER, keep: bool = False) -> set[str]:
-        gone: set[str] = await store.values.delete_series(ONE, keys, start=start, end=end, keep_latest=keep)
+        gone: set[str] = await store.values.delete_series(ONE, keys, start=start, end=end, keep_latest=keep, window=3)
         return gone
 
     async def fill(self, store: Any) -> None:
@@ -280,6 +295,6 @@ reactor.run()
     assert done.returncode == -9
     stored = sqlite3.connect(tmp_path / "store.sqlite")
     assert stored.execute("SELECT key, value, posted FROM telemetry_latest").fetchall() == [("k", "1.5", 1)]
-    assert stored.execute("SELECT slot, number, value FROM telemetry_point").fetchall() == [(1, 1, "1.5")]
+    assert stored.execute("SELECT slot, block, points FROM telemetry_block").fetchall() == [(0, 0, ",[1,5,1.5]")]
     assert stored.execute("SELECT scope, key, value FROM attribute").fetchall() == [("CLIENT_SCOPE", "a", "1")]
     stored.close()

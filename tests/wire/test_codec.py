@@ -241,7 +241,7 @@ class TestFrames:
         pytest.param(4, "82 02 0001", 0x81, id="subscribe to nothing"),
         pytest.param(4, "82 06 0001 0001 61 03", 0x81, id="subscribe QoS 3"),
         pytest.param(4, "82 06 0001 0001 61 04", 0x81, id="3.1.1 with 5.0's options"),
-        pytest.param(5, "82 07 0001 00 0001 61 30", 0x81, id="retain handling 3"),
+        pytest.param(5, "82 07 0001 00 0001 61 30", 0x82, id="retain handling 3"),
         pytest.param(5, "82 10 0001 00 000A 2473686172652F672F61 05", 0x82, id="no local on a shared one"),
         pytest.param(4, "82 07 0001 0002 6123 00", 0x8F, id="a#"),
         pytest.param(4, "82 08 0001 0003 232F61 00", 0x8F, id="#/a"),

@@ -216,9 +216,10 @@ REFUSED: list[Case] = [
         (f"3.8.3-4 (3.1.1): options {options:02X}", 4, subscribe(wanted(b"a", options)), 0x81)
         for options in (3, 4, 8, 0x10, 0x20, 0x40, 0x80)
     ),
+    ("3.8.3.1: retain handling 3", 5, subscribe(wanted(b"a", 0x30), level=5), 0x82),
     *(
         (f"3.8.3-5: options {options:02X}", 5, subscribe(wanted(b"a", options), level=5), 0x81)
-        for options in (3, 0x30, 0x40, 0x80, 0xFF)
+        for options in (3, 0x40, 0x80, 0xFF)
     ),
     *(
         (f"4.7.1: {text.decode()}", 4, subscribe(wanted(text)), 0x8F)

@@ -163,8 +163,10 @@ def _decode_subscribe(reader: Reader, level: int) -> p.Subscribe:
         text = reader.name()
         options = reader.byte()
         retain_handling = options >> 4
-        if options & 0x03 == 3 or options & 0xC0 or retain_handling == 3 or (level < 5 and options > 2):
+        if options & 0x03 == 3 or options & 0xC0 or (level < 5 and options > 2):
             raise WireError("subscription options that do not exist")  # MQTT-3.8.3-4, -5
+        if retain_handling == 3:
+            raise WireError("a retain handling that does not exist", ReasonCode.PROTOCOL_ERROR)  # 3.8.3.1
         if level >= 5 and text.startswith(SHARE):
             if not is_shared(text):
                 raise WireError("no share name, or no filter after it", ReasonCode.PROTOCOL_ERROR)  # MQTT-4.8.2-1, -2

@@ -31,14 +31,13 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
-        "telemetry_point",
+        "telemetry_block",
         sa.Column("device_id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("ts", sa.BigInteger(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("device_id", "key", "slot", name="pk_telemetry_point"),
-        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_telemetry_point_device_id", ondelete="CASCADE"),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.Column("points", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("device_id", "key", "slot", name="pk_telemetry_block"),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_telemetry_block_device_id", ondelete="CASCADE"),
         sqlite_with_rowid=False,
     )
