@@ -115,6 +115,7 @@ class Asking:
     def _path(self, route: Route) -> str:
         fixed = {
             "entity_type": "DEVICE",
+            "any_type": "DEVICE",
             "enabled": "false",
             "owner_type": "CUSTOMER",
             "owned_type": "DEVICE",

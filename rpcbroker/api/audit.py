@@ -81,10 +81,10 @@ class Audit:
         return await self._page(query, AuditFilter(tenant_id=principal.tenant_id, user_id=user_id))
 
     async def by_entity(
-        self, principal: Principal, *, entity_type: str, entity_id: UUID, query: AuditQuery
+        self, principal: Principal, *, any_type: str, entity_id: UUID, query: AuditQuery
     ) -> PageJSON[AuditEntryJSON]:
         """What was done to a device, or to another thing."""
-        entity = checks.plain("entityType", entity_type) or "", entity_id
+        entity = checks.plain("entityType", any_type) or "", entity_id
         return await self._page(query, AuditFilter(tenant_id=principal.tenant_id, entity=entity))
 
     async def _page(self, query: AuditQuery, wanted: AuditFilter) -> PageJSON[AuditEntryJSON]:

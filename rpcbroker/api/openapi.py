@@ -20,6 +20,7 @@ from rpcbroker.schema.common import ErrorJSON
 _PARAMETER = re.compile(r"<(\w+)>")
 _TEXTS = {
     "enabled": {"type": "string", "pattern": "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"},
+    "entity_type": {"type": "string", "enum": ["DEVICE"]},
     "owner_type": {"type": "string", "enum": ["CUSTOMER", "TENANT"]},
     "owned_type": {"type": "string", "enum": ["DEVICE"]},
     "scope": {"type": "string", "enum": list(Scope)},

@@ -283,7 +283,7 @@ def _audit(audit: Audit) -> tuple[Route, ...]:
         get("getAuditLogs", "/api/audit/logs", audit.page),
         get("getAuditLogsByCustomerId", "/api/audit/logs/customer/<customer_id>", audit.by_customer),
         get("getAuditLogsByUserId", "/api/audit/logs/user/<user_id>", audit.by_user),
-        get("getAuditLogsByEntityId", "/api/audit/logs/entity/<entity_type>/<entity_id>", audit.by_entity),
+        get("getAuditLogsByEntityId", "/api/audit/logs/entity/<any_type>/<entity_id>", audit.by_entity),
     )
 
 

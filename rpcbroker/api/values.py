@@ -73,14 +73,20 @@ class Values:
     async def save_attributes(
         self, principal: Principal, *, entity_type: str, entity_id: UUID, scope: str, body: bytes, note: Note
     ) -> None:
-        """Write attributes of a device; it is told of shared ones. Answered when they are stored."""
+        """Write attributes of a device; it is told of shared ones. Answered when they are stored.
+
+        Those in CLIENT_SCOPE only the device writes.
+        """
         _require_device(entity_type)
         await self.save_device_attributes(principal, device_id=entity_id, scope=scope, body=body, note=note)
 
     async def save_device_attributes(
         self, principal: Principal, *, device_id: UUID, scope: str, body: bytes, note: Note
     ) -> None:
-        """Write attributes of a device; it is told of shared ones. Answered when they are stored."""
+        """Write attributes of a device; it is told of shared ones. Answered when they are stored.
+
+        Those in CLIENT_SCOPE only the device writes.
+        """
         one = _writable(scope)
         try:
             values = parse_attributes(body, self._broker.attributes.settings, cast=False)

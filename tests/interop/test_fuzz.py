@@ -63,7 +63,13 @@ def operations(town: Town) -> Iterator[tuple[str, str, Any]]:
 
 def filled(town: Town, path: str, *, real: bool) -> str:
     """A path with `real` ids of things, or with one that nothing has."""
-    texts = {"entity_type": "DEVICE", "owner_type": "CUSTOMER", "owned_type": "DEVICE", "enabled": "true"}
+    texts = {
+        "entity_type": "DEVICE",
+        "any_type": "DEVICE",
+        "owner_type": "CUSTOMER",
+        "owned_type": "DEVICE",
+        "enabled": "true",
+    }
     kinds = {"owner_id": "customer", "entity_id": "device"}
 
     def value(match: re.Match[str]) -> str:

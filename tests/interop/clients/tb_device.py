@@ -6,7 +6,18 @@ import threading
 
 from tb_device_mqtt import TBDeviceMqttClient
 
-client = TBDeviceMqttClient("127.0.0.1", port=int(sys.argv[1]), username=sys.argv[2])
+connected = threading.Event()
+
+
+class Device(TBDeviceMqttClient):
+    """One that says when all its subscriptions are under way: its own callback is set after it has connected."""
+
+    def _on_connect(self, *args):
+        super()._on_connect(*args)
+        connected.set()
+
+
+client = Device("127.0.0.1", port=int(sys.argv[1]), username=sys.argv[2])
 
 
 def say(**what):
@@ -24,8 +35,7 @@ def asked(method):
 
 
 client.set_server_side_rpc_request_handler(called)
-connected = threading.Event()
-client.connect(callback=lambda *_: connected.set())
+client.connect()
 connected.wait()
 client.send_telemetry({"temperature": 21.5})
 for each in ("getCurrentTime", "getSessionLimits"):

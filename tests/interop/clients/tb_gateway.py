@@ -7,7 +7,18 @@ import threading
 from tb_gateway_mqtt import TBGatewayMqttClient
 
 port, token, child = sys.argv[1:]
-gateway = TBGatewayMqttClient("127.0.0.1", port=int(port), username=token)
+connected = threading.Event()
+
+
+class Gateway(TBGatewayMqttClient):
+    """One that says when all its subscriptions are under way: its own callback is set after it has connected."""
+
+    def _on_connect(self, *args):
+        super()._on_connect(*args)
+        connected.set()
+
+
+gateway = Gateway("127.0.0.1", port=int(port), username=token)
 
 
 def say(**what):
@@ -22,8 +33,7 @@ def called(_gateway, content):
 
 
 gateway.gw_set_server_side_rpc_request_handler(called)
-connected = threading.Event()
-gateway.connect(callback=lambda *_: connected.set())
+gateway.connect()
 connected.wait()
 gateway.send_rpc_call("getSessionLimits", {}, lambda _number, answer, _error: say(limits=answer))
 gateway.gw_connect_device(child, "thermometer")
