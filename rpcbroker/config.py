@@ -1,7 +1,8 @@
 """One TOML file and the environment, made into checked `core.settings.Settings` whose origins are known.
 
 Durations are written "500ms", "10s", "5m", "2h", "7d", sizes "512B", "64KiB", "1MiB"; a bare number
-is seconds or bytes. Every key can be overridden by `RPCBROKER_<SECTION>_<KEY>`.
+is seconds or bytes. Every key can be overridden by `RPCBROKER_<SECTION>_<KEY>`. A little over 400 lines: reading
+and showing each kind of value stand side by side, so that they stay each other's inverse.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The broker's side of one device: its links, its pending calls, its presence. It outlives connections."""
+"""The broker's side of one device: its links, its pending calls, its presence. It outlives connections.
+
+A little over 400 lines, a fourth of them sentences: whoever changes what can happen to a call sees what is said of it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """One MQTT connection over Twisted: bytes, deadlines, back-pressure, and the order of answers.
 
-The protocol itself is `wire.mqtt.connection`; what the peer may say is its `Face`.
+The protocol itself is `wire.mqtt.connection`; what the peer may say is its `Face`. Over 400 lines, for all of
+it turns on the same few attributes: what is said, what waits, and whether the connection has ended.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rpcbroker.transports.mqtt.admission import Admission, Admitted
 from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import NOBODY, Face, Outcome, Refused
 from rpcbroker.transports.mqtt.session import Key, MqttSession
+from rpcbroker.transports.mqtt.subscribing import subscribe, unsubscribe
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.connection import ConnectionState, PacketTooLarge, ServerConnection, refusal
@@ -381,68 +383,24 @@ class MqttProtocol(Protocol):
     # -- subscriptions
 
     def _subscribe(self, packet: p.Subscribe) -> None:
-        self._face.seen()
-        identifier = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, 0)
-        codes, granted, streams, problem = [], set(), [], None
-        allowed = self._face.allows()
-        for wanted in packet.subscriptions:
-            try:
-                if not allowed:
-                    raise Refused(ReasonCode.QUOTA_EXCEEDED, "more messages than may be sent")
-                if self._face.grants(wanted.filter):
-                    codes.append(self._grant(wanted))
-                    granted.add(wanted.filter)
-                else:
-                    streams.append(self._subscribe_free(wanted, identifier))
-                    codes.append(wanted.qos)
-            except (Refused, WireError) as error:
-                if error.code == ReasonCode.TOPIC_FILTER_INVALID and not dialect.resembles(wanted.filter):
-                    self._face.misheard(wanted.filter)
-                problem = problem or error.message
-                codes.append(error.code if self._connection.level >= 5 else _REFUSED_V3)
-        properties = {Property.REASON_STRING: problem} if problem and self._connection.tells_problems else NO_PROPERTIES
-        self._say(p.SubAck(packet.packet_id, tuple(codes), properties))
-        if granted:
-            self._face.subscribed(frozenset(granted))
-        for stream in streams:
+        face, connection = self._face, self._connection
+        face.seen()
+        done = subscribe(packet, self._session, face, self._admission, self._device, modern=connection.level >= 5)
+        said: Properties = NO_PROPERTIES
+        if done.problem and connection.tells_problems:
+            said = {Property.REASON_STRING: done.problem}
+        self._say(p.SubAck(packet.packet_id, done.codes, said))
+        if done.granted:
+            face.subscribed(done.granted)
+        for stream in done.streams:
             cast(Carrier, self._carrier).stream(stream)
-
-    def _grant(self, wanted: p.Subscription) -> int:
-        granted, qos = self._session.granted, min(wanted.qos, 1)
-        if wanted.qos == 2:
-            self._face.note(NearMiss.QOS_2_SUBSCRIPTION, f"has asked for {wanted.filter} at QoS 2, and was granted 1")
-        if granted.pop(wanted.filter, None) is None:
-            self._check_room()
-        granted[wanted.filter] = qos
-        return qos
-
-    def _subscribe_free(self, wanted: p.Subscription, identifier: int) -> Any:
-        pubsub = self._admission.pubsub
-        if dialect.resembles(wanted.filter):
-            self._face.misheard(wanted.filter)
-        if not self._face.free or not pubsub.allowed:
-            raise Refused(ReasonCode.TOPIC_FILTER_INVALID, "there is no such topic filter")
-        if wanted.filter not in self._session.subscriptions:
-            self._check_room()
-        return pubsub.subscribe(self._session, self._admission.rights(self._device), wanted, identifier)
-
-    def _check_room(self) -> None:
-        if self._session.filters >= self._admission.settings.max_subscriptions:
-            raise Refused(ReasonCode.QUOTA_EXCEEDED, "too many topic filters")
 
     def _unsubscribe(self, packet: p.Unsubscribe) -> None:
         self._face.seen()
-        session, pubsub = self._session, self._admission.pubsub
-        ended = {each for each in packet.filters if each in session.granted}
-        codes = tuple(
-            ReasonCode.SUCCESS
-            if session.granted.pop(each, None) is not None or pubsub.unsubscribe(session, each)
-            else ReasonCode.NO_SUBSCRIPTION_EXISTED
-            for each in packet.filters
-        )
+        codes, ended = unsubscribe(packet, self._session, self._admission.pubsub)
         self._say(p.UnsubAck(packet.packet_id, codes))
         if ended:
-            self._face.unsubscribed(frozenset(ended))
+            self._face.unsubscribed(ended)
 
     def _ping(self, _: p.PingReq) -> None:
         self._face.seen()
