@@ -13,12 +13,6 @@ from twisted.logger import LogLevel, globalLogPublisher
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays, so the collection after each test need not look at it; that halves its time."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def no_dropped_failures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Fails the test if a Deferred's failure was dropped, or something logged a critical event.
@@ -32,6 +26,7 @@ def no_dropped_failures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
             seen.append(str(event.get("log_failure") or event))
 
     globalLogPublisher.addObserver(observe)
+    gc.freeze()  # the collection after the test looks at what the test has made, and at nothing older
     yield seen
     gc.collect()
     globalLogPublisher.removeObserver(observe)

@@ -111,6 +111,8 @@ class FakeMqtt:
     handshakes: int = 0
     refusals: int = 0
     violations: int = 0
+    kept_sessions: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 class World:

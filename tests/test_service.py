@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from rpcbroker.config import describe, load, parse
-from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
+from rpcbroker.core.settings import Duration, EnrolmentSettings, LimitsSettings, Rate, Settings, Size, UrlPath
 from rpcbroker.service import BrokerService
 
 WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
@@ -20,6 +20,17 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     "http": lambda broker: [broker._door.settings, broker.rest.site.settings, broker._settings.http],
     "mqtt": lambda broker: [broker.mqtt.settings],
     "rpc": lambda broker: [broker.broker._settings],
+    "limits": lambda broker: [
+        LimitsSettings(**{name: limit.rate for name, limit in broker.broker.quotas._limits.items()})
+    ],
+    "enrolment": lambda broker: [
+        EnrolmentSettings(
+            key_failures=broker.rest.provisioning._key_failures.rate,
+            all_failures=broker.rest.provisioning._all_failures.rate,
+            claim_failures=broker.rest.claiming._failures.rate,
+            claim_duration=broker.rest.claiming._duration,
+        )
+    ],
     "telemetry": lambda broker: [broker.broker.telemetry.settings],
     "attributes": lambda broker: [broker.broker.attributes.settings],
     "auth": lambda broker: [

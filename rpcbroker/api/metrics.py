@@ -35,6 +35,12 @@ class MqttCounts(Protocol):
     @property
     def violations(self) -> int: ...
 
+    @property
+    def kept_sessions(self) -> int: ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+
 
 class Metrics:
     """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
@@ -63,6 +69,17 @@ class Metrics:
         readings = (
             *_of_connections(mqtt, http_connections),
             *_of_store(store),
+            Reading(
+                "rpcbroker_limits_refusals_total",
+                "Messages of devices that a rate in [limits] has kept out, by the rate's name.",
+                lambda: broker.quotas.refusals,
+                label="limit",
+            ),
+            Reading(
+                "rpcbroker_telemetry_waiting_bytes",
+                "Memory of points that the store has not taken yet; [telemetry] max_waiting is the limit.",
+                lambda: broker.telemetry.waiting_size,
+            ),
             Reading(
                 "rpcbroker_certificate_not_after_seconds",
                 "When a TLS listener's certificate ends, in seconds since 1970: renew it before.",
@@ -138,6 +155,17 @@ def _of_connections(mqtt: MqttCounts, http_connections: Callable[[], int]) -> tu
             "rpcbroker_mqtt_violations_total",
             "MQTT connections closed because what came over them is not MQTT, or not allowed; the log names some.",
             lambda: mqtt.violations,
+        ),
+        Reading(
+            "rpcbroker_mqtt_sessions",
+            "MQTT sessions, with and without a connection; those without are kept until they expire.",
+            lambda: mqtt.kept_sessions,
+        ),
+        Reading(
+            "rpcbroker_mqtt_messages_dropped_total",
+            "Messages that did not go out: the client was slow (QoS 0), away with a full queue, or takes none so big.",
+            lambda: mqtt.dropped,
+            label="why",
         ),
     )
 

@@ -151,6 +151,11 @@ def uplink(topic: str) -> Meaning | None:
     return None
 
 
+def resembles(topic: str) -> bool:
+    """Whether a topic or filter that is none of these may have been meant for one."""
+    return topic.lstrip("/")[:3].lower() in ("v1/", "v2/")
+
+
 def is_granted(topic_filter: str) -> bool:
     """Whether a device may subscribe to this filter: the exact ones, or a response with a concrete id."""
     if topic_filter in GRANTED_FILTERS:

@@ -206,7 +206,7 @@ def test_devices_of_all_kinds_of_links_are_told_apart() -> None:
 
 def test_what_the_listeners_and_the_store_count() -> None:
     world = World()
-    mqtt = FakeMqtt(connections=3, handshakes=2, refusals=5, violations=7)
+    mqtt = FakeMqtt(connections=3, handshakes=2, refusals=5, violations=7, kept_sessions=23, dropped={"slow": 29})
     metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11)
     world.store.database.queued, world.store.database.commits, world.store.database.failures = 13, 17, 19
     expected = {
@@ -215,12 +215,15 @@ def test_what_the_listeners_and_the_store_count() -> None:
         "mqtt_handshakes": 2,
         "mqtt_refusals_total": 5,
         "mqtt_violations_total": 7,
+        "mqtt_sessions": 23,
+        "telemetry_waiting_bytes": 0,
         "store_queue": 13,
         "store_commits_total": 17,
         "store_failures_total": 19,
         "start_time_seconds": EPOCH_MS / 1000,
     }
     assert {name: number(metrics, f"rpcbroker_{name}") for name in expected} == expected
+    assert numbers(metrics, "rpcbroker_mqtt_messages_dropped_total") == {("slow",): 29}
     assert numbers(metrics, "rpcbroker_build_info") == {(__version__,): 1}
 
 

@@ -19,6 +19,7 @@ from daemon import EMAIL, TWISTD, Daemon, environment, wait_for
 from plain_device import Device
 
 from rpcbroker.wire.mqtt import packets as p
+from rpcbroker.wire.mqtt.properties import Property
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_sigterm_lets_running_calls_finish_and_takes_no_more(tmp_path: Path) -> 
     caller.join(10)
     assert answers == [(200, "done")]
     assert daemon.stop() == -signal.SIGTERM
-    assert device.read() == p.Disconnect(0x8B)
+    assert device.read() == p.Disconnect(0x8B, {Property.REASON_STRING: "server shutting down"})
     device.socket.close()
 
 

@@ -27,10 +27,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.fixture
 def gateway(broker: Daemon, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Foreign]:
     """A gateway whose child has the name of the test."""
-    token = request.node.name
-    add_gateway(broker, f"gateway-{token}")
-    script = [python_of("TB_PYTHON"), str(CLIENTS / "tb_gateway.py"), str(broker.mqtt_port), f"gateway-{token}"]
-    with Foreign([*script, token], tmp_path) as foreign:
+    name = request.node.name
+    token = f"gw{name[-30:]}"  # a token has at most 32 characters
+    add_gateway(broker, token)
+    script = [python_of("TB_PYTHON"), str(CLIENTS / "tb_gateway.py"), str(broker.mqtt_port), token, name]
+    with Foreign(script, tmp_path) as foreign:
         yield foreign
 
 

@@ -176,3 +176,30 @@ def test_no_text_is_taken_for_the_end_of_a_point(values: Any, text: str) -> None
     ((_, series),) = found.items()
     assert series.points[3] == (4, Point(6, Raw(b'[{"a":"]["},[]]')))
     assert [number for number, _ in series.points] == [1, 2, 3, 4]
+
+
+def test_an_older_block_makes_room(values: Any) -> None:
+    key = Key(values)
+    for _ in range(20):
+        key.save(BLOCK, window=2)
+    query = sa.select(telemetry_block.c.points).where(telemetry_block.c.key == key.name)
+    stored = result_of(values._database.read(lambda c: c.execute(query).scalars().all()))
+    assert sum(text.count("[") for text in stored) <= 2 * BLOCK
+
+
+def test_what_is_beyond_the_window_comes_not_back_when_the_rest_is_deleted(values: Any) -> None:
+    key = Key(values)
+    key.write([(number, number, number) for number in range(1, 6)], window=2)
+    key.write([(6, 6, 6)], window=2)
+    assert key.delete(5, 7, keep_latest=False, window=2)
+    assert key.latest() is None
+    assert key.rows() == 0
+
+
+def test_of_those_of_one_time_that_are_left_the_last_posted_is_the_latest(values: Any) -> None:
+    key = Key(values)
+    for number in range(1, 5 * BLOCK):
+        key.write([(number, 5, number)], window=2 * BLOCK)
+    key.write([(5 * BLOCK, 9, 0)], window=2 * BLOCK)
+    assert not key.delete(9, 10, keep_latest=False, window=2 * BLOCK)
+    assert key.latest() == (5, 5 * BLOCK - 1)

@@ -8,6 +8,7 @@ import pytest
 from fakes import OTHER_TENANT, device
 from mqtt_client import Client, FreeTopics, Mqtt
 
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.properties import Property
@@ -579,3 +580,25 @@ class TestLimits:
         client.lose()
         assert world.admission.pubsub._spaces == {}
         assert len(world.admission.sessions) == 0
+
+
+class TestNearMisses:
+    """Where topics are free, a misspelt device topic is granted; the device is told all the same."""
+
+    @pytest.mark.parametrize("topic_filter", ["/v1/devices/me/rpc/request/+", "V1/devices/me/rpc/request/+"])
+    def test_a_filter_that_was_meant_for_the_server(self, topic_filter: str) -> None:
+        world = Mqtt(pubsub="tenant")
+        world.client().connect().send(p.Subscribe(1, (p.Subscription(topic_filter, 1),)))
+        ((_, missed),) = world.session().near_misses()
+        assert topic_filter in missed.detail
+
+    def test_a_topic_that_was_meant_for_the_server(self) -> None:
+        world = Mqtt(pubsub="tenant")
+        world.client().connect().send(p.Publish("/v1/devices/me/telemetry", b"{}"))
+        assert [miss for miss, _ in world.session().near_misses()] == [NearMiss.LEADING_SLASH]
+
+    def test_any_other_is_none(self) -> None:
+        world = Mqtt(pubsub="tenant")
+        client = world.client().connect()
+        client.send(p.Subscribe(1, (p.Subscription("lamps/#", 1),)), p.Publish("lamps/1", b"{}"))
+        assert world.session().near_misses() == ()

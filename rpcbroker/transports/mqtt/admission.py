@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
@@ -121,6 +122,16 @@ class Admission:
             unfinished_v3=settings.max_unfinished,
             topic_alias_maximum=settings.topic_alias_maximum,
         )
+
+    @property
+    def kept_sessions(self) -> int:
+        """Sessions, with and without a connection."""
+        return len(self.sessions)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many messages did not go out, by why."""
+        return asdict(self.around.drops)
 
     # -- connections
 

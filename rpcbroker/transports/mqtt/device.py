@@ -125,7 +125,7 @@ class MqttLink:
     def grants(self, topic_filter: str) -> bool:
         return dialect.is_granted(topic_filter)
 
-    def refused(self, topic_filter: str) -> None:
+    def misheard(self, topic_filter: str) -> None:
         self._session.note(*nearest(topic_filter, subscribing=True))
 
     def unheard(self, topic: str) -> None:

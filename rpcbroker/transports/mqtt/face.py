@@ -52,11 +52,11 @@ class Face(Protocol):
     def resumed(self) -> None:
         """The peer goes on with a session that was there before."""
 
-    def refused(self, topic_filter: str) -> None:
-        """This one was not granted."""
+    def misheard(self, topic_filter: str) -> None:
+        """This one was not granted, or is not what was meant: nothing of the server comes from there."""
 
     def unheard(self, topic: str) -> None:
-        """What was published there is for nobody."""
+        """What was published there is not for the server."""
 
     def note(self, miss: NearMiss, detail: str) -> None:
         """The peer nearly did something right; `detail` goes on after "it"."""
@@ -87,7 +87,7 @@ class Nobody:
 
     def resumed(self) -> None: ...
 
-    def refused(self, topic_filter: str) -> None: ...
+    def misheard(self, topic_filter: str) -> None: ...
 
     def unheard(self, topic: str) -> None: ...
 

@@ -23,7 +23,7 @@ from rpcbroker.core.model import NULL_UUID
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.transports import direct
+from rpcbroker.transports import dialect, direct
 from rpcbroker.transports.dialect import BadTopicId
 from rpcbroker.transports.mqtt.admission import Admission, Admitted
 from rpcbroker.transports.mqtt.carrier import Carrier
@@ -279,8 +279,10 @@ class MqttProtocol(Protocol):
 
     def _publish_free(self, packet: p.Publish) -> tuple[int, Callable[[], None] | None]:
         admission = self._admission
-        if not self._face.free or not admission.pubsub.allowed:
+        possible = self._face.free and admission.pubsub.allowed
+        if not possible or dialect.resembles(packet.topic):
             self._face.unheard(packet.topic)
+        if not possible:
             raise Refused(ReasonCode.TOPIC_NAME_INVALID, "there is no such topic")
         if not self._face.allows():
             raise Refused(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "more messages than may be sent", ends=True)
@@ -393,8 +395,8 @@ class MqttProtocol(Protocol):
                     streams.append(self._subscribe_free(wanted, identifier))
                     codes.append(wanted.qos)
             except (Refused, WireError) as error:
-                if error.code == ReasonCode.TOPIC_FILTER_INVALID:
-                    self._face.refused(wanted.filter)
+                if error.code == ReasonCode.TOPIC_FILTER_INVALID and not dialect.resembles(wanted.filter):
+                    self._face.misheard(wanted.filter)
                 problem = problem or error.message
                 codes.append(error.code if self._connection.level >= 5 else _REFUSED_V3)
         properties = {Property.REASON_STRING: problem} if problem and self._connection.tells_problems else NO_PROPERTIES
@@ -415,6 +417,8 @@ class MqttProtocol(Protocol):
 
     def _subscribe_free(self, wanted: p.Subscription, identifier: int) -> Any:
         pubsub = self._admission.pubsub
+        if dialect.resembles(wanted.filter):
+            self._face.misheard(wanted.filter)
         if not self._face.free or not pubsub.allowed:
             raise Refused(ReasonCode.TOPIC_FILTER_INVALID, "there is no such topic filter")
         if wanted.filter not in self._session.subscriptions:

@@ -73,7 +73,7 @@ class ProvisionFace:
     def resumed(self) -> None:
         """As if it were new: it has to ask again."""
 
-    def refused(self, topic_filter: str) -> None:
+    def misheard(self, topic_filter: str) -> None:
         """It is told by its SUBACK."""
 
     def unheard(self, topic: str) -> None:

@@ -67,6 +67,9 @@ _NOT_FROM_CLIENT = frozenset(
 )
 """Packet types that end an open connection."""
 
+_FLAGS_FIRST = frozenset({n.SUBACK, n.UNSUBACK})
+"""Those whose reserved flags are malformed (MQTT-2.1.3-1) before it is a protocol error that a client sends them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -167,7 +170,9 @@ class ServerConnection:
                 if packet_type != n.CONNECT:
                     raise WireError("the first packet is no CONNECT", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.1.0-1
             elif packet_type in _NOT_FROM_CLIENT:
-                raise WireError(f"packet type {packet_type} from a client", ReasonCode.PROTOCOL_ERROR)
+                malformed = packet_type in _FLAGS_FIRST and first_byte & 0x0F
+                code = ReasonCode.MALFORMED_PACKET if malformed else ReasonCode.PROTOCOL_ERROR
+                raise WireError(f"packet type {packet_type} from a client", code)
             packet = codec.decode(first_byte, body, self.level)
             check = _CHECKS.get(packet_type)
             yield packet if check is None else check(self, packet)
