@@ -334,6 +334,7 @@ class BrokerService(Service):
         self._notify.stopping(self._status)
         await self._listeners.close()
         await self.broker.drain(self._settings.server.drain)
+        self.mqtt.sessions.disconnect_all()
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
         await self.broker.telemetry.finish()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -120,10 +119,10 @@ class Broker:
             raise NotFound(access.DEVICE_NOT_FOUND)
         return session
 
-    def additional_info_of(self, device_id: UUID) -> Any:
-        """That of a device which was here lately; None of others."""
+    def known_device(self, device_id: UUID) -> Device | None:
+        """The record of a device that was here since the start; None of others."""
         session = self._sessions.get(device_id)
-        return session.device.additional_info if session else None
+        return session.device if session else None
 
     def name_of(self, principal: Principal, device_id: UUID) -> str | None:
         """The name of a device that was called lately, if it exists for `principal`."""
@@ -223,7 +222,9 @@ class Broker:
         self._note_change(device.id)
         session = self._sessions.get(device.id)
         if session is not None:
-            session.device = device
+            before, session.device = session.device, device
+            if before.topic_rights != device.topic_rights:
+                session.close(CloseReason.RIGHTS_CHANGED)
 
     def device_unassigned(self, device_id: UUID) -> None:
         """Its customer was deleted; that is stored, as a new version."""

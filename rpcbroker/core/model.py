@@ -155,6 +155,11 @@ class Device:
         """Whether it may speak for other devices."""
         return isinstance(self.additional_info, dict) and self.additional_info.get("gateway") is True
 
+    @property
+    def topic_rights(self) -> Any:
+        """What `additionalInfo.pubsub` says of free topics, unchecked; None where it says nothing."""
+        return self.additional_info.get("pubsub") if isinstance(self.additional_info, dict) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:

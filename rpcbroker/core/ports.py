@@ -41,6 +41,7 @@ class CloseReason(StrEnum):
 
     TAKEN_OVER = "taken over by a newer connection of the same device"
     CREDENTIALS_CHANGED = "credentials changed"
+    RIGHTS_CHANGED = "rights to topics changed"
     DEVICE_DELETED = "device deleted"
     SHUTTING_DOWN = "server shutting down"
 

@@ -446,6 +446,25 @@ class TestWills:
         world.client(5).connect(will=self.WILL).lose()
         assert len(world.admission.sessions) == 0
 
+    def test_a_device_s_will_may_be_telemetry(self) -> None:
+        world = Mqtt()
+        will = p.Will("v1/devices/me/telemetry", b'{"online":false}')
+        world.client().connect(will=will).lose()
+        latest = result_of(Deferred.fromCoroutine(world.broker.telemetry.latest(world.device.id, ["online"])))
+        assert bytes(latest["online"].value) == b"false"
+
+    def test_a_device_s_will_may_be_attributes(self) -> None:
+        world = Mqtt()
+        world.client().connect(will=p.Will("v1/devices/me/attributes", b'{"online":false}', 1)).lose()
+        (kept,) = result_of(world.broker.attributes.read(world.device.id))
+        assert (kept.key, bytes(kept.value)) == ("online", b"false")
+
+    def test_one_with_too_many_levels_is_dropped(self) -> None:
+        world = Mqtt(pubsub="tenant", max_topic_levels=2)
+        client = world.client().connect(will=p.Will("a/b/c", b"gone"))
+        client.lose()
+        assert world.admission.connections == 0
+
     def test_it_obeys_the_rights_of_its_device(self) -> None:
         world = self.world()
         mute = device(101, additional_info={"pubsub": {"publish": ["mine/#"]}})

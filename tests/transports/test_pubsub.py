@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -602,3 +603,15 @@ class TestNearMisses:
         client = world.client().connect()
         client.send(p.Subscribe(1, (p.Subscription("lamps/#", 1),)), p.Publish("lamps/1", b"{}"))
         assert world.session().near_misses() == ()
+
+
+def test_a_device_whose_rights_change_has_to_come_again() -> None:
+    world = Mqtt(pubsub="tenant")
+    client = world.client(5).connect(clean_start=False, properties={Property.SESSION_EXPIRY_INTERVAL: 60})
+    client.send(p.Subscribe(1, (p.Subscription("a/#", 1),)))
+    changed = replace(world.device, additional_info={"pubsub": {"subscribe": ["b/#"]}}, version=2)
+    world.broker.device_changed(changed)
+    assert client.received() == [p.Disconnect(0x98)]
+    again = world.client(5)
+    again.send(p.Connect(5, "c", False, username="TOKEN100", properties={Property.SESSION_EXPIRY_INTERVAL: 60}))
+    assert again.send(p.Publish("a/1", b"x", 1, 1)) == [p.PubAck(1, 0x10)], "nobody listens to that any more"

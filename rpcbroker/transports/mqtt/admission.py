@@ -191,7 +191,7 @@ class Admission:
     def session(self, connect: Connect, admitted: Admitted) -> tuple[MqttSession, bool]:
         """The session that this connection goes on with, and whether it was there before."""
         if admitted.stranger:
-            return MqttSession(Key(NULL_UUID, None, ""), None), False
+            return MqttSession(Key(NULL_UUID, None, connect.client_id or self._new_client_id()), None), False
         owner = None if admitted.device is None else admitted.device.device.id
         scope = owner if self._settings.client_ids == "device" else None
         key = Key(admitted.tenant_id, scope, connect.client_id or self._new_client_id())
@@ -255,7 +255,7 @@ class Admission:
 
     def rights(self, device: DeviceSession | None) -> Rights:
         """What somebody may do with free topics now."""
-        return self.pubsub.anonymous_rights() if device is None else rights_of(device.device.additional_info)
+        return self.pubsub.anonymous_rights() if device is None else rights_of(device.device.topic_rights)
 
     def _claim(self, device: Device, offer: bytes) -> Deferred[None]:
         return self._enrolment().claiming.offer(device, offer)

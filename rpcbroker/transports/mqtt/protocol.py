@@ -50,6 +50,7 @@ _NO_SESSION = MqttSession(Key(NULL_UUID, None, ""), None)
 _CLOSE_CODES = {
     CloseReason.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
     CloseReason.CREDENTIALS_CHANGED: ReasonCode.ADMINISTRATIVE_ACTION,
+    CloseReason.RIGHTS_CHANGED: ReasonCode.ADMINISTRATIVE_ACTION,
     CloseReason.DEVICE_DELETED: ReasonCode.ADMINISTRATIVE_ACTION,
     CloseReason.SHUTTING_DOWN: ReasonCode.SERVER_SHUTTING_DOWN,
 }
@@ -230,7 +231,7 @@ class MqttProtocol(Protocol):
         connection.keep_alive = connack.properties.get(Property.SERVER_KEEP_ALIVE, packet.keep_alive)
         self._carrier = carrier = Carrier(connection, session.outbox, admission.around, self)
         session.way = carrier
-        session.will = packet.will
+        session.will = None if admitted.stranger else packet.will
         self._face, link = admission.face(admitted, session, carrier)
         admission.connected()
         try:

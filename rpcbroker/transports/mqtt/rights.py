@@ -35,12 +35,11 @@ EVERYTHING = Rights()
 NOTHING = Rights(publish=(), subscribe=())
 
 
-def rights_of(additional_info: Any) -> Rights:
-    """Those that `additionalInfo.pubsub` gives: `{"publish": [filters], "subscribe": [filters]}`.
+def rights_of(given: Any) -> Rights:
+    """Those that a device's `additionalInfo.pubsub` gives: `{"publish": [filters], "subscribe": [filters]}`.
 
     What is left out is everything, and what cannot be read is nothing.
     """
-    given = additional_info.get("pubsub") if isinstance(additional_info, dict) else None
     if given is None:
         return EVERYTHING
     if not isinstance(given, dict):

@@ -82,6 +82,12 @@ class MqttSessions:
         if len(away) > most:
             self._end(next(iter(away.values())))
 
+    def disconnect_all(self) -> None:
+        """The server is shutting down: whoever is connected is told."""
+        for session in tuple(self._sessions.values()):
+            if session.way is not None:
+                session.way.end(ReasonCode.SERVER_SHUTTING_DOWN, "server shutting down")
+
     def end_all_of(self, owner: UUID) -> None:
         """The device is gone, or has to prove anew who it is: nothing is kept for it."""
         for session in tuple(self._away.get(owner, {}).values()):
