@@ -126,6 +126,18 @@ class Rest(World):
         """A system administrator's."""
         return self.add_user("root@example.org", Authority.SYS_ADMIN, tenant=NULL_TENANT)
 
+    @cached_property
+    def customer_token(self) -> str:
+        """A customer's user's."""
+        customer = self.add_customer("a customer with a user")
+        return self.add_user("customer@example.org", Authority.CUSTOMER_USER, customer=customer.id)
+
+    def token_for(self, route: Route) -> str:
+        """Of somebody who may use it: a tenant administrator if that is one."""
+        if self.role_fits(route):
+            return self.token
+        return self.sys_token if Authority.SYS_ADMIN in route.roles else self.customer_token
+
     def role_fits(self, route: Route) -> bool:
         """Whether a tenant administrator may use it."""
         return route.roles is None or Authority.TENANT_ADMIN in route.roles
