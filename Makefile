@@ -22,7 +22,7 @@ $(VENV)/.tests-installed: $(VENV)/.installed
 # What cannot live in one environment has each its own: vendors' SDKs, the tool that fuzzes the API, a broker to
 # compare with.
 ALONE_tb := tb-mqtt-client==1.13.14 mmh3
-ALONE_tb-gateway := thingsboard-gateway==3.8.5
+ALONE_tb-gateway := thingsboard-gateway==3.8.5 python-dateutil==4.0.0
 ALONE_tb-rest-42 := tb-rest-client==4.2.1
 ALONE_tb-rest-44 := tb-rest-client==4.4
 ALONE_tb-ce := tb-ce-client==4.4.0
