@@ -25,7 +25,8 @@ TelemetryBody = Annotated[
     Any,
     Meta(
         description='`{"key": value}`, or `{"ts": epoch ms, "values": {"key": value}}`, or an array of such; '
-        "numbers may be written as strings"
+        "numbers may be written as strings",
+        extra_json_schema={"type": ["object", "array"], "items": {"type": "object"}},
     ),
 ]
 
