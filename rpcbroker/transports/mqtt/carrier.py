@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.deadlines import Deadline, Deadlines
-from rpcbroker.core.errors import Reason, Undeliverable
+from rpcbroker.core.errors import NoActiveConnection, Reason, Undeliverable
 from rpcbroker.core.ports import CloseReason, Link
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
@@ -352,8 +352,8 @@ def _call_too_large(size: int) -> Undeliverable:
     )
 
 
-def _refused(code: int) -> Undeliverable:
-    return Undeliverable(
+def _refused(code: int) -> NoActiveConnection:
+    return NoActiveConnection(
         "The device refused the call",
         reason=Reason.REFUSED,
         hint=f"Its acknowledgement carries the reason code 0x{code:02X}.",

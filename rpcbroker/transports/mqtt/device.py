@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
-from rpcbroker.core.errors import CallFailed, Reason, Undeliverable
+from rpcbroker.core.errors import CallFailed, NoActiveConnection, Reason
 from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
@@ -291,8 +291,8 @@ def _success(_: None) -> int:
     return ReasonCode.SUCCESS
 
 
-def _protobuf(family: Family) -> Undeliverable:
-    return Undeliverable(
+def _protobuf(family: Family) -> NoActiveConnection:
+    return NoActiveConnection(
         "The device takes calls in Protobuf only",
         reason=Reason.NO_SUBSCRIPTION,
         hint=f"It subscribed to {family.rpc_request}+; JSON goes to {dialect.RPC_REQUEST_FILTER}.",
