@@ -158,7 +158,7 @@ class MqttSettings:
         100, "topic filters of one client; one more is refused, for each costs memory", live=True
     )
     max_topic_levels: int = setting(
-        200, "levels of a topic or filter; matching takes time for each", live=True, most=32_768
+        256, "levels of a topic or filter; matching takes time for each", live=True, most=32_768
     )
     max_retained: int = setting(10_000, "retained messages of one tenant; one more is refused", live=True)
     max_retained_size: Size = setting(64 << 20, "the same in bytes of topics and payloads", live=True)
