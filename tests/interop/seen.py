@@ -34,7 +34,12 @@ def values(broker: Daemon, device_id: str, what: str) -> Any:
 def read(broker: Daemon, device_id: str, key: str) -> Any:
     """The last value posted of a key, once there is one."""
     path = f"timeseries?keys={key}&useStrictDataTypes=true"
-    return wait_for(lambda: values(broker, device_id, path).get(key), f"a value of {key}")[0]["value"]
+
+    def found() -> Any:
+        points = values(broker, device_id, path)[key]
+        return points if points[0]["value"] is not None else None
+
+    return wait_for(found, f"a value of {key}")[0]["value"]
 
 
 def attribute(broker: Daemon, device_id: str, key: str) -> Any:
