@@ -13,6 +13,14 @@ from twisted.logger import LogLevel, globalLogPublisher
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_kept() -> Iterator[None]:
+    """What was frozen for one module's tests is looked at again after it, or memory would only grow."""
+    yield
+    gc.unfreeze()
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def no_dropped_failures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Fails the test if a Deferred's failure was dropped, or something logged a critical event.
