@@ -612,3 +612,13 @@ def test_a_client_too_small_for_connack_is_closed_and_leaves_nothing() -> None:
     client.lose()
     assert (len(world.admission.sessions), world.admission.connections, world.admission.handshakes) == (1, 1, 0)
     assert listener.received() == []
+
+
+def test_who_shows_no_credentials_takes_over_no_device() -> None:
+    world = Mqtt(pubsub="tenant", allow_anonymous=True)
+    device = world.client().connect(client_id="same")
+    world.client().connect(client_id="same", username=None)
+    assert not device.closed
+    first = world.client().connect(client_id="other", username=None)
+    world.client().connect(client_id="other", username=None)
+    assert first.closed, "among themselves they do as MQTT has it"

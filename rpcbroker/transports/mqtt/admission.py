@@ -194,6 +194,8 @@ class Admission:
             return MqttSession(Key(NULL_UUID, None, connect.client_id or self._new_client_id()), None), False
         owner = None if admitted.device is None else admitted.device.device.id
         scope = owner if self._settings.client_ids == "device" else None
+        if owner is None:
+            scope = NULL_UUID  # who has shown nothing takes over no device's session
         key = Key(admitted.tenant_id, scope, connect.client_id or self._new_client_id())
         self._note_takeover(key, admitted.device)
         expiry = self._expiry(connect)
