@@ -197,6 +197,15 @@ class TestQueues:
             assert [message.payload for message in kept] == [b"3", b"4"]
         assert pair.drops == (4, 0, 0)
 
+    def test_that_twisted_pauses_again_at_each_write_does_not_lift_the_bound(self) -> None:
+        pair = Pair(FreeTopics(max_queued_size=100))
+        pair.listener.protocol.pauseProducing()
+        for _ in range(50):
+            pair.say(b"x" * 60, qos=0)
+            pair.listener.protocol.pauseProducing()
+        assert len(pair.listener.received()) == 1
+        assert pair.drops == (49, 0, 0)
+
     def test_until_its_queue_is_full_or_its_time_is_up(self) -> None:
         pair = Pair(FreeTopics(max_queued_messages=2, write_timeout=30))
         pair.listener.protocol.pauseProducing()

@@ -253,9 +253,10 @@ class Carrier:
     # -- pauses and ends
 
     def pause(self) -> None:
-        """The client does not read what was sent to it."""
-        self._paused = True
-        self._unread = 0
+        """The client does not read what was sent to it. Twisted says so again at each write meanwhile."""
+        if not self._paused:
+            self._paused = True
+            self._unread = 0
 
     def unpause(self) -> None:
         self._paused = False
