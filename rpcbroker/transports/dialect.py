@@ -50,7 +50,7 @@ V1 = Family(
 FAMILIES = (V1, _short(""), _short("/j"), _short("/p", json=False))
 
 CLAIM = "v1/devices/me/claim"
-FIRMWARE_ERROR = {"fw": "v2/fw/error", "sw": "v2/sw/error"}
+FIRMWARE_ERROR, SOFTWARE_ERROR = "v2/fw/error", "v2/sw/error"
 
 GATEWAY = "v1/gateway/"
 """What all topics of a gateway begin with."""
@@ -80,14 +80,13 @@ GRANTED_FILTERS = (
     | frozenset(ATTRIBUTE_FILTERS)
     | frozenset(family.rpc_response + "+" for family in FAMILIES)
     | frozenset(family.attributes_response + "+" for family in FAMILIES)
-    | frozenset(f"v2/{kind}/response/+/chunk/+" for kind in FIRMWARE_ERROR)
-    | frozenset(FIRMWARE_ERROR.values())
+    | frozenset({"v2/fw/response/+/chunk/+", FIRMWARE_ERROR, "v2/sw/response/+/chunk/+", SOFTWARE_ERROR})
     | GATEWAY_FILTERS
 )
 _GRANTED_WITH_ID = frozenset(
     prefix for family in FAMILIES if family.json for prefix in (family.rpc_response, family.attributes_response)
 )
-_FIRMWARE_REQUEST = re.compile(r"v2/(fw|sw)/request/[^/]+/chunk/[^/]+")
+_CHUNK_REQUEST = re.compile(r"v2/(fw|sw)/request/[^/]+/chunk/[^/]+")
 _ID = re.compile(r"-?[0-9]{1,10}")
 
 
@@ -101,6 +100,7 @@ class Uplink(Enum):
     ATTRIBUTES_REQUEST = auto()
     CLAIM = auto()
     FIRMWARE = auto()
+    SOFTWARE = auto()
     GATEWAY = auto()
 
 
@@ -146,8 +146,8 @@ def uplink(topic: str) -> Meaning | None:
         return Meaning(row[0], row[1], int(text))
     if topic.startswith(GATEWAY):
         return Meaning(Uplink.GATEWAY, V1)
-    if _FIRMWARE_REQUEST.fullmatch(topic):
-        return Meaning(Uplink.FIRMWARE, V1)
+    if chunk := _CHUNK_REQUEST.fullmatch(topic):
+        return Meaning(Uplink.FIRMWARE if chunk[1] == "fw" else Uplink.SOFTWARE, V1)
     return None
 
 

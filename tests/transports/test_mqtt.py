@@ -392,3 +392,13 @@ def test_a_device_s_qos_0_nonsense_ends_its_connection_only() -> None:
     assert bad.send(p.Publish("v1/devices/me/telemetry", b"{")) == [p.Disconnect(0x99)]
     assert bad.closed
     assert not good.closed
+
+
+@pytest.mark.parametrize("kind", ["fw", "sw"])
+def test_who_asks_for_a_chunk_hears_an_error_where_it_listens_for_errors(kind: str) -> None:
+    client = Mqtt().client().connect()
+    client.send(p.Subscribe(1, (p.Subscription(f"v2/{kind}/error", 0),)))
+    error, answer = client.send(p.Publish(f"v2/{kind}/request/1/chunk/0", b"1024", 1, 3))
+    assert (error.topic, error.qos) == (f"v2/{kind}/error", 1)
+    assert b"not served" in error.payload
+    assert answer == p.PubAck(3)

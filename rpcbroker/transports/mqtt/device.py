@@ -261,8 +261,9 @@ class MqttLink:
         return self._around.claim(self._session.device, payload).addCallback(lambda _: ReasonCode.SUCCESS)
 
     def _firmware(self, meaning: Meaning, payload: bytes) -> Outcome:
-        """Chunks of firmware are not served; the device hears it on the topic where it listens for errors."""
-        self._carrier.publish(dialect.FIRMWARE_ERROR["fw"], b"Firmware and software updates are not served here", 1)
+        """Chunks are not served; the device hears it on the topic where it listens for errors."""
+        topic = dialect.FIRMWARE_ERROR if meaning.uplink is Uplink.FIRMWARE else dialect.SOFTWARE_ERROR
+        self._carrier.publish(topic, b"Firmware and software updates are not served here", 1)
         return ReasonCode.SUCCESS
 
     def _for_others(self, topic: str, payload: bytes) -> Outcome:
@@ -280,6 +281,7 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.ATTRIBUTES_REQUEST: MqttLink._attributes_request,
     Uplink.CLAIM: MqttLink._claim,
     Uplink.FIRMWARE: MqttLink._firmware,
+    Uplink.SOFTWARE: MqttLink._firmware,
 }
 
 
