@@ -25,9 +25,10 @@ from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.core.values import attributes_of, points_in
 from rpcbroker.transports import dialect
+from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.gateway_children import GatewayChildren
-from rpcbroker.transports.mqtt.gateway_link import Carrier, ChildLink, Downlink
+from rpcbroker.transports.mqtt.gateway_link import ChildLink, Downlink
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
 T = TypeVar("T")

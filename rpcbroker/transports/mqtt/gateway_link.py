@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import Call
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports import dialect
+from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Refused
 
 _MODERN = 5
-
-
-class Carrier(Protocol):
-    """The gateway's connection, as its children need it."""
-
-    @property
-    def level(self) -> int:
-        """The protocol's version: 3, 4 or 5."""
-
-    def carry(self, session: DeviceSession, link: ChildLink, call: Call, topic: str, payload: bytes, qos: int) -> bool:
-        """Write the call and report what becomes of it to `session`, as Link.deliver says.
-
-        False: not now. `session.resume(link)` is called when there is room.
-        """
-
-    def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        """Something that nobody waits for. Never raises."""
 
 
 class Downlink:
