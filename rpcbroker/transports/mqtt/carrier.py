@@ -18,12 +18,10 @@ from rpcbroker.transports.mqtt.session import QueueLimits
 from rpcbroker.wire.mqtt.connection import PacketTooLarge, ServerConnection
 from rpcbroker.wire.mqtt.message import Message
 from rpcbroker.wire.mqtt.outbox import Delivery, Outbox
-from rpcbroker.wire.mqtt.packets import PubAck, PubComp, PubRec, PubRel, ReasonCode
+from rpcbroker.wire.mqtt.packets import FAILURE, PubAck, PubComp, PubRec, PubRel, ReasonCode
 
 STREAMED_AT_ONCE = 100
 """Retained messages that one client is given in one turn of the reactor."""
-
-_FAILURE = 0x80
 
 
 @dataclass(slots=True)
@@ -244,7 +242,7 @@ class Carrier:
         ticket = delivery.ticket
         if isinstance(ticket, Ticket):
             ticket.settle()
-            if packet.code < _FAILURE:
+            if packet.code < FAILURE:
                 ticket.session.report(ticket.wire_id, Step.ACKNOWLEDGED)
             else:
                 ticket.session.report(ticket.wire_id, Step.FAILED, _refused(packet.code))

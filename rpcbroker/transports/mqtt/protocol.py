@@ -35,7 +35,7 @@ from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.connection import ConnectionState, PacketTooLarge, ServerConnection, refusal
 from rpcbroker.wire.mqtt.message import Message
-from rpcbroker.wire.mqtt.packets import NO_PROPERTIES, ConnectReturnCode, Properties, ReasonCode
+from rpcbroker.wire.mqtt.packets import FAILURE, NO_PROPERTIES, ConnectReturnCode, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
 
 CLOSE_TIMEOUT = 1.0
@@ -44,7 +44,6 @@ CLOSE_TIMEOUT = 1.0
 MAX_UNANSWERED = 64
 """Messages whose acknowledgement waits for the store; the client is read on when some are done."""
 
-_REFUSED_V3 = 0x80
 _REFUSALS = (Refused, BadTopicId, jsontext.BadJSON, BrokerError)
 
 _NO_SESSION = MqttSession(Key(NULL_UUID, None, ""), None)
@@ -363,7 +362,7 @@ class MqttProtocol(Protocol):
         if packet.qos == 1:
             self.write(self._connection.acknowledge(packet_id, code, properties))
         else:
-            if code < _REFUSED_V3 or self._connection.level < 5:
+            if code < FAILURE or self._connection.level < 5:
                 self._session.take(packet_id)
                 code = code if self._connection.level >= 5 else ReasonCode.SUCCESS
             self._say(p.PubRec(packet_id, code, properties))

@@ -15,10 +15,8 @@ from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.outbox import Delivery
-from rpcbroker.wire.mqtt.packets import ReasonCode
+from rpcbroker.wire.mqtt.packets import FAILURE, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
-
-_REFUSED_V3 = 0x80
 
 
 class Subscribed(NamedTuple):
@@ -57,7 +55,7 @@ def subscribe(
                 codes.append(wanted.qos)
         except (Refused, WireError) as error:
             problem = problem or error.message
-            codes.append(error.code if modern else _REFUSED_V3)
+            codes.append(error.code if modern else FAILURE)
     return Subscribed(tuple(codes), problem, frozenset(granted), tuple(streams))
 
 

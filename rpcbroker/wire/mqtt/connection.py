@@ -18,13 +18,12 @@ from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.decoding import UnsupportedLevel
 from rpcbroker.wire.mqtt.fields import encode_text, fixed_header
-from rpcbroker.wire.mqtt.packets import Packet, Properties, ReasonCode
+from rpcbroker.wire.mqtt.packets import FAILURE, Packet, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
 from rpcbroker.wire.mqtt.reasons import FROM_CLIENT
 
 KEEP_ALIVE_GRACE = 1.5  # MQTT-3.1.2-24
 NO_LIMIT = 0xFFFF
-_FAILURE = 0x80
 _OPTIONAL = frozenset({Property.REASON_STRING, Property.USER_PROPERTY})
 """Properties that are left out when a packet would be too large for the client: MQTT-3.2.2-19, 3.4.2-2 and so on."""
 
@@ -247,7 +246,7 @@ class ServerConnection:
         elif isinstance(packet, p.Disconnect):
             self._go(_Input.ENDED)
             return self._fitting(packet, self.level) if self.level >= 5 else b""  # MQTT-4.8.0-1 (3.1.1)
-        elif isinstance(packet, p.PubComp) or (isinstance(packet, p.PubRec) and packet.code >= _FAILURE):
+        elif isinstance(packet, p.PubComp) or (isinstance(packet, p.PubRec) and packet.code >= FAILURE):
             self._finish(packet.packet_id)
         data = self._fitting(packet, self.level)
         if not data:

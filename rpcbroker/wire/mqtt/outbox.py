@@ -13,9 +13,7 @@ from typing import Any
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.message import Message
-from rpcbroker.wire.mqtt.packets import ReasonCode
-
-_FAILURE = 0x80
+from rpcbroker.wire.mqtt.packets import FAILURE, ReasonCode
 
 
 class Stage(Enum):
@@ -128,12 +126,12 @@ class Outbox:
         """
         delivery = self._in_flight.get(packet.packet_id)
         if delivery is None:
-            unknown = isinstance(packet, p.PubRec) and packet.code < _FAILURE
+            unknown = isinstance(packet, p.PubRec) and packet.code < FAILURE
             return None, p.PubRel(packet.packet_id) if unknown else None
         if (delivery.stage, type(packet)) not in TRANSITIONS:
             raise WireError(f"{type(packet).__name__} while {delivery.stage.name}", ReasonCode.PROTOCOL_ERROR)
         following = TRANSITIONS[delivery.stage, type(packet)]
-        if following is None or packet.code >= _FAILURE:  # MQTT-4.3.3-4: no PUBREL after a refusal
+        if following is None or packet.code >= FAILURE:  # MQTT-4.3.3-4: no PUBREL after a refusal
             del self._in_flight[packet.packet_id]
             return delivery, None
         delivery.stage = following

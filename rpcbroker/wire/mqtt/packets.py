@@ -72,6 +72,10 @@ class ReasonCode(IntEnum):
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2
 
 
+FAILURE = 0x80
+"""From here on a code says that something was refused or went wrong; in 3.1.1 it is the only such one of SUBACK."""
+
+
 class ConnectReturnCode(IntEnum):
     """MQTT 3.1.1, 3.2.2.3."""
 
