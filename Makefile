@@ -36,8 +36,9 @@ $(VENV)-%/.installed: constraints.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
 	touch $@
 
-# What is no Python: programs of the system, and MQTT.js.
-FOREIGN := mosquitto mosquitto_rr curl node npm /usr/lib/postgresql/*/bin/initdb
+# What is no Python: programs of the system, each with the package that has it, and MQTT.js.
+FOREIGN := mosquitto:mosquitto mosquitto_rr:mosquitto-clients curl:curl node:nodejs npm:npm \
+	/usr/lib/postgresql/*/bin/initdb:postgresql
 MQTT_JS := tests/interop/js/node_modules/.installed
 
 demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, show what happens
@@ -51,8 +52,9 @@ test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(MQTT_JS)  ## in
 
 .PHONY: foreign
 foreign:
-	@for each in $(FOREIGN); do PATH=$$PATH:/usr/sbin command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mosquitto mosquitto-clients curl nodejs npm postgresql; }
+	@for each in $(FOREIGN); do \
+		PATH=$$PATH:/usr/sbin command -v $${each%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
+		test -z "$$missing" || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q $$missing; }
 
 $(MQTT_JS): tests/interop/js/package.json | foreign
 	npm --prefix $(<D) install --silent --no-package-lock --no-audit --no-fund --ignore-scripts

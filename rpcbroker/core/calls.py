@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 
 class CallState(StrEnum):
     """Where a call is. The words are those of the REST interface."""
@@ -30,6 +32,8 @@ class Step(StrEnum):
     """The device has it: it said so, or the link has no way of saying so."""
     UNACKNOWLEDGED = "unacknowledged"
     """The device did not acknowledge it in time."""
+    PUT_BACK = "put back"
+    """The device's connections are closed, and the call begins anew with the next one."""
     REPLIED = "replied"
     FAILED = "failed"
     EXPIRED = "expired"
@@ -53,6 +57,9 @@ TRANSITIONS: dict[tuple[CallState, Step], CallState] = {
     (_S.TIMEOUT, Step.WRITTEN): _S.SENT,
     (_S.TIMEOUT, Step.ACKNOWLEDGED): _S.DELIVERED,
     (_S.DELIVERED, Step.ACKNOWLEDGED): _S.DELIVERED,
+    (_S.DELIVERED, Step.WRITTEN): _S.DELIVERED,  # a persistent call, to be answered still
+    (_S.SENT, Step.PUT_BACK): _S.QUEUED,
+    (_S.TIMEOUT, Step.PUT_BACK): _S.QUEUED,
 } | {
     (state, step): ending
     for state in (_S.QUEUED, _S.SENT, _S.DELIVERED, _S.TIMEOUT)
@@ -62,6 +69,20 @@ TRANSITIONS: dict[tuple[CallState, Step], CallState] = {
 
 UNACKNOWLEDGED_STATES = frozenset({_S.QUEUED, _S.SENT, _S.TIMEOUT})
 """A call in one of these is given to the next link that can take calls, under the same wire id."""
+FINAL_STATES = frozenset(_ENDINGS.values())
+"""A call in one of these has ended. A one-way call has ended in DELIVERED, too."""
+
+
+class SubmitStrategy(StrEnum):
+    """What a call waits for before it goes to its device. The words are those of the wire."""
+
+    BURST = "BURST"
+    """Nothing."""
+    ON_ACK = "SEQUENTIAL_ON_ACK_FROM_DEVICE"
+    """All older calls of the device must be acknowledged."""
+    ON_RESPONSE = "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"
+    """All older calls of the device must have ended."""
+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,43 +90,71 @@ class CallRequest:
     """What a caller asks for. `params` is compact JSON text; times are seconds or epoch ms as named.
 
     `expiration_time` wins over `timeout` and is not clamped. `connect_timeout` is how long the call
-    may wait for something that can take it; None is as long as the call lives.
+    may wait for something that can take it; None is as long as the call lives. `once` says that `request_id` is
+    the caller's: whoever asks for the same again under this id gets the result of the first call.
+    `strategy` None is the device's.
     """
 
     method: str
     params: bytes = b"null"
     oneway: bool = False
+    persistent: bool = False
     timeout: float | None = None
     expiration_time: int | None = None
     connect_timeout: float | None = None
     retries: int | None = None
+    strategy: SubmitStrategy | None = None
     request_id: UUID | None = None
+    once: bool = False
     additional_info: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request on its way to a device.
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """A request on its way to a device. Every call makes one: a msgspec.Struct is made in a fraction of a dataclass's time.
 
     `wire_id` is the positive 32-bit number that the device sees; it is never used twice for one
-    device, restarts included. `params` is compact JSON text; times are epoch ms.
+    device, restarts included. `params` is compact JSON text; times are epoch ms. Without a reply the call ends at
+    `expiration_time`; reports of progress move that, up to `latest_time`. `retries` is what the caller asked for,
+    `max_retries` what it gets.
     """
 
     rpc_id: UUID
     wire_id: int
+    tenant_id: UUID
     device_id: UUID
     method: str
     params: bytes
     oneway: bool
     created_time: int
     expiration_time: int
+    latest_time: int
     max_retries: int
+    strategy: SubmitStrategy = SubmitStrategy.BURST
+    persistent: bool = False
+    retries: int | None = None
     additional_info: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a call ended well. `payload` is JSON text, or empty: one-way, or an empty reply."""
+    """How a call ended well. `payload` is JSON text, or empty: one-way, or an empty reply.
+
+    Of a persistent call: that it is kept; how it ends shows later.
+    """
 
     rpc_id: UUID
     payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What became of the wish to cancel a call.
+
+    `cancelled` is False for one that had ended. `delivered_before`: it had gone to the device, or may have.
+    `device_told`: the device has been told that nobody waits for it any more.
+    """
+
+    rpc_id: UUID
+    cancelled: bool
+    delivered_before: bool
+    device_told: bool

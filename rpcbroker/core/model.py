@@ -156,6 +156,16 @@ class Device:
         return isinstance(self.additional_info, dict) and self.additional_info.get("gateway") is True
 
     @property
+    def hears_cancel(self) -> bool:
+        """Whether it wants to be told of calls that nobody waits for any more."""
+        return isinstance(self.additional_info, dict) and self.additional_info.get("rpcCancel") is True
+
+    @property
+    def submit_strategy(self) -> Any:
+        """What `additionalInfo.rpcSubmitStrategy` says, unchecked; None where it says nothing."""
+        return self.additional_info.get("rpcSubmitStrategy") if isinstance(self.additional_info, dict) else None
+
+    @property
     def topic_rights(self) -> Any:
         """What `additionalInfo.pubsub` says of free topics, unchecked; None where it says nothing."""
         return self.additional_info.get("pubsub") if isinstance(self.additional_info, dict) else None

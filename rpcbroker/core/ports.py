@@ -10,7 +10,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
-from rpcbroker.core.calls import Call
+from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.model import (
     ApiKey,
     Attribute,
@@ -33,6 +33,7 @@ from rpcbroker.core.model import (
     Tenant,
     User,
 )
+from rpcbroker.core.records import KeptCall
 from rpcbroker.core.values import Value
 
 
@@ -43,6 +44,7 @@ class CloseReason(StrEnum):
     CREDENTIALS_CHANGED = "credentials changed"
     RIGHTS_CHANGED = "rights to topics changed"
     DEVICE_DELETED = "device deleted"
+    DELIVERY_TIMEOUT = "calls were not acknowledged"
     SHUTTING_DOWN = "server shutting down"
 
 
@@ -60,6 +62,12 @@ class Link(Protocol):
         """Give the call to the device. Never raises: what goes wrong is reported.
 
         False: not now. The link will call `session.resume` when it can take more.
+        """
+
+    def cancel(self, call: Call) -> bool:
+        """Tell the device that nobody waits for this call, which it was given, any more.
+
+        False: it cannot be told now. Asked only of devices that want to hear it.
         """
 
     def close(self, reason: CloseReason) -> None:
@@ -88,6 +96,10 @@ class OpenedStore:
     api_keys: tuple[tuple[ApiKey, User], ...]
     default_tenant: UUID
     """The oldest one: a first start made it."""
+    waiting_calls: dict[UUID, int]
+    """Device -> how many persistent calls have not ended."""
+    next_due: int | None
+    """When the first of them has to be looked at, epoch ms."""
 
 
 class StoreError(Exception):
@@ -264,6 +276,55 @@ class KeptValues(Protocol):
         """Fires with those that there were, in the order of `keys`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which persistent calls are asked for; None is any. `since` is epoch ms, included."""
+
+    devices: DeviceFilter
+    state: CallState | None = None
+    method: str | None = None
+    since: int | None = None
+
+
+class KeptCalls(Protocol):
+    """Persistent calls. Ids are the tenant's own. What is asked is answered with all that was written before."""
+
+    def insert(self, kept: KeptCall) -> Deferred[None]:
+        """A new call. Fails with AlreadyExists for an id that is taken in the tenant, NotFound when the device is gone."""
+
+    def advance(self, kept: KeptCall) -> None:
+        """It has not ended, but went on. Written a moment later, in the last form by then; lost if the process dies."""
+
+    def end(self, kept: KeptCall) -> Deferred[bool]:
+        """It has ended, as its record says. False, and nothing changes, if it had ended before or is gone."""
+
+    def call(self, tenant_id: UUID, rpc_id: UUID) -> Deferred[KeptCall | None]: ...
+
+    def waiting(self, device_id: UUID, *, after: int, limit: int) -> Deferred[list[KeptCall]]:
+        """Those of a device that have not ended, by their wire ids, which are above `after`."""
+
+    def waiting_call(self, device_id: UUID, wire_id: int) -> Deferred[KeptCall | None]:
+        """The one of that wire id, if it has not ended."""
+
+    def due(self, now: int, *, limit: int) -> Deferred[list[KeptCall]]:
+        """Those that have not ended and are due at `now` (epoch ms), the first ones first."""
+
+    def next_due(self) -> Deferred[int | None]:
+        """When the next of those that have not ended is due, epoch ms."""
+
+    def of_device(self, device_id: UUID, link: PageLink, *, state: CallState | None = None) -> Deferred[Page[KeptCall]]:
+        """`link.sort_property` is id, created_time, expiration_time, request (that is the method) or response."""
+
+    def calls(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[KeptCall]]:
+        """The newest `limit` of them, the newest first, and how many there are in all."""
+
+    def delete(self, tenant_id: UUID, rpc_id: UUID) -> Deferred[bool]:
+        """False when there was none."""
+
+    def forget_ended(self, before: int, *, limit: int) -> Deferred[int]:
+        """Delete up to `limit` of those that ended before that time (epoch ms). Fires with how many these were."""
+
+
 class Store(Protocol):
     """What outlives the process. Every Deferred of a write fires when the write is durable.
 
@@ -278,6 +339,9 @@ class Store(Protocol):
 
     @property
     def values(self) -> KeptValues: ...
+
+    @property
+    def calls(self) -> KeptCalls: ...
 
     @property
     def enrolment(self) -> Enrolment: ...

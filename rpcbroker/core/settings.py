@@ -231,6 +231,41 @@ class RpcSettings:
     max_retries: int = setting(
         5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True, least=0
     )
+    submit_strategy: Literal[
+        "BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"
+    ] = setting(
+        "BURST",
+        "what a call waits for: nothing (BURST), that older ones are acknowledged (SEQUENTIAL_ON_ACK_FROM_DEVICE) or "
+        "have ended (SEQUENTIAL_ON_RESPONSE_FROM_DEVICE); a device (additionalInfo.rpcSubmitStrategy) and a call "
+        "(submitStrategy) may say otherwise",
+        live=True,
+    )
+    response_timeout: Duration = setting(
+        30.0, "how long others wait behind a delivered call for its reply, when they wait until it has ended", live=True
+    )
+    close_session_on_delivery_timeout: bool = setting(
+        False,
+        "whether a device that acknowledges nothing is disconnected, and its calls begin anew, instead of being "
+        "given up",
+        live=True,
+    )
+    progress_extension: Duration = setting(
+        10.0, "how long a call goes on at least after its device reported progress", live=True
+    )
+    idempotency_window: Duration = setting(
+        600.0, "how long the result of a call with a requestUUID is remembered for who asks again", live=True
+    )
+    idempotency_size: Size = setting(
+        64 << 20, "memory for these results; beyond it the oldest are forgotten early", live=True
+    )
+    record_recent: int = setting(10_000, "calls whose time lines are kept in memory", live=True)
+    max_persistent_per_device: int = setting(
+        10_000, "persistent calls of one device that have not ended; one more is refused with QUEUE_FULL", live=True
+    )
+    max_persistent_timeout: Duration = setting(
+        365 * 86_400.0, "the ceiling over a persistent call's timeout and its expirationTime", live=True
+    )
+    ttl: Duration = setting(30 * 86_400.0, "how long a persistent call is kept after it has ended", live=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

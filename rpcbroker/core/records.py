@@ -1,0 +1,133 @@
+"""What happened to a call, step by step: kept for the last calls in memory, and for persistent ones in the store."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from rpcbroker.core.calls import Call, CallState
+from rpcbroker.core.errors import Reason
+
+MAX_MOMENTS = 100
+"""Moments of one call that are kept: a device may report progress, or reconnect, any number of times."""
+MAX_METHOD = 255
+"""Characters of a method that a record keeps."""
+
+Moment = tuple[int, str, str | None]
+"""Epoch ms, a Mark, and half a sentence for people that goes on after it, without payloads and secrets."""
+
+
+class Mark(StrEnum):
+    """What may happen to a call, in the words of the time line."""
+
+    ACCEPTED = "accepted"
+    AUTHORISED = "authorised"
+    ROUTED = "routed"
+    STORED = "stored"
+    QUEUED = "queued"
+    SENT = "sent"
+    ACKNOWLEDGED = "acknowledged"
+    UNACKNOWLEDGED = "unacknowledged"
+    PUT_BACK = "put back"
+    PROGRESS = "progress"
+    RESUMED = "resumed"
+    JOINED = "joined"
+    ANSWERED = "answered"
+    HANDED_OVER = "handed over"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    DEVICE_TOLD = "device told"
+
+
+class CallRecord(msgspec.Struct, gc=False):
+    """One call, as it is told to people. It holds no params and no reply, for these may be large and private.
+
+    `device_error`: the device answered with a JSON object that has a member `error`. `omitted` counts moments beyond
+    MAX_MOMENTS. Times are epoch ms; `ended_time` is None while the call goes on.
+    """
+
+    rpc_id: UUID
+    wire_id: int
+    tenant_id: UUID
+    device_id: UUID
+    method: str
+    oneway: bool
+    persistent: bool
+    created_time: int
+    expiration_time: int
+    moments: list[Moment]
+    state: CallState = CallState.QUEUED
+    reason: Reason | None = None
+    device_error: bool = False
+    ended_time: int | None = None
+    omitted: int = 0
+
+    def note(self, time: int, mark: Mark, detail: str | None = None) -> None:
+        """Something happened. Of too many only the last is kept beside the first ones."""
+        if len(self.moments) >= MAX_MOMENTS:
+            self.moments.pop()
+            self.omitted += 1
+        self.moments.append((time, mark, detail))
+
+
+def record_of(call: Call, moments: list[Moment]) -> CallRecord:
+    """The record of a new call."""
+    return CallRecord(
+        call.rpc_id,
+        call.wire_id,
+        call.tenant_id,
+        call.device_id,
+        call.method[:MAX_METHOD],
+        call.oneway,
+        call.persistent,
+        call.created_time,
+        call.expiration_time,
+        moments,
+    )
+
+
+class KeptCall(msgspec.Struct, kw_only=True, gc=False):
+    """A persistent call, as the store has it. `response` is JSON text.
+
+    `due_time` (epoch ms) is when something has to be done unless something happens before.
+    """
+
+    call: Call
+    record: CallRecord
+    due_time: int
+    unacknowledged: int = 0
+    response: bytes | None = None
+
+
+class Recorder:
+    """The records of the last calls, whatever became of them."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._order: deque[tuple[UUID, UUID]] = deque()
+        self._records: dict[tuple[UUID, UUID], CallRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, record: CallRecord) -> None:
+        """Keep it, and forget the oldest of too many."""
+        key = record.tenant_id, record.rpc_id
+        if key not in self._records:
+            self._order.append(key)
+        self._records[key] = record
+        while len(self._order) > self.most:
+            del self._records[self._order.popleft()]
+
+    def find(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
+        """Ids are the tenant's own: another one's call of the same id is not found."""
+        return self._records.get((tenant_id, rpc_id))
+
+    def newest_first(self) -> Iterator[CallRecord]:
+        return (self._records[key] for key in reversed(self._order))
