@@ -131,7 +131,7 @@ class World:
             new_token=lambda: f"NEW{next(self._uuids).int:X}",
             settings=RpcSettings(**rpc),
         )
-        self.broker.wire_ids.start(self.opened.wire_ids_reserved)
+        self.broker.start(self.opened)
         self.device = device()
         if store is None:
             self.add(self.device)
