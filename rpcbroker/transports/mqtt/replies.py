@@ -18,16 +18,15 @@ def reply(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
     """
     problem = _problem(payload) if payload else None
     if problem is None:
-        return _when_ended(session.receive(wire_id, payload), ReasonCode.SUCCESS)
-    return _when_ended(session.receive_bad(wire_id, problem, payload), ReasonCode.PAYLOAD_FORMAT_INVALID)
+        return _when_known(session.receive(wire_id, payload), ReasonCode.SUCCESS)
+    return _when_known(session.receive_bad(wire_id, problem, payload), ReasonCode.PAYLOAD_FORMAT_INVALID)
 
 
 def progress(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
-    """Any JSON; what is none is noted, and the call goes on."""
+    """Any JSON; what is none is noted, and the call goes on. Fails with Unavailable if the call could not be read."""
     problem = _problem(payload)
     if problem is None:
-        session.progress(wire_id, payload)
-        return ReasonCode.SUCCESS
+        return _when_known(session.progress(wire_id, payload), ReasonCode.SUCCESS)
     session.note(NearMiss.BAD_PAYLOAD, f"reported progress of call {wire_id} in what is not JSON: {problem}")
     return ReasonCode.PAYLOAD_FORMAT_INVALID
 
@@ -41,5 +40,5 @@ def _problem(payload: bytes) -> str | None:
     return None
 
 
-def _when_ended(ended: bool | Deferred[bool], code: int) -> Outcome:
-    return ended.addCallback(lambda _: code) if isinstance(ended, Deferred) else code
+def _when_known(waited: bool | Deferred[bool], code: int) -> Outcome:
+    return waited.addCallback(lambda _: code) if isinstance(waited, Deferred) else code
