@@ -113,6 +113,7 @@ class RestApi:
             who=self._who,
             auditor=Auditor(self.trail),
             settings=settings.http,
+            deadlines=deadlines,
             now_ms=now_ms,
             seconds=seconds,
         )
