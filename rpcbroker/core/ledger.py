@@ -128,7 +128,7 @@ class Ledger:
         session = await self._broker.session(record.device_id)
         if session is None:  # the calls of a device end with it
             return Cancellation(record.rpc_id, cancelled=False, delivered_before=False, device_told=False)
-        return await session.cancel(record, f"by {principal.email}")
+        return await session.cancel(record, f"by {principal.key_name or principal.email}")
 
     async def _device(self, principal: Principal, device_id: UUID) -> None:
         device = await self._store.device(device_id)

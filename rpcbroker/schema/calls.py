@@ -141,7 +141,7 @@ class CallsQuery(PartQuery, kw_only=True):
 
     device_id: Annotated[UUID | None, Meta(description="only those to this device")] = None
     state: Annotated[CallState | None, Meta(description="only those in this state")] = None
-    method: Annotated[Plain | None, Meta(description="only those of this method", max_length=MAX_TEXT)] = None
+    method: Annotated[Plain, Meta(description="only those of this method", max_length=MAX_TEXT)] | None = None
     since: Annotated[EpochMs | None, Meta(description="only those that were made then or later")] = None
     page_size: Annotated[
         int, Meta(description="how many on a page", extra_json_schema={"minimum": 1, "maximum": MAX_PAGE_SIZE})
@@ -187,7 +187,8 @@ def call_record_json(record: CallRecord, device_name: str | None) -> CallRecordJ
 
 
 def timeline_json(record: CallRecord, device_name: str | None) -> TimelineJSON:
-    steps = [StepJSON(ts, ts - record.created_time, Mark(mark), detail) for ts, mark, detail in record.moments]
+    accepted = record.moments[0][0] if record.moments else record.created_time
+    steps = [StepJSON(ts, ts - accepted, Mark(mark), detail) for ts, mark, detail in record.moments]
     return TimelineJSON(**_members(record, device_name), steps=steps, omitted=record.omitted)
 
 
