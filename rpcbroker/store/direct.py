@@ -12,6 +12,7 @@ from rpcbroker.core.ports import StoreError
 from rpcbroker.store.database import ReadWork, engine_of, first_line, shown_url
 from rpcbroker.store.location import sqlite_file
 from rpcbroker.store.schema import stored_version
+from rpcbroker.store.soundness import remedy
 from rpcbroker.store.tables import SCHEMA_VERSION
 from rpcbroker.store.writer import Work
 
@@ -26,6 +27,7 @@ class DirectDatabase:
     """
 
     queued = commits = failures = 0
+    damaged = False
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -66,7 +68,7 @@ class DirectDatabase:
         return execute(run)
 
     def _failed(self, error: Exception) -> StoreError:
-        return StoreError(f"store {shown_url(self._url)}: {first_line(error)}")
+        return StoreError(f"store {shown_url(self._url)}: {first_line(error)}{remedy(error)}")
 
 
 def _check(version: str | None) -> None:
