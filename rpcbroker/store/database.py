@@ -207,8 +207,7 @@ class ThreadedDatabase:
         cause = cause_of(error)
         self.damaged = self.damaged or cause.lasting
         self._log.error(
-            "the store cannot be {what}, {cause}: {error}. {hint}",
-            what=what,
+            "the store failed, {cause}: {error}. {hint}",
             cause=cause.words,
             error=first_line(error),
             hint=cause.hint,
