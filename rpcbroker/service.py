@@ -101,7 +101,7 @@ class BrokerService(Service):
             max_queue=settings.store.max_queue,
             mark=state_dir / "store-state.json",
         )
-        self.store = SqlStore(database, cache_size=settings.store.cache_size)
+        self.store = SqlStore(database, cache_size=settings.store.cache_size, clock=reactor)
         self.broker = Broker(
             store=self.store,
             clock=reactor,

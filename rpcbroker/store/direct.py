@@ -26,6 +26,7 @@ class DirectDatabase:
     it needs them may be written, such as new users.
     """
 
+    max_queue = 1_000
     queued = commits = failures = 0
     damaged = False
 
