@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from fakes import TENANT, device, first_records, token
+from fakes import device, first_records, token
 from sqlalchemy.exc import DatabaseError, OperationalError
 from stores import sql_store, url_of
 from twisted.internet import reactor
@@ -17,7 +17,6 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
 from rpcbroker.core.errors import Reason, Unavailable
-from rpcbroker.core.model import PageLink
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store.failures import DAMAGED, FULL, READ_ONLY, UNKNOWN, UNREACHABLE, cause_of
 from rpcbroker.store.writer import Writer
@@ -90,10 +89,13 @@ async def test_damage_that_shows_while_it_runs_makes_the_store_unready_until_it_
     store = sql_store(url_of(tmp_path))
     store.open(first_records=first_records)
     await store.create_device(device(), token(device()))
+    await store.close()
+    store = sql_store(url_of(tmp_path))  # whose connections have no page of it in memory yet
+    store.open(first_records=first_records)
     file = tmp_path / "store.sqlite"
     with sqlite3.connect(file) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'provision_key'").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'credentials'").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     connection.close()
     with file.open("r+b") as opened:
@@ -101,7 +103,7 @@ async def test_damage_that_shows_while_it_runs_makes_the_store_unready_until_it_
         opened.write(b"\xde\xad\xbe\xef" * (size // 4))
     await store.ping()
     with pytest.raises(Unavailable) as caught:
-        await store.enrolment.provision_keys(TENANT, PageLink(page_size=1))
+        await store.credentials(device().id)
     assert caught.value.message == "The store cannot be read: the store is damaged"
     with pytest.raises(Unavailable, match="the store is damaged") as unready:
         await store.ping()
