@@ -42,7 +42,7 @@ class DirectDatabase:
         try:
             self._engine = engine_of(self._url)
             with self._engine.begin() as connection:
-                _check(stored_version(connection))
+                check_version(stored_version(connection))
                 return load(connection)
         except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
             raise self._failed(error) from None
@@ -72,7 +72,8 @@ class DirectDatabase:
         return StoreError(f"store {shown_url(self._url)}: {first_line(error)}{remedy(error)}")
 
 
-def _check(version: str | None) -> None:
+def check_version(version: str | None) -> None:
+    """Raises StoreError unless it is the version of this program's schema."""
     if version == SCHEMA_VERSION:
         return
     if version is None:
