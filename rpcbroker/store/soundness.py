@@ -82,7 +82,10 @@ def needs_a_look(store: Path, mark: Mark) -> bool:
 
 
 def look_at(store: Path, *, at_rest: bool = True) -> None:
-    """Read all pages, and change nothing. `at_rest`: no broker has it open. Raises StoreError for what is damaged, or cannot be read."""
+    """Read all pages, and change nothing. `at_rest`: no broker has it open.
+
+    Raises StoreError for what is damaged, or cannot be read.
+    """
     try:
         with closing(reader_of(store, at_rest=at_rest)) as reader:
             found = str(reader.execute("PRAGMA quick_check(1)").fetchone()[0])
