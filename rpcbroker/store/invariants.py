@@ -23,6 +23,7 @@ from rpcbroker.store.sql import WIRE_IDS
 
 EXAMPLES = 10
 """Ids of rows that break an invariant which are told."""
+_IN_PARTS = {"yield_per": 1_000}
 LATE = 60_000
 """Milliseconds that a running broker may be behind with ending what is due: it looks once a second."""
 
@@ -206,7 +207,7 @@ def verify(connection: Connection, *, now: int, running: bool) -> Iterator[Verif
             yield Verified(invariant, None)
             continue
         broken, examples = 0, []
-        for row in connection.execution_options(yield_per=1_000).execute(invariant.broken, {"now": now}):
+        for row in connection.execute(invariant.broken, {"now": now}, execution_options=_IN_PARTS):
             if invariant.holds is None or not invariant.holds(row):
                 broken += 1
                 if broken <= EXAMPLES:

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 import sqlalchemy as sa
 from fakes import device, first_records, token
+from postgres import emptied
 from sqlalchemy.exc import DatabaseError, OperationalError
 from stores import sql_store, url_of
 from twisted.internet import reactor
@@ -133,11 +134,8 @@ async def test_a_database_that_cannot_be_reached_is_tried_once_for_all_that_wait
 
 @pytest_twisted.ensureDeferred
 async def test_connections_that_a_server_ended_are_made_again(postgresql: str) -> None:
-    store = sql_store(postgresql)
+    store = sql_store(emptied(postgresql))
     engine = sa.create_engine(postgresql)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
     store.open(first_records=first_records)
     await gatherResults([store.ping(), store.ping_writer()])
     with engine.begin() as connection:

@@ -25,10 +25,10 @@ RESERVED = 8_192
 Break = Callable[[Connection], Any]
 
 
-@pytest.fixture
-def engine(url: str) -> Iterator[Engine]:
+@pytest.fixture(scope="module")
+def engine(lasting_url: str) -> Iterator[Engine]:
     """Of a store in which nothing is broken."""
-    store = sql_store(url)
+    store = sql_store(lasting_url)
     store.open(first_records=first_records)
 
     async def fill() -> None:
@@ -40,14 +40,21 @@ def engine(url: str) -> Iterator[Engine]:
         await store.close()
 
     pytest_twisted.blockon(Deferred.fromCoroutine(fill()))
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(lasting_url)
     yield engine
     engine.dispose()
 
 
-def found(engine: Engine, *, now: int = EPOCH_MS, running: bool = True) -> dict[str, Verified]:
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    """What is broken through it is whole again for the next test."""
     with engine.connect() as connection:
-        return {each.invariant.name: each for each in verify(connection, now=now, running=running)}
+        yield connection
+        connection.rollback()
+
+
+def found(connection: Connection, *, now: int = EPOCH_MS, running: bool = True) -> dict[str, Verified]:
+    return {each.invariant.name: each for each in verify(connection, now=now, running=running)}
 
 
 def call(number: int, **changes: Any) -> Break:
@@ -59,16 +66,6 @@ def the_device(**changes: Any) -> Break:
     return lambda connection: connection.execute(
         sa.update(t.device).where(t.device.c.name == "device-100").values(changes)
     )
-
-
-def without_the_index(then: Break) -> Break:
-    """What the database itself would not let happen, but a damaged one may have."""
-
-    def both(connection: Connection) -> None:
-        connection.exec_driver_sql("DROP INDEX ix_rpc_wire_id")
-        then(connection)
-
-    return both
 
 
 def no_credentials(connection: Connection) -> None:
@@ -117,22 +114,21 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("name", "break_it", "id_"), BREAKS, ids=[f"{name}-{n}" for n, (name, *_) in enumerate(BREAKS)]
 )
 def test_what_is_broken_is_reported_by_its_id_and_nothing_else_is(
-    engine: Engine, name: str, break_it: Break, id_: UUID
+    connection: Connection, name: str, break_it: Break, id_: UUID
 ) -> None:
-    assert {each.broken for each in found(engine).values()} == {0}
-    with engine.begin() as connection:
-        break_it(connection)
-    after = found(engine)
+    assert {each.broken for each in found(connection).values()} == {0}
+    break_it(connection)
+    after = found(connection)
     assert {each.invariant.name: each.broken for each in after.values() if each.broken} == {name: 1}
     assert after[name].examples == (str(id_),)
 
 
-def test_two_calls_under_one_wire_id_are_both_reported_unless_one_has_ended(engine: Engine) -> None:
-    with engine.begin() as connection:
-        without_the_index(call(2, wire_id=1))(connection)
-        call(6, wire_id=3)(connection)
-        call(10, wire_id=4)(connection)
-    after = found(engine)
+def test_two_calls_under_one_wire_id_are_both_reported_unless_one_has_ended(connection: Connection) -> None:
+    call(6, wire_id=3)(connection)
+    call(10, wire_id=4)(connection)
+    connection.exec_driver_sql("DROP INDEX ix_rpc_wire_id")  # which would not let it happen
+    call(2, wire_id=1)(connection)
+    after = found(connection)
     assert {each.invariant.name: each.broken for each in after.values() if each.broken} == {"wire ids differ": 2}
     assert set(after["wire ids differ"].examples) == {str(rpc_id(1)), str(rpc_id(2))}
 
@@ -143,27 +139,25 @@ def test_every_invariant_is_broken_by_a_test() -> None:
     assert set(names) == {name for name, *_ in BREAKS} | {"wire ids differ"}
 
 
-def test_what_is_overdue_counts_only_while_a_broker_runs(engine: Engine) -> None:
+def test_what_is_overdue_counts_only_while_a_broker_runs(connection: Connection) -> None:
     late = DUE + LATE + 1
-    assert found(engine, now=late)["nothing overdue"].broken == 5
-    assert found(engine, now=late - 1)["nothing overdue"].broken == 0
-    at_rest = found(engine, now=late, running=False)
+    assert found(connection, now=late)["nothing overdue"].broken == 5
+    assert found(connection, now=late - 1)["nothing overdue"].broken == 0
+    at_rest = found(connection, now=late, running=False)
     assert at_rest["nothing overdue"].broken is None
     assert {each.broken for each in at_rest.values()} == {0, None}
 
 
-def test_the_first_ids_are_told_and_all_are_counted(engine: Engine) -> None:
-    with engine.begin() as connection:
-        row = connection.execute(sa.select(t.rpc).where(t.rpc.c.id == rpc_id(6))).mappings().one()
-        more = [dict(row) | {"id": rpc_id(n), "wire_id": n, "status": "SENT"} for n in range(100, 100 + EXAMPLES + 3)]
-        connection.execute(sa.insert(t.rpc), more)
-    broken = found(engine)["ends are final"]
+def test_the_first_ids_are_told_and_all_are_counted(connection: Connection) -> None:
+    row = connection.execute(sa.select(t.rpc).where(t.rpc.c.id == rpc_id(6))).mappings().one()
+    more = [dict(row) | {"id": rpc_id(n), "wire_id": n, "status": "SENT"} for n in range(100, 100 + EXAMPLES + 3)]
+    connection.execute(sa.insert(t.rpc), more)
+    broken = found(connection)["ends are final"]
     assert broken.broken == EXAMPLES + 3
     assert len(set(broken.examples)) == EXAMPLES
 
 
-def test_ids_from_before_the_count_began_again_break_nothing(engine: Engine) -> None:
-    with engine.begin() as connection:
-        call(1, wire_id=HIGHEST)(connection)
-        call(6, wire_id=BEGIN_AGAIN + 1)(connection)
-    assert {each.broken for each in found(engine).values()} == {0}
+def test_ids_from_before_the_count_began_again_break_nothing(connection: Connection) -> None:
+    call(1, wire_id=HIGHEST)(connection)
+    call(6, wire_id=BEGIN_AGAIN + 1)(connection)
+    assert {each.broken for each in found(connection).values()} == {0}
