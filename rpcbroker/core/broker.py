@@ -26,8 +26,9 @@ from rpcbroker.core.ports import CloseReason, OpenedStore, Store
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.quotas import Quotas
 from rpcbroker.core.records import CallRecord, Mark, Recorder, record_of
-from rpcbroker.core.sessions import DeviceSession, Surroundings
+from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
+from rpcbroker.core.surroundings import Surroundings
 from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
 
@@ -80,6 +81,7 @@ class Broker:
             now_ms=now_ms,
             settings=lambda: self._settings,
             session=self.session,
+            present=self._sessions.get,
         )
         self._children = Children(
             store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
@@ -218,7 +220,7 @@ class Broker:
     def waiting_record(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
         """The record of a call in memory. Slow: for those that the recorder has forgotten."""
         for session in self._sessions.values():
-            if session.device.tenant_id == tenant_id and (record := session.record(rpc_id)):
+            if session.device.tenant_id == tenant_id and (record := session.calls.record(rpc_id)):
                 return record
         return None
 

@@ -75,6 +75,25 @@ class CallRecord(msgspec.Struct, gc=False):
             self.omitted += 1
         self.moments.append((time, mark, detail))
 
+    def end(self, time: int, reason: Reason | None, reply: bytes) -> None:
+        """The call has ended, in the state that stands here. Who cancelled it has noted that before."""
+        self.ended_time, self.reason = time, reason
+        if self.state is CallState.SUCCESSFUL:
+            self.device_error = is_device_error(reply)
+            self.note(time, Mark.ANSWERED, "with an error" if self.device_error else None)
+        elif self.state in _ENDS:
+            self.note(time, _ENDS[self.state], reason)
+        elif self.state is not CallState.DELETED:
+            self.note(time, Mark.HANDED_OVER)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether any link was given it."""
+        return any(mark == Mark.SENT for _, mark, _ in self.moments)
+
+
+_ENDS = {CallState.FAILED: Mark.FAILED, CallState.EXPIRED: Mark.EXPIRED}
+
 
 def record_of(call: Call, moments: list[Moment]) -> CallRecord:
     """The record of a new call."""

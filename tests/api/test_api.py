@@ -106,7 +106,7 @@ class TestCalls:
     @pytest_twisted.ensureDeferred
     async def test_a_reply_that_is_not_json_is_406(self, rest: Rest) -> None:
         link = rest.link(step=None)
-        link.deliver = lambda call: rest.session().receive_bad(call.wire_id, "no")  # type: ignore[method-assign]
+        link.deliver = lambda call: rest.session().receive_bad(call.wire_id, "no", b"no")  # type: ignore[method-assign]
         status, answer, _ = await rest.ask("POST", rest.rpc(), {"method": "get"})
         assert (status, answer["reason"], answer["errorCode"]) == (406, "BAD_REPLY", 31)
 
