@@ -204,7 +204,7 @@ class CallsMachine(RuleBasedStateMachine):
     def leave(self, pick: int) -> None:
         """A caller hangs up. Only a lightweight call that has no requestUUID ends by that."""
         told = self.calls[pick % len(self.calls)]
-        if told.lost or not told.callers[-1:] == [[]]:
+        if told.lost or told.callers[-1:] != [[]]:
             return
         goes_on = told.request.once or told.request.persistent
         before = told.open
