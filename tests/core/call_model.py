@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import sqlalchemy as sa
 from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
@@ -17,6 +18,9 @@ from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.model import Device
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.store import tables as t
+from rpcbroker.store.memory import MemoryDatabase, MemoryStore
+from rpcbroker.store.sql import SqlStore
 
 
 class DiskState(Enum):
@@ -68,6 +72,30 @@ class Disk:
     def settled(self) -> bool:
         """Nothing is on its way, and what comes is written at once."""
         return self.state is DiskState.WELL and not self._waiting
+
+
+class DiskStore(MemoryStore):
+    """What a process makes of a disk; the next process makes another."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+        SqlStore.__init__(self, database, cache_size=0)
+
+    def rows(self) -> dict[UUID, Row]:
+        """The persistent calls that are written, by their rpc ids."""
+        columns = t.rpc.c
+        query = sa.select(columns.id, columns.status, columns.ended_time, columns.wire_id, columns.expiration_time)
+        with self.database._engine.connect() as connection:
+            return {row[0]: Row(CallState(row[1]), *row[2:]) for row in connection.execute(query)}
+
+
+class Row(NamedTuple):
+    """What the disk says of a persistent call."""
+
+    state: CallState
+    ended_time: int | None
+    wire_id: int
+    expiration_time: int
 
 
 class Acks(Enum):

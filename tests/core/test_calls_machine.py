@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 from typing import Any
+from uuid import UUID
 
-from call_model import Acks, Disk, DiskState, Place, Told, Way, id_of
+from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, id_of
 from fakes import TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from rpcbroker.core.calls import FINAL_STATES, Call, CallRequest, CallState, Rep
 from rpcbroker.core.errors import CallFailed, Unavailable, VersionConflict
 from rpcbroker.core.events import CallOpened, CallSettled
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.store.memory import MemoryStore
+from rpcbroker.store.memory import MemoryDatabase
 
 LATE = 1.5
 """Seconds that a persistent call may outlive its expiration."""
@@ -61,8 +62,8 @@ class CallsMachine(RuleBasedStateMachine):
         self.elapsed = 0.0
         self.calls: list[Told] = []
         self.by_id: dict[Any, Told] = {}
-        self.store = MemoryStore()
-        self.disk = Disk(self.store.database)
+        self.database = MemoryDatabase()
+        self.disk = Disk(self.database)
         self.places = [Place(one) for one in DEVICES]
         self.start()
         for place in self.places:
@@ -71,6 +72,7 @@ class CallsMachine(RuleBasedStateMachine):
     def start(self) -> None:
         """A broker on the store, at the time that it is."""
         self.life += 1
+        self.store = DiskStore(self.database)
         self.world = World(
             store=self.store,
             record_recent=RECENT,
@@ -142,9 +144,8 @@ class CallsMachine(RuleBasedStateMachine):
         now = self.elapsed
         return [one for one in older if one.acknowledged is None or now - one.acknowledged < RESPONSE_TIMEOUT]
 
-    def rows(self) -> dict[Any, tuple[CallState, int | None, int, int]]:
-        """What is on the disk by now: of each persistent call its state, its end, its wire id, its expiration."""
-        raise NotImplementedError
+    def rows(self) -> dict[UUID, Row]:
+        return self.store.rows()
 
     # -- callers
 
