@@ -100,7 +100,7 @@ class BrokerService(Service):
             call_from_thread=reactor.callFromThread,
             max_queue=settings.store.max_queue,
         )
-        self.store = SqlStore(database, cache_size=settings.store.cache_size)
+        self.store = SqlStore(database, cache_size=settings.store.cache_size, clock=reactor)
         self.broker = Broker(
             store=self.store,
             clock=reactor,
