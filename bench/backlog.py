@@ -156,7 +156,7 @@ def main() -> None:
         fill(broker.state, ids, options.calls)
         broker = Broker(Path(directory))
         print(
-            f"with {options.calls:,} queued calls for {options.devices} devices: accepts after {broker.start_seconds:.2f} s "
+            f"with {options.calls:,} calls for {options.devices} devices: accepts after {broker.start_seconds:.2f} s "
             f"(wanted: at most {ACCEPT:g} s), {broker.rss_kb() / 1024:.0f} MB"
         )
         broker.log_in()

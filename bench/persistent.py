@@ -38,7 +38,7 @@ WARM_UP = 1.0
 
 
 class PersistentLoad(Load):
-    """Callers of persistent calls, and lightweight ones beside. Devices answer at QoS 1; what is acknowledged is counted."""
+    """Callers of persistent calls, and lightweight ones beside. Devices answer at QoS 1."""
 
     def __init__(self, broker: Broker, ids: list[str], devices: list[socket.socket]) -> None:
         super().__init__(broker, ids, devices)
@@ -113,7 +113,7 @@ class PersistentLoad(Load):
                 raise SystemExit("persistent calls were not accepted within 60 s")
 
     def both(self, seconds: float, persistent: float) -> float:
-        """Lightweight calls at LIGHTWEIGHT/s, and persistent ones at this rate. Returns how many of these were accepted/s."""
+        """Lightweight calls at LIGHTWEIGHT/s and persistent ones at this rate; accepted persistent ones/s."""
         begin, light, heavy, before = time.perf_counter(), 0, 0, self.accepted
         self.idle = self.idle or list(self.callers)
         while (now := time.perf_counter()) - begin < seconds:
