@@ -205,7 +205,7 @@ class BrokerService(Service):
             raise StartError(str(error)) from None
         self._default_tenant = opened.default_tenant
         self.rest.start(opened)
-        self.broker.wire_ids.start(opened.wire_ids_reserved)
+        self.broker.start(opened)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()

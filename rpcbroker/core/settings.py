@@ -231,9 +231,7 @@ class RpcSettings:
     max_retries: int = setting(
         5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True, least=0
     )
-    submit_strategy: Literal[
-        "BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"
-    ] = setting(
+    submit_strategy: Literal["BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"] = setting(
         "BURST",
         "what a call waits for: nothing (BURST), that older ones are acknowledged (SEQUENTIAL_ON_ACK_FROM_DEVICE) or "
         "have ended (SEQUENTIAL_ON_RESPONSE_FROM_DEVICE); a device (additionalInfo.rpcSubmitStrategy) and a call "
