@@ -99,6 +99,7 @@ class BrokerService(Service):
             store_url(settings.store.url, state_dir),
             call_from_thread=reactor.callFromThread,
             max_queue=settings.store.max_queue,
+            mark=state_dir / "store-state.json",
         )
         self.store = SqlStore(database, cache_size=settings.store.cache_size, clock=reactor)
         self.broker = Broker(
@@ -205,7 +206,7 @@ class BrokerService(Service):
             raise StartError(str(error)) from None
         self._default_tenant = opened.default_tenant
         self.rest.start(opened)
-        self.broker.wire_ids.start(opened.wire_ids_reserved)
+        self.broker.start(opened)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()

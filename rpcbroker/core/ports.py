@@ -290,7 +290,7 @@ class KeptCalls(Protocol):
     """Persistent calls. Ids are the tenant's own. What is asked is answered with all that was written before."""
 
     def insert(self, kept: KeptCall) -> Deferred[None]:
-        """A new call. Fails with AlreadyExists for an id that is taken in the tenant, NotFound when the device is gone."""
+        """A new call. Fails with AlreadyExists for an id taken in the tenant, with NotFound when the device is gone."""
 
     def advance(self, kept: KeptCall) -> None:
         """It has not ended, but went on. Written a moment later, in the last form by then; lost if the process dies."""
@@ -397,10 +397,10 @@ class Store(Protocol):
         """Insert or replace; those of devices that are gone are passed over."""
 
     def ping(self) -> Deferred[None]:
-        """One read round trip; for readiness."""
+        """One read round trip; for readiness. Fails, once damage has shown, until the store is opened again."""
 
     def ping_writer(self) -> Deferred[None]:
-        """A write of nothing, behind all that are queued; for readiness."""
+        """A small write that is durable when it fires, behind all that are queued; for readiness."""
 
     @property
     def queued(self) -> int:

@@ -1,101 +1,69 @@
-"""The broker's side of one device: its links, its pending calls, its presence. It outlives connections.
+"""The broker's side of one device: its links, and the calls that wait for it. It outlives connections.
 
-A little over 400 lines, a fourth of them sentences: whoever changes what can happen to a call sees what is said of it.
+Over 400 lines: what a link can do to a call stands in one place. How the device can be reached, and what is said when
+it cannot, is in `links`; how calls end is in `device_calls`; what only the store has is in `persistent`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from sys import intern
 
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
 
-from rpcbroker.core.calls import UNACKNOWLEDGED_STATES, Call, CallState, Reply, Step
+from rpcbroker.core import jsontext
+from rpcbroker.core.calls import UNACKNOWLEDGED_STATES, Call, CallState, Cancellation, Reply, Step, SubmitStrategy
 from rpcbroker.core.census import Census
-from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.errors import (
-    BadReply,
-    CallCancelled,
-    CallFailed,
-    CallTimeout,
-    NoActiveConnection,
-    QueueFull,
-    Reason,
-)
-from rpcbroker.core.events import (
-    CallAdvanced,
-    CallOpened,
-    CallRefused,
-    CallSettled,
-    EventBus,
-    NearlyMissed,
-    PresenceChanged,
-)
+from rpcbroker.core.device_calls import DeviceCalls
+from rpcbroker.core.errors import BadReply, CallCancelled, CallFailed, CallTimeout, Reason
+from rpcbroker.core.events import CallAdvanced, CallOpened, CallProgressed, CallRefused
+from rpcbroker.core.links import Links
 from rpcbroker.core.model import Device
-from rpcbroker.core.near_misses import RELEVANT, Diagnostics, Missed, NearMiss
-from rpcbroker.core.pending import PendingCall, PendingCalls
+from rpcbroker.core.near_misses import Missed, NearMiss
+from rpcbroker.core.pending import PendingCall, Progress
 from rpcbroker.core.ports import CloseReason, Link
 from rpcbroker.core.presence import Presence
-from rpcbroker.core.wire_ids import WireIds
+from rpcbroker.core.records import CallRecord, KeptCall, Mark
+from rpcbroker.core.surroundings import Surroundings
 
-FLAPS, FLAP_WINDOW = 4, 60.0
-"""So many connections replaced by others within so many seconds are two clients that fight for one device.
-
-A device that lost its network replaces its own old connection once, and one on a bad line perhaps twice a
-minute; two clients that come back whenever they are closed, as libraries do after 1 to 15 s, do it for ever.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all sessions share.
-
-    `now_ms` is the wall clock in epoch ms, `seconds` the clock of the deadlines; `max_pending` is asked
-    for at each call, for it may change.
-    """
-
-    now_ms: Callable[[], int]
-    seconds: Callable[[], float]
-    deadlines: Deadlines
-    wire_ids: WireIds
-    events: EventBus
-    max_pending: Callable[[], int]
+_IDLE, _GIVING, _AND_AGAIN = range(3)
 
 
 class DeviceSession:
     """One device, as the broker sees it."""
 
-    __slots__ = (
-        "_around",
-        "_callable",
-        "_diagnostics",
-        "_last_wire_id",
-        "_links",
-        "_pending",
-        "_takeovers",
-        "device",
-        "presence",
-    )
-
-    _log = Logger()
+    __slots__ = ("_around", "_giving", "_last_wire_id", "_links", "calls")
 
     def __init__(self, device: Device, presence: Presence, around: Surroundings) -> None:
-        self.device = device
-        self.presence = presence
         self._around = around
-        self._links: tuple[Link, ...] = ()
-        self._callable: tuple[Link, ...] = ()
-        self._pending = PendingCalls(self._settled)
+        self._links = Links(device, presence, now_ms=around.now_ms, events=around.events)
+        self.calls = DeviceCalls(around, self._links, ended=self._next, caller_left=self._caller_left)
+        """Those in memory."""
         self._last_wire_id = around.wire_ids.first - 1
-        self._diagnostics: Diagnostics | None = None
-        self._takeovers: tuple[float, ...] = ()
+        self._giving = _IDLE
+
+    # -- the device
+
+    @property
+    def device(self) -> Device:
+        return self._links.device
+
+    @device.setter
+    def device(self, device: Device) -> None:
+        self._links.device = device
+
+    @property
+    def presence(self) -> Presence:
+        return self._links.presence
 
     @property
     def connected(self) -> bool:
         """Whether there is any way to the device now."""
         return bool(self._links)
+
+    @property
+    def callable(self) -> bool:
+        """Whether something can take a call now."""
+        return bool(self._links.callable)
 
     # -- the caller's side
 
@@ -106,316 +74,401 @@ class DeviceSession:
 
     @property
     def pending_count(self) -> int:
-        return len(self._pending)
+        """Lightweight calls that wait."""
+        return len(self.calls) - self.calls.kept
 
-    def call(self, call: Call, *, connect_timeout: float | None) -> Deferred[Reply]:
+    def call(
+        self, call: Call, record: CallRecord, *, connect_timeout: float | None, progress: Progress | None = None
+    ) -> Deferred[Reply]:
         """Give `call` to the device, now or when it can take calls. The Deferred fails with CallFailed."""
         around = self._around
-        left = (call.expiration_time - around.now_ms()) / 1000
-        refusal = self._refusal(left, connect_timeout)
+        refusal = self.refusal(call, connect_timeout)
         if refusal is not None:
-            refusal.rpc_id = call.rpc_id
-            around.events.emit(CallRefused, call, refusal.reason)
-            return fail(refusal)
-        pending = self._pending.open(call)
-        pending.since = around.seconds()
+            return fail(self.refuse(call, record, refusal))
+        pending = self.calls.open(call, record, progress)
         waiting = pending.waiting
-        pending.deadline = around.deadlines.after(left, self._expire, call.wire_id)
+        assert waiting is not None
         around.events.emit(CallOpened, call)
-        if self._callable:
-            for link in self._callable:
-                self._give(pending, link)
-        elif connect_timeout is not None:
-            pending.connect_deadline = around.deadlines.after(connect_timeout, self._connect_expire, call.wire_id)
+        self._begin(pending)
+        if connect_timeout is not None and not self._links.callable:
+            self.calls.await_link(pending, connect_timeout)
         return waiting
 
-    def _refusal(self, left: float, connect_timeout: float | None) -> CallFailed | None:
-        if left <= 0:
+    def refusal(self, call: Call, connect_timeout: float | None) -> CallFailed | None:
+        """Why a new call cannot be taken; None if it can."""
+        around, settings = self._around, self._around.settings()
+        if call.expiration_time <= call.created_time:
             return CallTimeout(
                 "The call had expired when it came in",
                 reason=Reason.EXPIRED,
                 hint="expirationTime is in the past: compare the caller's clock with the server's.",
             )
-        if len(self._pending) >= self._around.max_pending():
-            return QueueFull(
-                f"{len(self._pending)} calls wait for this device already",
-                reason=Reason.QUEUE_FULL,
-                hint=f"The device {self._whereabouts(Reason.QUEUE_FULL)}. The limit is rpc.max_pending_per_device.",
-            )
-        if connect_timeout is not None and connect_timeout <= 0 and not self._callable:
-            return self._no_connection()
+        if call.persistent:
+            waiting = around.persistence.waiting(call.device_id)
+            if waiting >= settings.max_persistent_per_device:
+                return self._links.queue_full(waiting, "max_persistent_per_device")
+        elif self.pending_count >= settings.max_pending_per_device:
+            return self._links.queue_full(self.pending_count, "max_pending_per_device")
+        if connect_timeout is not None and connect_timeout <= 0 and not self._links.callable:
+            return self._links.no_connection()
         return None
 
-    # -- the device's side
+    def refuse(self, call: Call, record: CallRecord, refusal: CallFailed) -> CallFailed:
+        """Write down that the call was not taken; the same error."""
+        refusal.rpc_id = call.rpc_id
+        refusal.refused = True
+        record.reason = refusal.reason
+        record.state = CallState.EXPIRED if refusal.reason is Reason.EXPIRED else CallState.FAILED
+        record.ended_time = self._around.now_ms()
+        record.note(record.ended_time, Mark.REFUSED, refusal.message)
+        self._around.events.emit(CallRefused, call, refusal.reason)
+        return refusal
+
+    def cancel(self, record: CallRecord, why: str) -> Deferred[Cancellation]:
+        """End the call without a reply; the device is told if it has it and wants to hear that.
+
+        `why` is half a sentence, such as "by admin@example.org". Fails with Unavailable if the store cannot keep it.
+        """
+        return Deferred.fromCoroutine(self._cancel(record, why))
+
+    async def _cancel(self, record: CallRecord, why: str) -> Cancellation:
+        pending = self.calls.get(record.wire_id)
+        if pending is None and record.persistent and record.ended_time is None:
+            pending = await self._around.persistence.load(self.device.id, record.wire_id)
+        if pending is None or pending.record.rpc_id != record.rpc_id or pending.ending is not None:
+            return Cancellation(record.rpc_id, False, record.was_sent, False)
+        delivered = pending.state is not CallState.QUEUED
+        pending.record.note(self._around.now_ms(), Mark.CANCELLED, why)
+        if pending.kept is None:
+            told = self._tell_cancelled(pending)
+            self.calls.fail(
+                pending, Step.CANCELLED, CallCancelled(f"The call was cancelled {why}", reason=Reason.CANCELLED)
+            )
+            return Cancellation(record.rpc_id, True, delivered, told)
+        cancelled = await self.calls.end_kept(pending, Step.CANCELLED, reason=Reason.CANCELLED)
+        return Cancellation(record.rpc_id, cancelled, delivered, cancelled and self._tell_cancelled(pending))
+
+    def _caller_left(self, pending: PendingCall) -> None:
+        pending.record.note(self._around.now_ms(), Mark.CANCELLED, "for its caller has left")
+        self._tell_cancelled(pending)
+        self.calls.fail(pending, Step.CANCELLED, CallCancelled("The caller left", reason=Reason.CANCELLED))
+
+    def _tell_cancelled(self, pending: PendingCall) -> bool:
+        if pending.given_to is None or not self.device.hears_cancel:
+            return False
+        told = any(link.cancel(pending.call) for link in self._links)
+        if told:
+            pending.record.note(self._around.now_ms(), Mark.DEVICE_TOLD)
+        return told
+
+    # -- the device's connections
 
     def attach(self, link: Link) -> None:
         """A connection of the device. One device has one: an older one is closed."""
-        older = self._links
-        self._links = (link,)
-        if self._callable:
-            self._cease_callable(CloseReason.TAKEN_OVER.value)
-        for other in older:
-            other.close(CloseReason.TAKEN_OVER)
-        self.presence.connect(self._around.now_ms(), intern(f"connected over {link.protocol}"))
-        if any(other.protocol == link.protocol for other in older):
-            self.taken_over()
-        self._tell_presence()
+        self._links.attach(link, self._around.seconds())
+        self._left()
 
     def detach(self, link: Link, cause: str) -> None:
         """The connection is gone; calls go on waiting. Harmless if it was closed from here."""
-        if link not in self._links:
-            return
-        self._links = tuple(other for other in self._links if other is not link)
-        self.unsubscribe(link, cause)
-        if not self._links:
-            self.presence.disconnect(self._around.now_ms(), cause)
-            self._tell_presence()
+        self._links.detach(link, cause)
+        self._left()
 
     def subscribe(self, link: Link) -> None:
-        """The link can take calls now: it is given all that the device has not acknowledged, oldest first."""
+        """The link can take calls now: it is given all that the device has to get still, oldest first."""
         if link not in self._links:
             return
-        if link not in self._callable:
-            self._callable = (*self._callable, link)
-            self.presence.become_callable(self._around.now_ms(), intern(f"subscribed over {link.protocol}"))
-            self._tell_presence()
+        self._links.subscribe(link)
+        self._around.persistence.refill(self.device.id)
         self.resume(link)
-
-    def resume(self, link: Link) -> None:
-        """The link can take more. What it was given already it is not given again."""
-        for pending in self._pending:
-            given = pending.given_to is link or pending.state not in UNACKNOWLEDGED_STATES
-            if not given and not self._give(pending, link):
-                break
-
-    def hand_to(self, wire_id: int, link: Link) -> bool:
-        """The link has this call from an earlier one of the same kind. False if it need not go out again."""
-        pending = self._pending.get(wire_id)
-        if pending is None or pending.state not in UNACKNOWLEDGED_STATES:
-            return False
-        pending.given_to = link
-        return True
 
     def unsubscribe(self, link: Link, cause: str) -> None:
         """The link can take no more calls."""
-        if link in self._callable:
-            self._callable = tuple(other for other in self._callable if other is not link)
-            if not self._callable:
-                self._cease_callable(cause)
+        self._links.unsubscribe(link, cause)
+        self._left()
+
+    def close(self, reason: CloseReason) -> None:
+        """End all links; calls go on waiting."""
+        self._links.close(reason)
+        self._left()
+
+    def _left(self) -> None:
+        """If nothing can take calls any more, nobody is impatient, and the store alone keeps what is in the store."""
+        if self._links.callable or not self.calls:
+            return
+        for pending in self.calls:
+            if pending.state is CallState.DELIVERED:
+                pending.stop_waiting()
+            if pending.kept is not None and pending.ending is None:
+                self.calls.forget(pending)
+                self._around.persistence.shelved(self.device.id)
 
     def seen(self, cause: str) -> None:
         """The device sent something."""
         self.presence.seen(self._around.now_ms(), cause)
-
-    def receive(self, wire_id: int, payload: bytes) -> bool:
-        """The device replied with JSON text, or nothing. False, counted, logged once, if nobody waits."""
-        if self._pending.settle(wire_id, payload):
-            return True
-        detail = f"replied to call {wire_id}, which does not wait: it was one-way, or the reply came too late"
-        self.note(NearMiss.UNKNOWN_REPLY, detail)
-        return False
-
-    def receive_bad(self, wire_id: int, why: str) -> bool:
-        """The device replied with something that is not JSON."""
-        self.note(NearMiss.BAD_PAYLOAD, f"replied to call {wire_id} with what is not JSON: {why}")
-        error = BadReply(
-            "The device's reply is not JSON",
-            reason=Reason.BAD_REPLY,
-            hint=f"The device published a reply that cannot be passed on: {why}.",
-        )
-        return self._pending.fail(wire_id, Step.FAILED, error)
-
-    def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
-        """A link tells what became of a call that it was given."""
-        pending = self._pending.get(wire_id)
-        if pending is None:
-            return
-        if step is Step.FAILED:
-            assert error is not None
-            if error.reason is Reason.TOO_LARGE:
-                self.note(NearMiss.OVERSIZED_DOWNLINK, "was called with more than it takes at once")
-            self._pending.fail(wire_id, step, error)
-            return
-        if not pending.advance(step):
-            return
-        if pending.connect_deadline is not None:
-            pending.connect_deadline.cancel()
-        if step is Step.UNACKNOWLEDGED:
-            pending.unacknowledged += 1
-            if pending.unacknowledged > pending.call.max_retries:
-                self._pending.fail(wire_id, Step.FAILED, self._no_ack())
-                return
-        elif pending.call.oneway:
-            self._pending.hand_over(wire_id)
-            return
-        self._around.events.emit(CallAdvanced, pending.call, pending.state)
-
-    # -- what it nearly did
-
-    def note(self, miss: NearMiss, detail: str) -> None:
-        """Keep a near miss; the first one of a kind is logged.
-
-        `detail` is half a sentence that goes on after "it", without payloads and secrets.
-        """
-        if self._diagnostics is None:
-            self._diagnostics = Diagnostics()
-        if self._diagnostics.note(miss, detail, self._around.now_ms()):
-            self._log.info(
-                "device {name}: it {detail} ({miss}; further ones are only counted)",
-                name=self.device.name,
-                detail=detail,
-                miss=miss.value,
-            )
-        self._around.events.emit(NearlyMissed, self.device, miss, detail)
-
-    def near_misses(self) -> tuple[tuple[NearMiss, Missed], ...]:
-        """All kinds that there were since the broker started, the newest first."""
-        return tuple(self._diagnostics or ())
-
-    def missed(self, miss: NearMiss) -> int:
-        """How often that was."""
-        return self._diagnostics.count(miss) if self._diagnostics else 0
-
-    def taken_over(self) -> None:
-        """A connection of the device was closed because of a newer one of the same protocol."""
-        now = self._around.seconds()
-        self._takeovers = (*(time for time in self._takeovers if now - time < FLAP_WINDOW), now)[-FLAPS:]
-        if len(self._takeovers) == FLAPS:
-            detail = f"was replaced {FLAPS} times within {FLAP_WINDOW:.0f} s by another connection of its own"
-            self.note(NearMiss.CONNECTION_FLAPPING, detail)
-
-    # -- the broker's side
 
     def attributes_changed(self, update: bytes) -> None:
         """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
         for link in self._links:
             link.attributes_changed(update)
 
-    def whereabouts(self) -> str:
-        """A sentence for people: whether the device can be called, and if not, what is in the way."""
-        return f"The device {self._whereabouts(Reason.NO_REPLY if self._callable else self._why_not())}."
+    # -- what goes out
 
-    def count(self, census: Census) -> None:
-        """Add this device, and the calls that wait for it."""
-        for link in self._links:
-            census.connected[link.protocol] += 1
-        for link in self._callable:
-            census.callable[link.protocol] += 1
-        if self._pending:
-            self._pending.count(census.waiting)
+    def admit(self, kept: KeptCall) -> None:
+        """A persistent call is due: it is given to the device when it may."""
+        self._begin(self.calls.adopt(kept))
 
-    def close(self, reason: CloseReason) -> None:
-        """End all links; calls go on waiting."""
-        links = self._links
-        self._links = ()
-        if self._callable:
-            self._cease_callable(reason.value)
-        for link in links:
-            link.close(reason)
-        if links:
-            self.presence.disconnect(self._around.now_ms(), reason.value)
-            self._tell_presence()
+    def _begin(self, pending: PendingCall) -> None:
+        around = self._around
+        links = self._links.callable
+        if not links:
+            if pending.state is CallState.QUEUED:
+                pending.record.note(around.now_ms(), Mark.QUEUED, f"for the device {self._links.where()}")
+        elif pending.call.strategy is SubmitStrategy.BURST:
+            for link in links:
+                self._give(pending, link)
+        else:
+            self._next()
+            if pending.given_to is None and (ahead := self.calls.ahead(pending)):
+                pending.record.note(around.now_ms(), Mark.QUEUED, f"behind {ahead} others")
 
-    def end(self, message: str, reason: Reason) -> None:
-        """Nothing more will happen here: fail all calls."""
-        self._pending.fail_all(Step.CANCELLED, lambda: CallCancelled(message, reason=reason))
+    def resume(self, link: Link) -> None:
+        """The link can take more. What it was given already it is not given again."""
+        if self._giving is not _IDLE:  # a link may report, and so end a call, while it is given one
+            self._giving = _AND_AGAIN
+            return
+        self._giving = _AND_AGAIN
+        try:
+            while self._giving is _AND_AGAIN:
+                self._giving = _GIVING
+                self._give_all(link)
+        finally:
+            self._giving = _IDLE
 
-    # -- inside
+    def _next(self) -> None:
+        """Give what waited for others, and need not any more."""
+        if self.calls.sequential:
+            for link in self._links.callable:
+                self.resume(link)
 
-    @staticmethod
-    def _give(pending: PendingCall, link: Link) -> bool:
+    def _give_all(self, link: Link) -> None:
+        """All that this link has to get and may get now: see SubmitStrategy."""
+        any_before = unacknowledged_before = False
+        more = self._around.persistence.more(self.device.id)
+        for pending in self.calls:
+            strategy = pending.call.strategy
+            if pending not in self.calls:
+                continue
+            if strategy is SubmitStrategy.BURST:
+                may_go = True
+            elif more and pending.kept is None:  # older ones may be in the store
+                may_go = False
+            else:
+                may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
+            if may_go and pending.given_to is not link:
+                if pending.needs_delivery:
+                    if not self._give(pending, link):
+                        return
+                elif pending.patience is None and strategy is SubmitStrategy.ON_RESPONSE:
+                    self.calls.await_reply(pending)
+            if pending in self.calls:
+                any_before = True
+                unacknowledged_before = unacknowledged_before or pending.state in UNACKNOWLEDGED_STATES
+
+    def _give(self, pending: PendingCall, link: Link) -> bool:
         before, pending.given_to = pending.given_to, link
+        moments = pending.record.moments
+        pending.record.note(self._around.now_ms(), Mark.SENT, f"over {link.protocol}")
         taken = link.deliver(pending.call)
         if not taken:
             pending.given_to = before
+            if moments[-1][1] is Mark.SENT:
+                moments.pop()
         return taken
 
-    def _cease_callable(self, cause: str) -> None:
-        self._callable = ()
-        self.presence.cease_callable(self._around.now_ms(), cause)
-        self._tell_presence()
+    def hand_to(self, wire_id: int, link: Link) -> bool:
+        """The link has this call from an earlier one of the same kind. False if it need not go out again."""
+        pending = self.calls.get(wire_id)
+        if pending is None or pending.ending is not None or pending.state not in UNACKNOWLEDGED_STATES:
+            return False
+        pending.given_to = link
+        return True
 
-    def _tell_presence(self) -> None:
-        self._around.events.emit(PresenceChanged, self.device, self.presence)
+    # -- what comes back
 
-    def _settled(self, pending: PendingCall, reason: Reason | None, payload: bytes) -> None:
-        around, link = self._around, pending.given_to
-        transport = None if link is None else link.protocol
-        seconds = around.seconds() - pending.since
-        around.events.emit(CallSettled, pending.call, pending.state, reason, payload, transport, seconds)
+    def receive(self, wire_id: int, payload: bytes) -> bool | Deferred[bool]:
+        """The device replied with JSON text, or nothing. False, counted, logged once, if nobody waits.
 
-    def _expire(self, wire_id: int) -> None:
-        pending = self._pending.get(wire_id)
-        if pending is not None:
-            self._pending.fail(wire_id, Step.EXPIRED, self._why_expired(pending.state))
-
-    def _connect_expire(self, wire_id: int) -> None:
-        pending = self._pending.get(wire_id)
-        if pending is not None and pending.state is CallState.QUEUED and not self._callable:
-            self._pending.fail(wire_id, Step.EXPIRED, self._no_connection())
-
-    # -- reasons and hints
-
-    def _why_expired(self, state: CallState) -> CallFailed:
-        if state is CallState.DELIVERED:
-            return CallTimeout(
-                "The device did not reply in time",
-                reason=Reason.NO_REPLY,
-                hint=f"The device got the call but did not answer it; it {self._whereabouts(Reason.NO_REPLY)}.",
-            )
-        if state is CallState.QUEUED and not self._callable:
-            return self._no_connection()
-        return self._no_ack()
-
-    def _no_ack(self) -> CallTimeout:
-        return CallTimeout(
-            "The device did not acknowledge the call",
-            reason=Reason.NO_ACK,
-            hint=f"Whether the call reached the device is not known; it {self._whereabouts(Reason.NO_ACK)}.",
+        Of a persistent call a Deferred, which fires when the reply is in the store, and fails with Unavailable while it
+        cannot be; it will be written then, as long as this process lives.
+        """
+        if self.calls.settle(wire_id, payload):
+            return True
+        return self._with_kept(
+            wire_id,
+            lambda pending: self.calls.end_kept(pending, Step.REPLIED, response=payload or None),
+            NearMiss.UNKNOWN_REPLY,
+            f"replied to call {wire_id}, which does not wait: it was one-way, or the reply came too late",
         )
 
-    def _no_connection(self) -> NoActiveConnection:
-        reason = self._why_not()
-        return NoActiveConnection(
-            _NO_CONNECTION[reason], reason=reason, hint=f"The device {self._whereabouts(reason)}."
+    def receive_bad(self, wire_id: int, why: str, payload: bytes) -> bool | Deferred[bool]:
+        """The device replied with something that is not JSON. As `receive`."""
+        self.note(NearMiss.BAD_PAYLOAD, f"replied to call {wire_id} with what is not JSON: {why}")
+        error = BadReply(
+            "The device's reply is not JSON",
+            reason=Reason.BAD_REPLY,
+            hint=f"The device published a reply that cannot be passed on: {why}.",
+        )
+        pending = self.calls.get(wire_id)
+        if pending is not None and pending.kept is None:
+            self.calls.fail(pending, Step.FAILED, error)
+            return True
+        response = jsontext.encode({"error": payload.decode(errors="replace")})
+        return self._with_kept(
+            wire_id, lambda pending: self.calls.end_kept(pending, Step.REPLIED, response=response), None, ""
         )
 
-    def _why_not(self) -> Reason:
-        """Why nothing can take a call now."""
-        if self._links:
-            return Reason.NO_SUBSCRIPTION
-        return Reason.DISCONNECTED if self.presence.ever_connected else Reason.NEVER_CONNECTED
+    def progress(self, wire_id: int, payload: bytes) -> bool | Deferred[bool]:
+        """The device is at it, and says so with JSON text: the call goes on longer. False if it does not wait."""
+        pending = self.calls.get(wire_id)
+        if pending is not None and pending.kept is None:
+            return self._progressed(pending, payload)
+        return self._with_kept(
+            wire_id,
+            lambda pending: self._progressed(pending, payload),
+            NearMiss.UNKNOWN_REPLY,
+            f"reported progress of call {wire_id}, which does not wait",
+        )
 
-    def _whereabouts(self, reason: Reason) -> str:
-        """Half a sentence that goes on after 'the device', with the newest near miss that may explain `reason`."""
-        diagnostics, since = self._diagnostics, self.presence.connected_time or 0
-        missed = diagnostics.newest(RELEVANT.get(reason, frozenset()), since) if diagnostics else None
-        return f"{self._where()}; it {missed.detail}" if missed else self._where()
+    def _with_kept(
+        self,
+        wire_id: int,
+        act: Callable[[PendingCall], bool | Deferred[bool]],
+        miss: NearMiss | None,
+        detail: str,
+    ) -> bool | Deferred[bool]:
+        """`act` on a persistent call, which may have to be read from the store first."""
 
-    def _where(self) -> str:
-        if self._links:
-            link = self._links[0]
-            ago = self._ago(self.presence.connected.time)
-            if self._callable:
-                return f"connected over {link.protocol} {ago} and can take calls"
-            return f"connected over {link.protocol} {ago}, but {link.why_not_callable()}"
-        if self.presence.ever_connected:
-            fact = self.presence.connected
-            return f"disconnected {self._ago(fact.time)} ({fact.cause})"
-        return "has never connected; its credentials have not been used yet"
+        def found(pending: PendingCall | None) -> bool | Deferred[bool]:
+            if pending is not None:
+                return act(pending)
+            if miss is not None:
+                self.note(miss, detail)
+            return False
 
-    def _ago(self, time: int | None) -> str:
-        if time is None:
-            return "at an unknown time"
-        seconds = max(0, self._around.now_ms() - time) // 1000
-        for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-            if seconds >= 2 * length:
-                return f"{seconds // length} {unit} ago"
-        return f"{seconds} s ago"
+        pending = self.calls.get(wire_id)
+        persistence = self._around.persistence
+        if pending is None and persistence.more(self.device.id):
+            return persistence.load(self.device.id, wire_id).addCallback(found)
+        return found(pending)
 
+    def _progressed(self, pending: PendingCall, payload: bytes) -> bool:
+        around, call, record = self._around, pending.call, pending.record
+        if pending.ending is not None:
+            return False
+        now = around.now_ms()
+        record.note(now, Mark.PROGRESS)
+        if pending.state in UNACKNOWLEDGED_STATES:
+            self.report(call.wire_id, Step.ACKNOWLEDGED)  # it must have it
+            if pending not in self.calls:
+                return True
+        self.calls.prolong(pending, now + int(around.settings().progress_extension * 1000))
+        if call.strategy is SubmitStrategy.ON_RESPONSE:
+            self.calls.await_reply(pending)
+        self.calls.keep(pending)
+        around.events.emit(CallProgressed, call, payload)
+        if pending.progress is not None:
+            pending.progress(payload)
+        return True
 
-_NO_CONNECTION = {
-    Reason.NO_SUBSCRIPTION: "The device is connected but cannot take calls",
-    Reason.DISCONNECTED: "The device is not connected",
-    Reason.NEVER_CONNECTED: "The device has never connected",
-}
+    def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
+        """A link tells what became of a call that it was given."""
+        pending = self.calls.get(wire_id)
+        if pending is None or pending.ending is not None:
+            return
+        if step is Step.FAILED:
+            assert error is not None
+            if error.reason is Reason.TOO_LARGE:
+                self.note(NearMiss.OVERSIZED_DOWNLINK, "was called with more than it takes at once")
+            self.calls.fail(pending, step, error)
+            return
+        before = pending.state
+        if not pending.advance(step):
+            return
+        pending.stop_waiting()
+        if step is Step.UNACKNOWLEDGED:
+            self._unacknowledged(pending)
+            return
+        call, record = pending.call, pending.record
+        if step is Step.ACKNOWLEDGED:
+            if before is not CallState.QUEUED and before is not CallState.DELIVERED:
+                record.note(self._around.now_ms(), Mark.ACKNOWLEDGED)
+            if call.oneway:
+                self.calls.hand_over(pending)
+                return
+            if call.strategy is SubmitStrategy.ON_RESPONSE:
+                self.calls.await_reply(pending)
+        elif call.oneway and pending.kept is None and call.strategy is SubmitStrategy.BURST:
+            self.calls.hand_over(pending)
+            return
+        self._went_on(pending)
+
+    def _unacknowledged(self, pending: PendingCall) -> None:
+        pending.unacknowledged += 1
+        most = pending.call.max_retries
+        pending.record.note(
+            self._around.now_ms(), Mark.UNACKNOWLEDGED, f"{pending.unacknowledged} times, {most} are forgiven"
+        )
+        if pending.unacknowledged > most:
+            if not self._around.settings().close_session_on_delivery_timeout:
+                self.calls.fail(pending, Step.FAILED, self._links.no_ack())
+                return
+            pending.unacknowledged = 0
+            pending.given_to = None
+            pending.advance(Step.PUT_BACK)
+            pending.record.note(self._around.now_ms(), Mark.PUT_BACK, "and the device's connection closed")
+            self._went_on(pending)
+            self.close(CloseReason.DELIVERY_TIMEOUT)
+            return
+        if pending.call.strategy is not SubmitStrategy.BURST:
+            pending.given_to = None  # and so it is given again
+        self._went_on(pending)
+
+    def _went_on(self, pending: PendingCall) -> None:
+        self.calls.keep(pending)
+        self._around.events.emit(CallAdvanced, pending.call, pending.state)
+        self._next()
+
+    def end(self, message: str, reason: Reason) -> None:
+        """Nothing more will happen here: all lightweight calls fail."""
+        self._giving = _GIVING  # none is given instead of those that end
+        self.calls.end_all(message, reason)
+        self._giving = _IDLE
+
+    # -- what is said of the device
+
+    def note(self, miss: NearMiss, detail: str) -> None:
+        """See Links."""
+        self._links.note(miss, detail)
+
+    def near_misses(self) -> tuple[tuple[NearMiss, Missed], ...]:
+        """See Links."""
+        return self._links.near_misses()
+
+    def missed(self, miss: NearMiss) -> int:
+        """See Links."""
+        return self._links.missed(miss)
+
+    def taken_over(self) -> None:
+        """See Links."""
+        self._links.taken_over(self._around.seconds())
+
+    def whereabouts(self) -> str:
+        """A sentence for people: whether the device can be called, and if not, what is in the way."""
+        reason = Reason.NO_REPLY if self.callable else self._links.why_not()
+        return f"The device {self._links.whereabouts(reason)}."
+
+    def count(self, census: Census) -> None:
+        """Add this device, and the calls in memory that wait for it."""
+        self._links.count(census)
+        if self.calls:
+            self.calls.count(census.waiting)

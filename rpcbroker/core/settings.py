@@ -231,9 +231,7 @@ class RpcSettings:
     max_retries: int = setting(
         5, "deliveries without an acknowledgement before a call is given up with NO_ACK", live=True, least=0
     )
-    submit_strategy: Literal[
-        "BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"
-    ] = setting(
+    submit_strategy: Literal["BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"] = setting(
         "BURST",
         "what a call waits for: nothing (BURST), that older ones are acknowledged (SEQUENTIAL_ON_ACK_FROM_DEVICE) or "
         "have ended (SEQUENTIAL_ON_RESPONSE_FROM_DEVICE); a device (additionalInfo.rpcSubmitStrategy) and a call "
@@ -258,7 +256,7 @@ class RpcSettings:
     idempotency_size: Size = setting(
         64 << 20, "memory for these results; beyond it the oldest are forgotten early", live=True
     )
-    record_recent: int = setting(10_000, "calls whose time lines are kept in memory", live=True)
+    record_recent: int = setting(10_000, "calls whose time lines are kept in memory", live=True, least=0)
     max_persistent_per_device: int = setting(
         10_000, "persistent calls of one device that have not ended; one more is refused with QUEUE_FULL", live=True
     )
