@@ -230,7 +230,7 @@ rpc = Table(
     Column("retries", BigInteger),
     Column("max_retries", Integer, nullable=False),
     Column("unacknowledged", Integer, nullable=False),
-    Column("strategy", String(32), nullable=False),
+    Column("strategy", String(64), nullable=False),
     Column("omitted", BigInteger, nullable=False),
     Column("method_sum", BigInteger, nullable=False),
     Column("method", Text, nullable=False),
