@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest_twisted
 import sqlalchemy as sa
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, error_of, first_records, tenant, token
 from stores import sql_store, url_of
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import Clock
 
@@ -22,8 +25,10 @@ from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
 from rpcbroker.core.ports import CallFilter
 from rpcbroker.core.records import KeptCall, Mark, record_of
 from rpcbroker.store.call_writes import insert_row, write_calls
-from rpcbroker.store.calls import WRITE_BEHIND
+from rpcbroker.store.calls import TRY_AGAIN, WRITE_BEHIND
+from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.memory import MemoryStore
+from rpcbroker.store.sql import SqlStore
 from rpcbroker.store.tables import rpc
 
 ONE, TWO, FAR, GONE = UUID(int=100), UUID(int=101), UUID(int=102), UUID(int=404)
@@ -412,7 +417,41 @@ async def test_when_nothing_can_be_written_all_are_told_and_what_went_on_is_not_
     await store.calls.insert(kept(2))
     assert await store.calls.call(TENANT, UUID(int=1)) == one
     await store.close()
-    assert isinstance(error_of(store.calls.insert(kept(3))), Unavailable)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_written_behind_is_tried_again(tmp_path: Path) -> None:
+    clock = Clock()
+    database = ThreadedDatabase(url_of(tmp_path), call_from_thread=reactor.callFromThread, max_queue=99)
+    store = SqlStore(database, cache_size=1, clock=clock)
+    store.open(first_records=first_records)
+    await store.create_device(device(), token(device()))
+    one = kept(1)
+    await store.calls.insert(one)
+    await rename(store, "rpc", "away")
+    store.calls.advance(advanced(one))
+    clock.advance(WRITE_BEHIND)
+    await rename(store, "away", "rpc")
+    (again,) = clock.getDelayedCalls()
+    assert again.getTime() == WRITE_BEHIND + TRY_AGAIN
+    clock.advance(TRY_AGAIN)
+    await store.ping_writer()
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as beside:
+        assert beside.execute("SELECT status FROM rpc").fetchall() == [("SENT",)]
+    assert not clock.getDelayedCalls()
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_is_closed_says_so(url: str) -> None:
+    store = sql_store(url)
+    store.open(first_records=first_records)
+    await store.close()
+    store.calls.advance(kept(1))
+    attempts = [store.calls.insert(kept(1)), store.calls.end(kept(1)), store.calls.call(TENANT, ONE)]
+    attempts.append(store.calls.of_device(ONE, EVERYTHING))
+    assert [type(error_of(each)) for each in attempts] == [Unavailable] * 4
+    assert store.calls._timer is None
 
 
 def rename(store: Any, table: str, to: str) -> Deferred[Any]:
