@@ -7,7 +7,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,10 @@ from typing import Any
 import pytest
 from answering_device import AnsweringDevice
 from daemon import TWISTD, Daemon, environment, wait_for
+from persistent import PERSISTENT, checked, persistent, successful, twoway
 
 from rpcbroker.core.wire_ids import BLOCK
 
-RPCBROKER = str(Path(sys.executable).parent / "rpcbroker")
-PERSISTENT = {"method": "setGpio", "params": {"pin": 7}, "persistent": True, "timeout": 600_000}
 REFUSED = "The store cannot be written: the disk refuses it"
 
 
@@ -34,35 +32,6 @@ def no_room(daemon: Daemon) -> Iterator[None]:
     finally:
         if daemon.process.poll() is None:
             resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def twoway(daemon: Daemon, device_id: str, **body: Any) -> tuple[int, Any]:
-    return daemon.ask("POST", f"/api/rpc/twoway/{device_id}", {"method": "echo", "params": 5, "timeout": 20_000} | body)
-
-
-def persistent(daemon: Daemon, rpc_id: str) -> dict[str, Any]:
-    status, found = daemon.ask("GET", f"/api/rpc/persistent/{rpc_id}")
-    assert status == 200, found
-    call: dict[str, Any] = found
-    return call
-
-
-def successful(daemon: Daemon, rpc_id: str) -> Callable[[], bool]:
-    return lambda: persistent(daemon, rpc_id)["status"] == "SUCCESSFUL"
-
-
-def checked(daemon: Daemon) -> str:
-    """What `rpcbroker check` says, which must be that nothing is broken."""
-    done = subprocess.run(
-        [RPCBROKER, "check", "--state-dir", str(daemon.state)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(),
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    return done.stdout
 
 
 def test_without_room_persistent_calls_are_refused_others_go_on_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
