@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail
@@ -32,7 +31,7 @@ from rpcbroker.core.surroundings import Surroundings
 from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
 
-_STRATEGIES: dict[Any, SubmitStrategy] = {each.value: each for each in SubmitStrategy}
+_STRATEGIES: dict[str | None, SubmitStrategy] = {each.value: each for each in SubmitStrategy}
 
 Found = tuple[Device, LastPresence | None]
 """A device in the store, and its presence from before this process."""
