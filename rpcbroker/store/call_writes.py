@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -16,14 +17,17 @@ from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
 from rpcbroker.store.queries import exists, run
 
+_LARGEST = 2**63 - 1
+"""Of what a column takes."""
+
 Row = tuple[Any, ...]
 """Parameters of one of the statements here, made on the reactor's thread: what a call's record says may change."""
 
 _INSERT = """
 INSERT INTO rpc (tenant_id, id, device_id, wire_id, oneway, created_time, expiration_time, latest_time, due_time,
-    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method, moments,
-    params, response, additional_info)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method_sum,
+    method, moments, params, response, additional_info)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADVANCE = """
 UPDATE rpc SET due_time = ?, expiration_time = ?, status = ?, unacknowledged = ?, omitted = ?, moments = ?
@@ -34,6 +38,11 @@ UPDATE rpc SET ended_time = ?, expiration_time = ?, status = ?, unacknowledged =
     reason = ?, device_error = ?, response = ?
 WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
 """
+
+
+def sum_of(method: str) -> int:
+    """See the table."""
+    return crc32(method.encode())
 
 
 def insert_row(kept: KeptCall) -> Row:
@@ -58,6 +67,7 @@ def insert_row(kept: KeptCall) -> Row:
         kept.unacknowledged,
         call.strategy.value,
         record.omitted,
+        sum_of(call.method),
         call.method,
         jsontext.encode(record.moments).decode(),
         call.params.decode(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,11 +18,11 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.calls import Call, CallState, SubmitStrategy
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.errors import BrokerError, InvalidRequest, Reason
-from rpcbroker.core.model import Page, PageLink
+from rpcbroker.core.model import DeviceFilter, Page, PageLink
 from rpcbroker.core.ports import CallFilter
 from rpcbroker.core.records import KeptCall, Moment, record_of
 from rpcbroker.store import tables as t
-from rpcbroker.store.call_writes import Row, advance_row, end_row, insert_row, write_calls
+from rpcbroker.store.call_writes import Row, advance_row, end_row, insert_row, sum_of, write_calls
 from rpcbroker.store.database import Database
 from rpcbroker.store.queries import device_conditions, page
 from rpcbroker.store.rows import one
@@ -30,7 +31,6 @@ from rpcbroker.store.writer import MAX_BATCH, Work, not_keeping_up
 WRITE_BEHIND = 0.1
 """Seconds that what a call went through may wait for something to be written together with."""
 
-T = TypeVar("T")
 _C = t.rpc.c
 _GOES_ON = _C.ended_time.is_(None)
 _SORTS = {
@@ -184,19 +184,15 @@ class SqlCalls:
 
     def of_device(self, device_id: UUID, link: PageLink, *, state: CallState | None = None) -> Deferred[Page[KeptCall]]:
         """See the port."""
-        query = sa.select(t.rpc).where(_C.device_id == device_id)
+        mine = [_C.device_id == device_id]
         if state is not None:
-            query = query.where(_C.status == state.value)
-        sort = _SORTS[link.sort_property]
-        return self._beside(lambda connection: page(connection, query, link, sort=sort, id_=_C.id, make=kept_call_of))
+            mine.append(_C.status == state.value)
+        return self._beside(lambda connection: _page(connection, mine, link))
 
     def calls(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[KeptCall]]:
         """See the port."""
-        query = sa.select(t.rpc).where(*_conditions(wanted))
-        link = PageLink(page_size=limit, descending=True)
-        return self._beside(
-            lambda connection: page(connection, query, link, sort=_C.created_time, id_=_C.id, make=kept_call_of)
-        )
+        mine, newest = _conditions(wanted), PageLink(page_size=limit, descending=True)
+        return self._beside(lambda connection: _page(connection, mine, newest))
 
     def _some(self, query: sa.Select[Any]) -> Deferred[list[KeptCall]]:
         return self._behind(lambda connection: [kept_call_of(row) for row in connection.execute(query)])
@@ -225,6 +221,18 @@ def waiting_calls(connection: Connection) -> tuple[dict[UUID, int], int | None]:
     counts = sa.select(_C.device_id, sa.func.count()).where(_GOES_ON).group_by(_C.device_id)
     waiting = {row[0]: row[1] for row in connection.execute(counts)}
     return waiting, connection.execute(_NEXT_DUE).scalar()
+
+
+def _page(connection: Connection, mine: Sequence[sa.ColumnElement[bool]], link: PageLink) -> Page[KeptCall]:
+    """Of these calls, which are of one tenant. Only their ids are sorted, for the rows are large."""
+    keys = sa.select(_C.tenant_id, _C.id).where(*mine)
+    found = page(connection, keys, link, sort=_SORTS[link.sort_property], id_=_C.id, make=tuple)
+    if not found.items:
+        return Page(items=(), total=found.total)
+    ids = [rpc_id for _, rpc_id in found.items]
+    rows = sa.select(t.rpc).where(_C.tenant_id == found.items[0][0], _C.id.in_(ids))
+    calls = {row.id: kept_call_of(row) for row in connection.execute(rows)}
+    return Page(items=tuple(calls[rpc_id] for rpc_id in ids if rpc_id in calls), total=found.total)
 
 
 def kept_call_of(row: Any) -> KeptCall:
@@ -267,17 +275,19 @@ def _key(kept: KeptCall) -> tuple[UUID, UUID]:
 
 
 def _conditions(wanted: CallFilter) -> list[sa.ColumnElement[bool]]:
-    devices = wanted.devices
-    conditions = [_C.tenant_id == devices.tenant_id]
-    if devices.customer_ids or devices.types or devices.connected is not None:
-        joined = t.device.outerjoin(t.presence, t.presence.c.device_id == t.device.c.id)
-        some = sa.select(t.device.c.id).select_from(joined).where(*device_conditions(devices))
+    """By the devices if some are asked for, which are of the tenant; else by the tenant: each has its index."""
+    devices, conditions = wanted.devices, []
+    if devices == DeviceFilter(tenant_id=devices.tenant_id):
+        conditions.append(_C.tenant_id == devices.tenant_id)
+    else:
+        some = sa.select(t.device.c.id).where(*device_conditions(devices))
+        if devices.connected is not None:
+            some = some.outerjoin(t.presence, t.presence.c.device_id == t.device.c.id)
         conditions.append(_C.device_id.in_(some))
-    elif devices.ids:
-        conditions.append(_C.device_id.in_(devices.ids))
     if wanted.state is not None:
         conditions.append(_C.status == wanted.state.value)
     if wanted.method is not None:
+        conditions.append(_C.method_sum == sum_of(wanted.method))
         conditions.append(sa.false() if "\x00" in wanted.method else _C.method == wanted.method)
     if wanted.since is not None:
         conditions.append(_C.created_time >= wanted.since)
