@@ -140,7 +140,9 @@ def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
         return AlreadyExists(f"A call with the id {rpc_id} already exists")
     if not exists(connection, sa.select(t.device.c.id).where(t.device.c.id == device_id)):
         return NotFound("Device with requested id wasn't found!")
-    return Unavailable("The device has another call under this wire id", hint="The store is damaged: examine it.")
+    return Unavailable(
+        "The device has another call under this wire id", hint="Something in the store is broken: rpcbroker check."
+    )
 
 
 def _end(connection: Connection, rows: Sequence[Row]) -> list[bool]:

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import Call, CallState, SubmitStrategy
 from rpcbroker.core.deadlines import Clock
-from rpcbroker.core.errors import BrokerError, InvalidRequest, Reason, Unavailable
+from rpcbroker.core.errors import BrokerError, InvalidRequest, Reason
 from rpcbroker.core.model import DeviceFilter, Page, PageLink
 from rpcbroker.core.ports import CallFilter
 from rpcbroker.core.records import KeptCall, Moment, record_of
@@ -26,7 +26,7 @@ from rpcbroker.store.call_writes import Row, advance_row, end_row, insert_row, s
 from rpcbroker.store.database import Database
 from rpcbroker.store.queries import device_conditions, page
 from rpcbroker.store.rows import one
-from rpcbroker.store.writer import MAX_BATCH, Work
+from rpcbroker.store.writer import MAX_BATCH, Work, not_keeping_up
 
 WRITE_BEHIND = 0.1
 """Seconds that what a call went through may wait for something to be written together with."""
@@ -69,7 +69,7 @@ class SqlCalls:
         if "\x00" in kept.call.method:
             return fail(InvalidRequest("method must not contain the character U+0000"))
         if len(self._changes) >= self._database.max_queue:
-            return fail(Unavailable("The store is not keeping up", hint="Try again in a second."))
+            return fail(not_keeping_up())
         return self._gather(insert_row(kept), is_end=False)
 
     def advance(self, kept: KeptCall) -> None:
