@@ -14,12 +14,12 @@ from itertools import count
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, id_of
+from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
 from fakes import TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from rpcbroker.core.calls import FINAL_STATES, Call, CallRequest, CallState, Reply, Step, SubmitStrategy
@@ -40,7 +40,9 @@ DEVICES = (
     device(101, additional_info={"rpcSubmitStrategy": SubmitStrategy.ON_ACK.value}),
 )
 
-picks = st.integers(0, 2**16)
+DATABASE = MemoryDatabase()
+
+picks = st.integers(0, 15)
 payloads = st.sampled_from((b"1", b"", b'{"error":"no"}'))
 requests = st.builds(
     CallRequest,
@@ -82,7 +84,7 @@ class CallsMachine(RuleBasedStateMachine):
         self.wrong: list[BaseException] = []
         self.calls: list[Told] = []
         self.by_id: dict[Any, Told] = {}
-        self.database = MemoryDatabase()
+        self.database = emptied(DATABASE)
         self.disk = Disk(self.database)
         self.places = [Place(one) for one in DEVICES]
         self.start()
@@ -204,7 +206,7 @@ class CallsMachine(RuleBasedStateMachine):
                 told.accepted = True
                 assert result.rpc_id in self.rows(), "who is told that a call is kept can rely on it"
         else:
-            assert isinstance(result.value, CallFailed | Unavailable), result
+            assert isinstance(result.value, CallFailed | Unavailable | CancelledError), result
 
     @precondition(lambda self: self.calls)
     @rule(pick=picks, other=st.booleans())
