@@ -91,8 +91,8 @@ class SqlCalls:
         return self._behind(lambda connection: connection.execute(statement).rowcount)
 
     def flush(self) -> None:
-        """Give all that is gathered to the database."""
-        while self._changes or self._advanced:
+        """Give all that is gathered to the database; what it refuses is gathered again."""
+        for _ in range(0, max(len(self._changes), len(self._advanced)), MAX_BATCH):
             self._send()
 
     def forget_gathered(self) -> None:

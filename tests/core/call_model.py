@@ -201,8 +201,9 @@ class Way:
         return self._said(self.session.receive(told.wire_id, payload))
 
     def reply_badly(self, told: Told) -> list[Any]:
-        """The same, with what is not JSON."""
+        """The same, with what is not JSON; a persistent call keeps even that as its response."""
         assert told.wire_id is not None
+        told.answered = told.answered or (told.open and told.request.persistent)
         return self._said(self.session.receive_bad(told.wire_id, "it ends early", b"{"))
 
     @staticmethod

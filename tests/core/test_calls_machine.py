@@ -293,6 +293,9 @@ class CallsMachine(RuleBasedStateMachine):
         _, way = self.at(pick)
         if way is not None:
             way.subscribed = False
+            for told in self.calls:
+                if told.request.persistent and way in told.given:
+                    told.again.add(way)  # who subscribes again is given all that it has not answered again
             way.session.unsubscribe(way, "unsubscribed")
 
     @rule(pick=picks)
@@ -320,7 +323,7 @@ class CallsMachine(RuleBasedStateMachine):
     def acknowledge(self, pick: int, which: int, in_time: bool) -> None:
         """The device acknowledges what it was given over this way, or the link gives up waiting for that."""
         found = self.one_of(pick, which)
-        if found is None or found[1].given[-1] is not found[0] or found[0] in found[1].again:
+        if found is None or found[1].given[-1] is not found[0]:
             return
         way, told = found
         if told.acknowledged is not None or way.acks is Acks.AT_ONCE:
@@ -344,7 +347,7 @@ class CallsMachine(RuleBasedStateMachine):
             assert len(said) == 1
             assert said[0] == was_open
             if was_open:
-                assert told.settled is (CallState.SUCCESSFUL if good else CallState.FAILED)
+                assert told.settled is (CallState.SUCCESSFUL if good or told.request.persistent else CallState.FAILED)
         elif not was_open and said:
             assert said[0] is False or isinstance(said[0], Failure)
 
