@@ -100,7 +100,7 @@ class BrokerService(Service):
             call_from_thread=reactor.callFromThread,
             max_queue=settings.store.max_queue,
         )
-        self.store = SqlStore(database, cache_size=settings.store.cache_size)
+        self.store = SqlStore(database, cache_size=settings.store.cache_size, clock=reactor)
         self.broker = Broker(
             store=self.store,
             clock=reactor,
@@ -205,7 +205,7 @@ class BrokerService(Service):
             raise StartError(str(error)) from None
         self._default_tenant = opened.default_tenant
         self.rest.start(opened)
-        self.broker.wire_ids.start(opened.wire_ids_reserved)
+        self.broker.start(opened)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()

@@ -82,6 +82,9 @@ class FakeLink:
     calls: list[Call] = field(default_factory=list)
     closed: list[CloseReason] = field(default_factory=list)
     updates: list[bytes] = field(default_factory=list)
+    cancelled: list[Call] = field(default_factory=list)
+    deaf: bool = False
+    """It cannot be told of calls that nobody waits for."""
 
     def deliver(self, call: Call) -> bool:
         if self.full:
@@ -91,6 +94,12 @@ class FakeLink:
             self.session.report(call.wire_id, self.step)
         if self.reply is not None and not call.oneway:
             self.session.receive(call.wire_id, self.reply)
+        return True
+
+    def cancel(self, call: Call) -> bool:
+        if self.deaf:
+            return False
+        self.cancelled.append(call)
         return True
 
     def attributes_changed(self, update: bytes) -> None:
@@ -131,7 +140,7 @@ class World:
             new_token=lambda: f"NEW{next(self._uuids).int:X}",
             settings=RpcSettings(**rpc),
         )
-        self.broker.wire_ids.start(self.opened.wire_ids_reserved)
+        self.broker.start(self.opened)
         self.device = device()
         if store is None:
             self.add(self.device)

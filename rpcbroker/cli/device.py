@@ -146,9 +146,12 @@ def unassign(name: str) -> None:
     run(main)
 
 
-async def add_device(rest: Rest, name: str, *, type_: str, token: str | None = None) -> DeviceJSON:
+async def add_device(
+    rest: Rest, name: str, *, type_: str, token: str | None = None, additional_info: dict[str, Any] | None = None
+) -> DeviceJSON:
     """A new device; without `token` the broker makes one up."""
-    return await rest.ask(DeviceJSON, "POST", "/api/device", DeviceBody(name=name, type=type_), accessToken=token)
+    body = DeviceBody(name=name, type=type_, additional_info=additional_info)
+    return await rest.ask(DeviceJSON, "POST", "/api/device", body, accessToken=token)
 
 
 def default_mqtt(url: str) -> Address:

@@ -34,7 +34,7 @@ def simulate(name: str, gpio: tuple[int, ...], latency: float, drop: float, mqtt
     \b
     The device NAME is added if the broker does not know it.
     It answers getGpioStatus, setGpioStatus pin=7 enabled=true, getValue, setValue,
-    echo and getTermInfo.
+    echo, getTermInfo and countDown seconds=3, which reports progress each second.
     """
 
     async def main(reactor: Any) -> None:
@@ -71,13 +71,13 @@ def simulate(name: str, gpio: tuple[int, ...], latency: float, drop: float, mqtt
 async def _token_of(rest: Rest, name: str) -> str:
     device = await find.device_by_name(rest, name)
     if device is None:
-        device = await add_device(rest, name, type_="simulated")
+        device = await add_device(rest, name, type_="simulated", additional_info={"rpcCancel": True})
         click.echo(f"Added {name}, id {device.id.id}.", err=True)
     return await find.device_token(rest, device.id.id)
 
 
 def _print_call(seen: Seen) -> None:
-    reply = "dropped" if seen.dropped else _short(seen.reply)
+    reply = "dropped" if seen.dropped else "cancelled" if seen.cancelled else _short(seen.reply)
     _print_line(f"{seen.method} {_short(seen.params)} -> {reply}")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.attributes import Attributes
-from rpcbroker.core.calls import Call, CallRequest, Reply
+from rpcbroker.core.calls import Call, CallRequest, Reply, SubmitStrategy
 from rpcbroker.core.census import Census
 from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate
@@ -18,13 +19,19 @@ from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
 from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal
-from rpcbroker.core.ports import CloseReason, Store
+from rpcbroker.core.once import Once, conflict, content_of
+from rpcbroker.core.pending import Progress
+from rpcbroker.core.persistent import PersistentCalls
+from rpcbroker.core.ports import CloseReason, OpenedStore, Store
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.quotas import Quotas
+from rpcbroker.core.records import CallRecord, Mark, Recorder, record_of
 from rpcbroker.core.sessions import DeviceSession, Surroundings
 from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
 from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
+
+_STRATEGIES: dict[Any, SubmitStrategy] = {each.value: each for each in SubmitStrategy}
 
 Found = tuple[Device, LastPresence | None]
 """A device in the store, and its presence from before this process."""
@@ -62,6 +69,18 @@ class Broker:
         self._new_uuid = new_uuid
         self._settings = settings
         self._sessions: dict[UUID, DeviceSession] = {}
+        self._kept_calls = store.calls
+        self.recorder = Recorder(settings.record_recent)
+        self.once = Once(self.deadlines, lambda: self._settings)
+        self.persistent = PersistentCalls(
+            store.calls,
+            recorder=self.recorder,
+            deadlines=self.deadlines,
+            events=self.events,
+            now_ms=now_ms,
+            settings=lambda: self._settings,
+            session=self.session,
+        )
         self._children = Children(
             store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
         )
@@ -71,7 +90,8 @@ class Broker:
             deadlines=self.deadlines,
             wire_ids=self.wire_ids,
             events=self.events,
-            max_pending=lambda: self._settings.max_pending_per_device,
+            settings=lambda: self._settings,
+            persistence=self.persistent,
         )
         self._looking_up = 0
         self._changes = 0
@@ -83,41 +103,124 @@ class Broker:
     def reconfigure(self, settings: RpcSettings) -> None:
         """Other limits for the calls that come from now on."""
         self._settings = settings
+        self.recorder.most = settings.record_recent
+
+    def start(self, opened: OpenedStore) -> None:
+        """Go on where the store says that things were."""
+        self.wire_ids.start(opened.wire_ids_reserved)
+        self.persistent.start(opened)
 
     # -- callers
 
-    async def call(self, principal: Principal, device_id: UUID, request: CallRequest) -> Reply:
-        """Call a device and wait for what becomes of it.
+    async def call(
+        self, principal: Principal, device_id: UUID, request: CallRequest, progress: Progress | None = None
+    ) -> Reply:
+        """Call a device and wait for what becomes of it; of a persistent call, until it is kept.
 
-        Raises CallFailed when the call ends without a reply, NotFound, PermissionDenied, Unavailable.
-        Cancelling the Deferred of this coroutine cancels the call.
+        `progress` is told each interim answer, as JSON text. Raises CallFailed when the call ends without a reply,
+        NotFound, PermissionDenied, Unavailable, and VersionConflict for an id that names another call.
+        Cancelling the Deferred of this coroutine cancels the call, unless its caller gave it an id or it is kept.
         """
+        accepted = self._now_ms()
         session = await self.session_for(principal, device_id)
         access.require_callable(principal, request.method, oneway=request.oneway)
+        by = principal.key_name or principal.email
+        return await self.submit(session, request, by=by, accepted=accepted, progress=progress)
+
+    def submit(
+        self,
+        session: DeviceSession,
+        request: CallRequest,
+        *,
+        by: str,
+        accepted: int | None = None,
+        progress: Progress | None = None,
+    ) -> Deferred[Reply]:
+        """As `call`, of somebody whose rights are known; `by` is their name, `accepted` when they asked (epoch ms)."""
         if self._stopping:
-            raise Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN)
-        now = self._now_ms()
+            return fail(Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN))
+        if not request.once:
+            return self._begin(session, request, by, accepted, progress)
+        assert request.request_id is not None
+        content = content_of(session.device.id, request)
+
+        def start(every: Progress) -> Deferred[Reply]:
+            if request.persistent:
+                return Deferred.fromCoroutine(self._begin_once(session, request, content, by, accepted))
+            return self._begin(session, request, by, accepted, every)
+
+        return self.once.join((session.device.tenant_id, request.request_id), content, start, progress)
+
+    async def _begin_once(
+        self, session: DeviceSession, request: CallRequest, content: bytes, by: str, accepted: int | None
+    ) -> Reply:
+        """What is in the store has been asked for before, however long ago."""
+        assert request.request_id is not None
+        there = await self._kept_calls.call(session.device.tenant_id, request.request_id)
+        if there is None:
+            return await self._begin(session, request, by, accepted, None)
+        if content_of(there.call.device_id, there.call) != content:
+            raise conflict()
+        return Reply(there.call.rpc_id)
+
+    def _begin(
+        self, session: DeviceSession, request: CallRequest, by: str, accepted: int | None, progress: Progress | None
+    ) -> Deferred[Reply]:
+        now, device = self._now_ms(), session.device
+        try:
+            wire_id = session.next_wire_id()
+        except Unavailable as error:
+            return fail(error)
+        expiration, latest = self._times(request, now)
+        most = self._settings.max_retries
         call = Call(
             request.request_id or self._new_uuid(),
-            session.next_wire_id(),
-            device_id,
+            wire_id,
+            device.tenant_id,
+            device.id,
             request.method,
             request.params,
             request.oneway,
             now,
-            self._expiration(request, now),
-            self._retries(request),
+            expiration,
+            latest,
+            most if request.retries is None else max(0, min(request.retries, most)),
+            request.strategy or self._strategy(device),
+            request.persistent,
+            request.retries,
             request.additional_info,
         )
-        return await session.call(call, connect_timeout=request.connect_timeout)
+        record = record_of(
+            call,
+            [
+                (now if accepted is None else accepted, Mark.ACCEPTED, f"from {by}"),
+                (now, Mark.AUTHORISED, None),
+                (now, Mark.ROUTED, "straight to the device"),
+            ],
+        )
+        self.recorder.add(record)
+        if request.persistent:
+            return self.persistent.accept(session, call, record, connect_timeout=request.connect_timeout)
+        return session.call(call, record, connect_timeout=request.connect_timeout, progress=progress)
 
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
         access.require_not_sys_admin(principal)
-        session = self._sessions.get(device_id) or await self._session(lambda: self._find(device_id))
+        session = self._sessions.get(device_id) or await self.session(device_id)
         if session is None or not access.may_see(principal, session.device):
             raise NotFound(access.DEVICE_NOT_FOUND)
         return session
+
+    async def session(self, device_id: UUID) -> DeviceSession | None:
+        """The session of a device, whoever asks; None if there is no such device."""
+        return self._sessions.get(device_id) or await self._session(lambda: self._find(device_id))
+
+    def waiting_record(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
+        """The record of a call in memory. Slow: for those that the recorder has forgotten."""
+        for session in self._sessions.values():
+            if session.device.tenant_id == tenant_id and (record := session.record(rpc_id)):
+                return record
+        return None
 
     def known_device(self, device_id: UUID) -> Device | None:
         """The record of a device that was here since the start; None of others."""
@@ -129,17 +232,20 @@ class Broker:
         session = self._sessions.get(device_id)
         return session.device.name if session and access.may_see(principal, session.device) else None
 
-    def _expiration(self, request: CallRequest, now: int) -> int:
+    def _times(self, request: CallRequest, now: int) -> tuple[int, int]:
+        """When the call ends without a reply, and the latest that progress may move that to."""
         settings = self._settings
-        latest = now + int(settings.max_timeout * 1000)
+        most = settings.max_persistent_timeout if request.persistent else settings.max_timeout
+        latest = now + int(most * 1000)
         if request.expiration_time is not None:
-            return min(request.expiration_time, latest)
+            expiration = min(request.expiration_time, latest)
+            return expiration, expiration
         timeout = settings.default_timeout if request.timeout is None else request.timeout
-        return now + int(min(max(timeout, settings.min_timeout), settings.max_timeout) * 1000)
+        return now + int(min(max(timeout, settings.min_timeout), most) * 1000), latest
 
-    def _retries(self, request: CallRequest) -> int:
-        most = self._settings.max_retries
-        return most if request.retries is None else max(0, min(request.retries, most))
+    def _strategy(self, device: Device) -> SubmitStrategy:
+        """The device's own, or the one of the settings."""
+        return _STRATEGIES.get(device.submit_strategy) or SubmitStrategy(self._settings.submit_strategy)
 
     # -- devices
 
@@ -245,6 +351,7 @@ class Broker:
         """The device is gone from the store."""
         self._note_change(device_id)
         self.telemetry.forget(device_id)
+        self.persistent.forget_device(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
@@ -280,8 +387,10 @@ class Broker:
 
         running = self.pending_count
 
-        def settled(_: CallSettled) -> None:
+        def settled(event: CallSettled) -> None:
             nonlocal running
+            if event.call.persistent:  # it goes on after the next start
+                return
             running -= 1
             if not running:
                 finish()
@@ -300,5 +409,5 @@ class Broker:
 
     @property
     def pending_count(self) -> int:
-        """Calls that wait now."""
+        """Lightweight calls that wait now."""
         return sum(session.pending_count for session in self._sessions.values())

@@ -84,7 +84,6 @@ class SubmitStrategy(StrEnum):
     """All older calls of the device must have ended."""
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRequest:
     """What a caller asks for. `params` is compact JSON text; times are seconds or epoch ms as named.
@@ -110,7 +109,7 @@ class CallRequest:
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """A request on its way to a device. Every call makes one: a msgspec.Struct is made in a fraction of a dataclass's time.
+    """A request on its way to a device. Every call makes one, and a msgspec.Struct is made fast.
 
     `wire_id` is the positive 32-bit number that the device sees; it is never used twice for one
     device, restarts included. `params` is compact JSON text; times are epoch ms. Without a reply the call ends at

@@ -137,7 +137,9 @@ class Unavailable(BrokerError):
 
 
 class CallFailed(BrokerError):
-    """A call ended without a reply; `reason` says why."""
+    """A call ended without a reply; `reason` says why. `refused`: it was never taken."""
+
+    refused = False
 
 
 class NoActiveConnection(CallFailed):

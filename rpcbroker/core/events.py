@@ -38,6 +38,15 @@ class CallAdvanced:
 
 
 @dataclass(frozen=True, slots=True)
+class CallProgressed:
+    """The device is at it; `payload` is the JSON text of its interim answer."""
+
+    sequence: int
+    call: Call
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CallRefused:
     """A call was not accepted: its device had too many, it had expired, or nothing could take it at once."""
 
@@ -113,6 +122,7 @@ EventT = TypeVar(
     CallOpened,
     CallRefused,
     CallAdvanced,
+    CallProgressed,
     CallSettled,
     NearlyMissed,
     QuestionAnswered,

@@ -2,6 +2,8 @@
 
 `open` comes before `deliver`, for a link may answer inside `deliver`. What is late or unknown is
 told by a False, never by an exception. Cancelling the Deferred takes the call out.
+
+Nobody waits for a persistent call: its end is written first, and then it leaves by `close`.
 """
 
 from __future__ import annotations
@@ -11,35 +13,72 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
 
-from rpcbroker.core.calls import TRANSITIONS, Call, CallState, Reply, Step
+from rpcbroker.core.calls import TRANSITIONS, UNACKNOWLEDGED_STATES, Call, CallState, Reply, Step
 from rpcbroker.core.deadlines import Deadline
-from rpcbroker.core.errors import CallCancelled, CallFailed, Reason
+from rpcbroker.core.errors import CallFailed, Reason
 from rpcbroker.core.ports import Link
+from rpcbroker.core.records import CallRecord, KeptCall
+
+Progress = Callable[[bytes], object]
+"""Is told each interim answer, as JSON text."""
 
 
 class PendingCall:
-    """A call that waits, its state, and what will end the wait."""
+    """A call that waits, its record, and what will end the wait."""
 
-    __slots__ = ("call", "connect_deadline", "deadline", "given_to", "since", "state", "unacknowledged", "waiting")
+    __slots__ = (
+        "call",
+        "deadline",
+        "ending",
+        "given_to",
+        "kept",
+        "patience",
+        "progress",
+        "record",
+        "since",
+        "unacknowledged",
+        "waiting",
+    )
 
-    def __init__(self, call: Call, waiting: Deferred[Reply]) -> None:
+    def __init__(self, call: Call, record: CallRecord, waiting: Deferred[Reply] | None, kept: KeptCall | None) -> None:
         self.call = call
+        self.record = record
         self.waiting = waiting
+        self.kept = kept
+        """Of a persistent call, for which nobody waits."""
         self.since = 0.0
         """Seconds on the clock of whoever opened it."""
-        self.state = CallState.QUEUED
-        self.unacknowledged = 0
+        self.unacknowledged = kept.unacknowledged if kept else 0
         self.given_to: Link | None = None
         self.deadline: Deadline | None = None
-        self.connect_deadline: Deadline | None = None
+        self.patience: Deadline | None = None
+        """Ends the wait for what comes next: a link that can take it, or a reply that others wait behind."""
+        self.progress: Progress | None = None
+        self.ending: list[Deferred[bool]] | None = None
+        """How it ends is known and being written; these are told when it is."""
+
+    @property
+    def state(self) -> CallState:
+        return self.record.state
+
+    @property
+    def needs_delivery(self) -> bool:
+        """Whether a new link is given it: lightweight until it is acknowledged, persistent until it ends."""
+        return self.ending is None and (self.kept is not None or self.record.state in UNACKNOWLEDGED_STATES)
 
     def advance(self, step: Step) -> bool:
         """Go where the table says; False, and stay, if it has no such way."""
-        state = TRANSITIONS.get((self.state, step))
+        state = TRANSITIONS.get((self.record.state, step))
         if state is None:
             return False
-        self.state = state
+        self.record.state = state
         return True
+
+    def stop_waiting(self) -> None:
+        """Whatever comes next, nobody is impatient for it."""
+        if self.patience is not None:
+            self.patience.cancel()
+            self.patience = None
 
 
 Settled = Callable[[PendingCall, Reason | None, bytes], object]
@@ -48,12 +87,16 @@ Settled = Callable[[PendingCall, Reason | None, bytes], object]
 class PendingCalls:
     """All that wait for one device, oldest first."""
 
-    __slots__ = ("_calls", "_settled")
+    __slots__ = ("_caller_left", "_calls", "_settled")
 
-    def __init__(self, settled: Settled) -> None:
-        """`settled(pending, reason, payload)` is told when a call has ended, before its Deferred fires."""
+    def __init__(self, settled: Settled, caller_left: Callable[[PendingCall], object]) -> None:
+        """`settled(pending, reason, payload)` is told when a call has ended, before its Deferred fires.
+
+        `caller_left(pending)` is called when a Deferred is cancelled, and has to end the call.
+        """
         self._calls: dict[int, PendingCall] = {}
         self._settled = settled
+        self._caller_left = caller_left
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -70,55 +113,54 @@ class PendingCalls:
     def get(self, wire_id: int) -> PendingCall | None:
         return self._calls.get(wire_id)
 
-    def open(self, call: Call) -> PendingCall:
+    def open(self, call: Call, record: CallRecord) -> PendingCall:
         """Let `call` wait. Its wire id must be free."""
         assert call.wire_id not in self._calls
-        wire_id = call.wire_id
-        waiting: Deferred[Reply] = Deferred(lambda _: self._cancel(wire_id))
-        pending = self._calls[wire_id] = PendingCall(call, waiting)
+        waiting: Deferred[Reply] = Deferred(lambda _: self._caller_left(pending))
+        pending = self._calls[call.wire_id] = PendingCall(call, record, waiting, None)
+        return pending
+
+    def admit(self, kept: KeptCall) -> PendingCall:
+        """Let a persistent call wait, in its place among the others. Its wire id must be free."""
+        call = kept.call
+        assert call.wire_id not in self._calls
+        newest = next(reversed(self._calls), 0)
+        pending = self._calls[call.wire_id] = PendingCall(call, kept.record, None, kept)
+        if call.wire_id < newest:
+            self._calls = dict(sorted(self._calls.items()))
         return pending
 
     def settle(self, wire_id: int, payload: bytes) -> bool:
         """The device replied. False if nobody waits for that."""
-        pending = self._close(wire_id, Step.REPLIED, None, payload)
-        if pending is None:
-            return False
-        pending.waiting.callback(Reply(pending.call.rpc_id, payload))
-        return True
+        return self._end(wire_id, Step.REPLIED, None, payload) is not None
 
     def hand_over(self, wire_id: int) -> bool:
         """Nobody waits for more: the one-way call is with the device. Its state stays as it is."""
-        pending = self._close(wire_id, None, None, b"")
-        if pending is None:
-            return False
-        pending.waiting.callback(Reply(pending.call.rpc_id))
-        return True
+        return self._end(wire_id, None, None, b"") is not None
 
     def fail(self, wire_id: int, step: Step, error: CallFailed) -> bool:
         """The call ends without a reply. False if it does not wait."""
-        pending = self._close(wire_id, step, error.reason, b"")
-        if pending is None:
-            return False
-        error.rpc_id = pending.call.rpc_id
-        pending.waiting.errback(error)
-        return True
+        return self._end(wire_id, step, error, b"") is not None
 
-    def fail_all(self, step: Step, make_error: Callable[[], CallFailed]) -> None:
-        """None of them will be answered."""
-        for pending in self:
-            self.fail(pending.call.wire_id, step, make_error())
+    def close(self, pending: PendingCall) -> None:
+        """Take it out, and tell nobody."""
+        self._calls.pop(pending.call.wire_id, None)
+        pending.stop_waiting()
+        if pending.deadline is not None:
+            pending.deadline.cancel()
 
-    def _cancel(self, wire_id: int) -> None:
-        self.fail(wire_id, Step.CANCELLED, CallCancelled("The caller left", reason=Reason.CANCELLED))
-
-    def _close(self, wire_id: int, step: Step | None, reason: Reason | None, payload: bytes) -> PendingCall | None:
-        pending = self._calls.pop(wire_id, None)
-        if pending is None:
+    def _end(self, wire_id: int, step: Step | None, error: CallFailed | None, payload: bytes) -> PendingCall | None:
+        pending = self._calls.get(wire_id)
+        if pending is None or pending.waiting is None:
             return None
+        self.close(pending)
         if step is not None:
             pending.advance(step)
-        for deadline in (pending.deadline, pending.connect_deadline):
-            if deadline is not None:
-                deadline.cancel()
-        self._settled(pending, reason, payload)
+        self._settled(pending, error.reason if error else None, payload)
+        rpc_id = pending.call.rpc_id
+        if error is None:
+            pending.waiting.callback(Reply(rpc_id, payload))
+        else:
+            error.rpc_id = rpc_id
+            pending.waiting.errback(error)
         return pending

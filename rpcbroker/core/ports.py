@@ -293,7 +293,7 @@ class KeptCalls(Protocol):
     """Persistent calls. Ids are the tenant's own. What is asked is answered with all that was written before."""
 
     def insert(self, kept: KeptCall) -> Deferred[None]:
-        """A new call. Fails with AlreadyExists for an id that is taken in the tenant, NotFound when the device is gone."""
+        """A new call. Fails with AlreadyExists for an id taken in the tenant, with NotFound when the device is gone."""
 
     def advance(self, kept: KeptCall) -> None:
         """It has not ended, but went on. Written a moment later, in the last form by then; lost if the process dies."""

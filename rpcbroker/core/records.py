@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from rpcbroker.core import jsontext
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
 
@@ -35,7 +36,6 @@ class Mark(StrEnum):
     PUT_BACK = "put back"
     PROGRESS = "progress"
     RESUMED = "resumed"
-    JOINED = "joined"
     ANSWERED = "answered"
     HANDED_OVER = "handed over"
     FAILED = "failed"
@@ -90,6 +90,13 @@ def record_of(call: Call, moments: list[Moment]) -> CallRecord:
         call.expiration_time,
         moments,
     )
+
+
+def is_device_error(reply: bytes) -> bool:
+    """Whether a device's reply is a JSON object that has a member `error`."""
+    if b'"error"' not in reply or not reply.lstrip().startswith(b"{"):
+        return False
+    return "error" in jsontext.decode(reply)
 
 
 class KeptCall(msgspec.Struct, kw_only=True, gc=False):

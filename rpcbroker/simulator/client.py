@@ -1,4 +1,4 @@
-"""A device's side of MQTT 3.1.1: connects, subscribes to calls, answers, keeps the connection alive."""
+"""A device's side of MQTT 3.1.1: connects, subscribes to calls, reports and answers, keeps the connection alive."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ from rpcbroker.wire.mqtt.packets import (
 
 REQUESTS = "v1/devices/me/rpc/request/"
 RESPONSES = "v1/devices/me/rpc/response/"
+PROGRESS = "v1/devices/me/rpc/progress/"
+CANCELS = "v1/devices/me/rpc/cancel/"
 KEEP_ALIVE = 30
 """Seconds: short enough for the usual NAT."""
 MAX_PACKET_SIZE = 1 << 20
@@ -135,7 +137,8 @@ class DeviceProtocol(Protocol):
 
     def _introduced(self, code: int) -> None:
         if code == ConnectReturnCode.ACCEPTED:
-            self._send(Subscribe(_SUBSCRIBE_ID, (Subscription(REQUESTS + "+", 1),)))
+            # A broker that cancels no calls refuses the second one, and that is no matter.
+            self._send(Subscribe(_SUBSCRIBE_ID, (Subscription(REQUESTS + "+", 1), Subscription(CANCELS + "+", 1))))
         elif code in _FINAL:
             why = ConnectReturnCode(code).name.lower().replace("_", " ")
             self._give_up(Refused(f"The broker refused the device: {why}. Its access token is not known there."))
@@ -151,16 +154,24 @@ class DeviceProtocol(Protocol):
     def _published(self, packet: Publish) -> None:
         if packet.packet_id is not None:
             self._send(PubAck(packet.packet_id))
+        if packet.topic.startswith(CANCELS):
+            self._device.cancel(packet.topic.removeprefix(CANCELS))
+            return
         call = _call(packet.payload) if packet.topic.startswith(REQUESTS) else None
         if call is None:
             self._log.warn("a message that is no call, on {topic}", topic=packet.topic)
             return
-        topic = RESPONSES + packet.topic.removeprefix(REQUESTS)
-        self._device.receive(*call, lambda reply: self._respond(topic, reply))
+        call_id = packet.topic.removeprefix(REQUESTS)
+        self._device.receive(
+            call_id,
+            *call,
+            lambda reply: self._publish(RESPONSES + call_id, reply),
+            lambda report: self._publish(PROGRESS + call_id, report),
+        )
 
-    def _respond(self, topic: str, reply: Any) -> None:
+    def _publish(self, topic: str, value: Any) -> None:
         if self._live:
-            self._send(Publish(topic, json.dumps(reply, separators=(",", ":")).encode()))
+            self._send(Publish(topic, json.dumps(value, separators=(",", ":")).encode()))
 
     # -- time, and the end
 

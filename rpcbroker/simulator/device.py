@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -10,21 +10,49 @@ from typing import Any, Protocol
 from rpcbroker.core.deadlines import Clock
 
 
+@dataclass(frozen=True, slots=True)
+class Lengthy:
+    """What takes a while: `pause` seconds before each report of progress, and before the reply."""
+
+    pause: float
+    reports: tuple[Any, ...]
+    reply: Any
+
+
 class Board(Protocol):
     """What a device does."""
 
     def answer(self, method: str, params: Any) -> Any:
-        """The reply to a call, any JSON value."""
+        """The reply to a call, any JSON value; or Lengthy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One call as the device saw it. `dropped`: it will never be answered."""
+    """One call as the device saw it. `dropped` or `cancelled`: it will never be answered."""
 
     method: str
     params: Any
     reply: Any
-    dropped: bool
+    dropped: bool = False
+    cancelled: bool = False
+
+
+Say = Callable[[Any], None]
+"""Sends a JSON value to whoever called."""
+
+
+class _Running:
+    """A call that the device has not done with."""
+
+    __slots__ = ("call_id", "method", "params", "report", "respond", "timer")
+
+    def __init__(self, call_id: str, method: str, params: Any, respond: Say, report: Say) -> None:
+        self.call_id = call_id
+        self.method = method
+        self.params = params
+        self.respond = respond
+        self.report = report
+        self.timer: Any = None
 
 
 class SimulatedDevice:
@@ -47,18 +75,52 @@ class SimulatedDevice:
         self._latency = latency
         self._drop = drop
         self._observe = observe
+        self._running: dict[str, _Running] = {}
 
-    def receive(self, method: str, params: Any, respond: Callable[[Any], None]) -> None:
-        """Take a call; `respond` is called with the reply when it is time, or never."""
-        if self._latency:
-            self._clock.callLater(self._latency, lambda: self._decide(method, params, respond))
-        else:
-            self._decide(method, params, respond)
+    def receive(self, call_id: str, method: str, params: Any, respond: Say, report: Say) -> None:
+        """Take a call; `respond` is called with the reply when it is time, or never, and `report` before with progress.
 
-    def _decide(self, method: str, params: Any, respond: Callable[[Any], None]) -> None:
-        if self._rng.random() < self._drop:
-            self._observe(Seen(method, params, None, True))
+        A call that is still worked on when it comes once more is not begun anew: its answers go the newer way.
+        """
+        running = self._running.get(call_id)
+        if running is not None:
+            running.respond, running.report = respond, report
             return
-        reply = self._board.answer(method, params)
-        self._observe(Seen(method, params, reply, False))
-        respond(reply)
+        running = self._running[call_id] = _Running(call_id, method, params, respond, report)
+        if self._latency:
+            running.timer = self._clock.callLater(self._latency, lambda: self._decide(running))
+        else:
+            self._decide(running)
+
+    def cancel(self, call_id: str) -> None:
+        """Nobody waits for this call any more: if it is still worked on, that ends."""
+        running = self._running.pop(call_id, None)
+        if running is not None:
+            running.timer.cancel()
+            self._observe(Seen(running.method, running.params, None, cancelled=True))
+
+    def _decide(self, running: _Running) -> None:
+        if self._rng.random() < self._drop:
+            del self._running[running.call_id]
+            self._observe(Seen(running.method, running.params, None, dropped=True))
+            return
+        answer = self._board.answer(running.method, running.params)
+        if isinstance(answer, Lengthy):
+            self._wait(running, answer, iter(answer.reports))
+        else:
+            self._end(running, answer)
+
+    def _wait(self, running: _Running, work: Lengthy, reports: Iterator[Any]) -> None:
+        running.timer = self._clock.callLater(work.pause, lambda: self._go_on(running, work, reports))
+
+    def _go_on(self, running: _Running, work: Lengthy, reports: Iterator[Any]) -> None:
+        for report in reports:
+            self._wait(running, work, reports)
+            running.report(report)
+            return
+        self._end(running, work.reply)
+
+    def _end(self, running: _Running, reply: Any) -> None:
+        del self._running[running.call_id]
+        self._observe(Seen(running.method, running.params, reply))
+        running.respond(reply)

@@ -1,4 +1,4 @@
-"""A GPIO board: what it answers to each method. No network, no time."""
+"""A GPIO board: what it answers to each method. No network, no clock."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rpcbroker import __version__
+from rpcbroker.simulator.device import Lengthy
 
 DEFAULT_PINS = (7, 11, 12, 13, 15, 16, 18, 22, 29)
 """The pins that the usual dashboards show for a Raspberry Pi."""
 
 
+MAX_COUNT = 3_600
+"""Seconds that the board counts down at most."""
+
+
 class GpioBoard:
-    """Pins that are on or off, and one value. `answer` never raises: what goes wrong is an `error` member."""
+    """Pins that are on or off, one value, and a timer. `answer` never raises: what goes wrong is an `error` member."""
 
     def __init__(self, pins: Iterable[int] = DEFAULT_PINS) -> None:
         self.pins = dict.fromkeys(pins, False)
@@ -23,6 +28,7 @@ class GpioBoard:
             "getValue": lambda _params: self.value,
             "setValue": self._set_value,
             "echo": lambda params: params,
+            "countDown": _count_down,
             "getTermInfo": lambda _params: {
                 "platform": "rpcbroker simulator",
                 "release": __version__,
@@ -50,3 +56,10 @@ class GpioBoard:
     def _set_value(self, params: Any) -> Any:
         self.value = params
         return params
+
+
+def _count_down(params: Any) -> Any:
+    seconds = params.get("seconds") if isinstance(params, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= MAX_COUNT:
+        return {"error": f'params must be like {{"seconds": 3}}, from 1 to {MAX_COUNT}'}
+    return Lengthy(1.0, tuple({"left": left} for left in range(seconds - 1, 0, -1)), {"left": 0})

@@ -38,6 +38,10 @@ class Database(Protocol):
     """What runs functions of a connection. A failure is a BrokerError."""
 
     @property
+    def max_queue(self) -> int:
+        """Writes that may wait for their turn."""
+
+    @property
     def queued(self) -> int:
         """Writes that wait for their turn."""
 
@@ -69,7 +73,7 @@ class ThreadedDatabase:
     def __init__(self, url: str, *, call_from_thread: Callable[..., object], max_queue: int) -> None:
         self._url = url
         self._call_from_thread = call_from_thread
-        self._max_queue = max_queue
+        self.max_queue = max_queue
         self._engine: Engine | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
@@ -92,7 +96,7 @@ class ThreadedDatabase:
         self._writer = Writer(
             self._engine,
             call_from_thread=self._call_from_thread,
-            max_queue=self._max_queue,
+            max_queue=self.max_queue,
             translate=self._translate,
         )
         self._writer.start()

@@ -25,6 +25,7 @@ class DirectDatabase:
     it needs them may be written, such as new users.
     """
 
+    max_queue = 1_000
     queued = commits = failures = 0
 
     def __init__(self, url: str) -> None:

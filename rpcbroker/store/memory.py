@@ -18,6 +18,7 @@ T = TypeVar("T")
 class MemoryDatabase:
     """SQLite in memory, on one connection."""
 
+    max_queue = 1_000
     queued = 0
     commits = 0
     failures = 0

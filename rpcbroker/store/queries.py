@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from rpcbroker.core.errors import NotFound, VersionConflict
-from rpcbroker.core.model import Page, PageLink
+from rpcbroker.core.model import DeviceFilter, Page, PageLink
 from rpcbroker.store import tables as t
 
 T = TypeVar("T")
@@ -97,3 +97,31 @@ def require(connection: Connection, table: sa.Table, what: str, **members: Any) 
 def exists(connection: Connection, query: sa.Select[Any]) -> bool:
     """Whether `query` finds anything."""
     return connection.execute(query.limit(1)).first() is not None
+
+
+def run(connection: Connection, statement: str, parameters: Any) -> Any:
+    """As the driver does it, without what SQLAlchemy costs for each row: for points and calls, of which there are many.
+
+    `statement` has `?` where a parameter goes. `parameters`: a tuple, or a list of tuples for each of which it is done.
+    """
+    places = "%s" if connection.dialect.name == "postgresql" else "?"
+    return connection.exec_driver_sql(statement.replace("?", places), parameters)
+
+
+CONNECTED = sa.and_(t.presence.c.connected_time.is_not(None), t.presence.c.disconnected_time.is_(None))
+"""Of a device, joined with its presence: whether it is connected."""
+
+
+def device_conditions(wanted: DeviceFilter) -> list[sa.ColumnElement[bool]]:
+    """What must hold of a device; presence has to be joined if `connected` is asked for."""
+    conditions = [t.device.c.tenant_id == wanted.tenant_id]
+    for column, allowed in (
+        (t.device.c.customer_id, wanted.customer_ids),
+        (t.device.c.type, wanted.types),
+        (t.device.c.id, wanted.ids),
+    ):
+        if allowed:
+            conditions.append(column.in_(allowed))
+    if wanted.connected is not None:
+        conditions.append(CONNECTED if wanted.connected else sa.not_(sa.func.coalesce(CONNECTED, False)))
+    return conditions

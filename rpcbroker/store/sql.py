@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, succeed
 
+from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.model import (
     NULL_UUID,
     Credentials,
@@ -27,12 +28,13 @@ from rpcbroker.core.ports import OpenedStore
 from rpcbroker.store import tables as t
 from rpcbroker.store.audit import SqlAudit
 from rpcbroker.store.cache import Cache
+from rpcbroker.store.calls import SqlCalls, waiting_calls
 from rpcbroker.store.database import Database
 from rpcbroker.store.device_writes import insert_device, replace_credentials, replace_device
 from rpcbroker.store.enrolment import SqlEnrolment
 from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys
-from rpcbroker.store.queries import contains, exists, living_devices, page, upsert
+from rpcbroker.store.queries import CONNECTED, contains, device_conditions, exists, living_devices, page, upsert
 from rpcbroker.store.rows import (
     credentials_of,
     device_info_of,
@@ -53,28 +55,32 @@ T = TypeVar("T")
 class SqlStore:
     """`core.ports.Store` on a database. Reads run on threads of their own, or come from memory."""
 
-    def __init__(self, database: Database, *, cache_size: int) -> None:
+    def __init__(self, database: Database, *, cache_size: int, clock: Clock | None = None) -> None:
+        """`clock` is for what is written behind; without one it waits for the next write or read."""
         self._database = database
         self._devices = Cache(cache_size)
         self._logins = Logins(database, cache_size=cache_size)
         self.people = SqlPeople(database, devices_changed=self._forget_all)
         self.audit = SqlAudit(database)
         self.values = SqlValues(database)
+        self.calls = SqlCalls(database, clock=clock)
         self.enrolment = SqlEnrolment(database, wrote=self._wrote)
 
     # -- opening and closing
 
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """See the port."""
+        self.calls.forget_gathered()
         return self._database.open(lambda connection: _load(connection, first_records))
 
     def close(self) -> Deferred[None]:
         """See the port."""
+        self.calls.flush()
         return self._database.close()
 
     @property
     def queued(self) -> int:
-        return self._database.queued
+        return self._database.queued + self.calls.gathered
 
     @property
     def commits(self) -> int:
@@ -110,7 +116,7 @@ class SqlStore:
         return self._database.read(lambda connection: one(connection, query, device_of))
 
     def devices(self, wanted: DeviceFilter, link: PageLink) -> Deferred[Page[DeviceInfo]]:
-        query = _infos().where(*_conditions(wanted))
+        query = _infos().where(*device_conditions(wanted))
         if link.text_search is not None:
             query = query.where(contains(link.text_search, t.device.c.name))
         sort, id_ = t.device.c[link.sort_property], t.device.c.id
@@ -119,7 +125,7 @@ class SqlStore:
         )
 
     def device_types(self, wanted: DeviceFilter) -> Deferred[tuple[str, ...]]:
-        query = sa.select(t.device.c.type).where(*_conditions(wanted)).distinct().order_by(t.device.c.type)
+        query = sa.select(t.device.c.type).where(*device_conditions(wanted)).distinct().order_by(t.device.c.type)
         return self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
 
     def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
@@ -210,6 +216,7 @@ def _load(connection: Connection, first_records: Callable[[], tuple[Tenant, User
         connection.execute(sa.insert(t.tenant), values(tenant))
         connection.execute(sa.insert(t.user), user_values(user))
     connection.execute(_nobody_is_connected())
+    waiting, next_due = waiting_calls(connection)
     reserved = connection.execute(sa.select(t.counter.c.value).where(t.counter.c.name == WIRE_IDS)).scalar()
     return OpenedStore(
         first_start=first,
@@ -218,6 +225,8 @@ def _load(connection: Connection, first_records: Callable[[], tuple[Tenant, User
         revoked_users={row.user_id: row.time for row in connection.execute(sa.select(t.revoked_user))},
         api_keys=owners_of_keys(connection),
         default_tenant=_oldest_tenant(connection),
+        waiting_calls=waiting,
+        next_due=next_due,
     )
 
 
@@ -240,27 +249,10 @@ def _nobody_is_connected() -> sa.Update:
     )
 
 
-_CONNECTED = sa.and_(t.presence.c.connected_time.is_not(None), t.presence.c.disconnected_time.is_(None))
-
-
 def _infos() -> sa.Select[Any]:
     """Devices with their customer's title and whether they are connected."""
     joined = t.device.outerjoin(t.customer, t.customer.c.id == t.device.c.customer_id).outerjoin(
         t.presence, t.presence.c.device_id == t.device.c.id
     )
-    title, connected = t.customer.c.title.label("customer_title"), sa.case((_CONNECTED, True), else_=False)
+    title, connected = t.customer.c.title.label("customer_title"), sa.case((CONNECTED, True), else_=False)
     return sa.select(t.device, title, connected.label("connected")).select_from(joined)
-
-
-def _conditions(wanted: DeviceFilter) -> list[sa.ColumnElement[bool]]:
-    conditions = [t.device.c.tenant_id == wanted.tenant_id]
-    for column, allowed in (
-        (t.device.c.customer_id, wanted.customer_ids),
-        (t.device.c.type, wanted.types),
-        (t.device.c.id, wanted.ids),
-    ):
-        if allowed:
-            conditions.append(column.in_(allowed))
-    if wanted.connected is not None:
-        conditions.append(_CONNECTED if wanted.connected else sa.not_(sa.func.coalesce(_CONNECTED, False)))
-    return conditions

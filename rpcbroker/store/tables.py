@@ -16,9 +16,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration; a database that says otherwise is migrated, or refused if it is newer."""
 
 metadata = MetaData(
@@ -208,7 +209,47 @@ claim = Table(
     Column("until_time", BigInteger, nullable=False),
 )
 
-OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_block, provisioned, claim)
+_GOES_ON, _HAS_ENDED = text("ended_time IS NULL"), text("ended_time IS NOT NULL")
+
+rpc = Table(
+    "rpc",
+    metadata,
+    Column("tenant_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("device_id", Uuid, ForeignKey("device.id", ondelete="CASCADE"), nullable=False),
+    Column("wire_id", Integer, nullable=False),
+    Column("oneway", Boolean, nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("expiration_time", BigInteger, nullable=False),
+    Column("latest_time", BigInteger, nullable=False),
+    Column("due_time", BigInteger, nullable=False),
+    Column("ended_time", BigInteger),
+    Column("status", String(32), nullable=False),
+    Column("reason", String(32)),
+    Column("device_error", Boolean, nullable=False),
+    Column("retries", BigInteger),
+    Column("max_retries", Integer, nullable=False),
+    Column("unacknowledged", Integer, nullable=False),
+    Column("strategy", String(32), nullable=False),
+    Column("omitted", BigInteger, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("moments", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("response", Text),
+    Column("additional_info", Text),
+    Index("ix_rpc_wire_id", "device_id", "wire_id", unique=True, sqlite_where=_GOES_ON, postgresql_where=_GOES_ON),
+    Index("ix_rpc_due_time", "due_time", sqlite_where=_GOES_ON, postgresql_where=_GOES_ON),
+    Index("ix_rpc_ended_time", "ended_time", sqlite_where=_HAS_ENDED, postgresql_where=_HAS_ENDED),
+    Index("ix_rpc_of_device", "device_id", "created_time", "id"),
+    Index("ix_rpc_of_tenant", "tenant_id", "created_time", "id"),
+)
+"""Persistent calls. `ended_time` is NULL as long as one goes on: nothing else says so.
+
+`params`, `response`, `additional_info` and `moments` are JSON text. What may be large stands last, for SQLite reads a
+row from its beginning.
+"""
+
+OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_block, provisioned, claim, rpc)
 """What is deleted with a device."""
 
 revoked_session = Table(

@@ -26,7 +26,7 @@ from rpcbroker.core.telemetry import newest
 from rpcbroker.core.values import Value, json_of
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import IDS_AT_ONCE, require, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, require, run, upsert
 
 _A, _L, _B = t.attribute.c, t.telemetry_latest.c, t.telemetry_block.c
 
@@ -84,9 +84,9 @@ class SqlValues:
                 for block, some in groupby(_after(last - window, points), _block):
                     blocks.append((id_, key, block % slots, block, _text(some)))
             if latest:
-                _run(connection, _KEEP_LATEST, latest)
+                run(connection, _KEEP_LATEST, latest)
             if blocks:
-                _run(connection, _APPEND, blocks)
+                run(connection, _APPEND, blocks)
 
         return self._database.write(work)
 
@@ -190,18 +190,9 @@ def _living(connection: Connection, ids: Set[UUID]) -> dict[UUID, Any]:
     asked, living = list(spelled), {}
     for start in range(0, len(asked), IDS_AT_ONCE):
         some = tuple(asked[start : start + IDS_AT_ONCE])
-        for (found,) in _run(connection, f"{_LIVING} ({', '.join('?' * len(some))})", some):
+        for (found,) in run(connection, f"{_LIVING} ({', '.join('?' * len(some))})", some):
             living[spelled[found]] = found
     return living
-
-
-def _run(connection: Connection, statement: str, parameters: Any) -> Any:
-    """As the driver does it, without what SQLAlchemy costs for each row: none is written as often as points.
-
-    `parameters`: a tuple, or a list of tuples for each of which it is done.
-    """
-    places = "%s" if connection.dialect.name == "postgresql" else "?"
-    return connection.exec_driver_sql(statement.replace("?", places), parameters)
 
 
 # -- blocks

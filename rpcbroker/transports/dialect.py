@@ -18,6 +18,8 @@ class Family(NamedTuple):
     name: str
     rpc_request: str
     rpc_response: str
+    rpc_progress: str
+    rpc_cancel: str
     attributes: str
     attributes_request: str
     attributes_response: str
@@ -30,6 +32,8 @@ def _short(suffix: str, *, json: bool = True) -> Family:
         f"v2{suffix}",
         f"v2/r/req{suffix}/",
         f"v2/r/res{suffix}/",
+        f"v2/r/prog{suffix}/",
+        f"v2/r/cancel{suffix}/",
         f"v2/a{suffix}",
         f"v2/a/req{suffix}/",
         f"v2/a/res{suffix}/",
@@ -42,6 +46,8 @@ V1 = Family(
     "v1",
     "v1/devices/me/rpc/request/",
     "v1/devices/me/rpc/response/",
+    "v1/devices/me/rpc/progress/",
+    "v1/devices/me/rpc/cancel/",
     "v1/devices/me/attributes",
     "v1/devices/me/attributes/request/",
     "v1/devices/me/attributes/response/",
@@ -79,12 +85,16 @@ GRANTED_FILTERS = (
     frozenset(RPC_FILTERS)
     | frozenset(ATTRIBUTE_FILTERS)
     | frozenset(family.rpc_response + "+" for family in FAMILIES)
+    | frozenset(family.rpc_cancel + "+" for family in FAMILIES)
     | frozenset(family.attributes_response + "+" for family in FAMILIES)
     | frozenset({"v2/fw/response/+/chunk/+", FIRMWARE_ERROR, "v2/sw/response/+/chunk/+", SOFTWARE_ERROR})
     | GATEWAY_FILTERS
 )
 _GRANTED_WITH_ID = frozenset(
-    prefix for family in FAMILIES if family.json for prefix in (family.rpc_response, family.attributes_response)
+    prefix
+    for family in FAMILIES
+    if family.json
+    for prefix in (family.rpc_response, family.rpc_cancel, family.attributes_response)
 )
 _CHUNK_REQUEST = re.compile(r"v2/(fw|sw)/request/[^/]+/chunk/[^/]+")
 _ID = re.compile(r"-?[0-9]{1,10}")
@@ -94,6 +104,7 @@ class Uplink(Enum):
     """What a device means by publishing to a topic."""
 
     REPLY = auto()
+    PROGRESS = auto()
     ASK = auto()
     TELEMETRY = auto()
     ATTRIBUTES = auto()
@@ -119,6 +130,7 @@ _PLAIN = (
 )
 _WITH_ID = (
     {family.rpc_response: (Uplink.REPLY, family) for family in FAMILIES}
+    | {family.rpc_progress: (Uplink.PROGRESS, family) for family in FAMILIES}
     | {family.rpc_request: (Uplink.ASK, family) for family in FAMILIES}
     | {family.attributes_request: (Uplink.ATTRIBUTES_REQUEST, family) for family in FAMILIES}
 )
@@ -157,7 +169,7 @@ def resembles(topic: str) -> bool:
 
 
 def is_granted(topic_filter: str) -> bool:
-    """Whether a device may subscribe to this filter: the exact ones, or a response with a concrete id."""
+    """Whether a device may subscribe to this filter: the exact ones, or a response or cancel with a concrete id."""
     if topic_filter in GRANTED_FILTERS:
         return True
     end = topic_filter.rfind("/") + 1

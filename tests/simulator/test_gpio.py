@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from rpcbroker.simulator.gpio import DEFAULT_PINS, GpioBoard
+from rpcbroker.simulator.device import Lengthy
+from rpcbroker.simulator.gpio import DEFAULT_PINS, MAX_COUNT, GpioBoard
 
 
 def test_pins_are_off_at_first() -> None:
@@ -59,3 +60,15 @@ def test_terminal_info_has_what_the_remote_shell_needs() -> None:
 
 def test_an_unknown_method_is_an_error_that_names_it() -> None:
     assert GpioBoard().answer("fly", {}) == {"error": "unknown method 'fly'"}
+
+
+def test_counting_down_takes_its_time_and_tells_how_much_is_left() -> None:
+    board = GpioBoard()
+    assert board.answer("countDown", {"seconds": 3}) == Lengthy(1.0, ({"left": 2}, {"left": 1}), {"left": 0})
+    assert board.answer("countDown", {"seconds": 1}) == Lengthy(1.0, (), {"left": 0})
+
+
+@pytest.mark.parametrize("seconds", [None, 0, -1, True, "3", 1.5, MAX_COUNT + 1])
+def test_but_not_for_ever(seconds: Any) -> None:
+    assert "params must be" in GpioBoard().answer("countDown", {"seconds": seconds})["error"]
+    assert "params must be" in GpioBoard().answer("countDown", seconds)["error"]

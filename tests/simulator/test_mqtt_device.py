@@ -41,6 +41,8 @@ from rpcbroker.wire.mqtt.packets import (
 
 REQUEST = "v1/devices/me/rpc/request/"
 RESPONSE = "v1/devices/me/rpc/response/"
+PROGRESS = "v1/devices/me/rpc/progress/"
+CANCEL = "v1/devices/me/rpc/cancel/"
 
 
 class Far(StringTransport):
@@ -89,7 +91,7 @@ class Link:
         self.protocol.makeConnection(self.far)
 
     def up(self) -> Link:
-        self.far.says(ConnAck(False, 0), SubAck(1, (1,)))
+        self.far.says(ConnAck(False, 0), SubAck(1, (1, 1)))
         self.far.heard()
         assert self.outcome == [None]
         return self
@@ -106,13 +108,14 @@ def test_it_introduces_itself_with_its_token() -> None:
     assert link.outcome == []
 
 
-def test_accepted_it_subscribes_and_is_ready_when_that_is_granted() -> None:
+@pytest.mark.parametrize("cancels", [1, 0x80])
+def test_accepted_it_subscribes_and_is_ready_when_calls_are_granted(cancels: int) -> None:
     link = Link()
     link.far.heard()
     link.far.says(ConnAck(False, 0))
-    assert link.far.heard() == [Subscribe(1, (Subscription(REQUEST + "+", 1),))]
+    assert link.far.heard() == [Subscribe(1, (Subscription(REQUEST + "+", 1), Subscription(CANCEL + "+", 1)))]
     assert link.outcome == []
-    link.far.says(SubAck(1, (1,)))
+    link.far.says(SubAck(1, (1, cancels)))
     assert link.outcome == [None]
 
 
@@ -132,7 +135,7 @@ def test_a_broker_that_is_not_available_is_no_refusal() -> None:
 
 def test_a_refused_subscription_is_a_refusal() -> None:
     link = Link()
-    link.far.says(ConnAck(False, 0), SubAck(1, (0x80,)))
+    link.far.says(ConnAck(False, 0), SubAck(1, (0x80, 0x80)))
     assert REQUEST in link.failed_with(Refused)
 
 
@@ -177,6 +180,25 @@ def test_calls_byte_by_byte_are_answered_in_order() -> None:
         for at in range(len(data)):
             link.protocol.dataReceived(data[at : at + 1])
     assert link.far.heard() == [Publish(RESPONSE + "1", b"1"), Publish(RESPONSE + "2", b"2")]
+
+
+def test_progress_is_reported_under_the_id_of_the_call() -> None:
+    link = Link().up()
+    link.far.says(Publish(REQUEST + "5", b'{"method":"countDown","params":{"seconds":2}}', 1, 9))
+    link.clock.pump([1.0, 1.0])
+    assert link.far.heard() == [
+        PubAck(9),
+        Publish(PROGRESS + "5", b'{"left":1}'),
+        Publish(RESPONSE + "5", b'{"left":0}'),
+    ]
+
+
+def test_a_cancelled_call_is_acknowledged_and_not_answered() -> None:
+    link = Link().up()
+    link.far.says(Publish(REQUEST + "5", b'{"method":"countDown","params":{"seconds":2}}'))
+    link.far.says(Publish(CANCEL + "5", b'{"id":5,"cancel":true}', 1, 3))
+    link.clock.pump([1.0, 1.0])
+    assert link.far.heard() == [PubAck(3)]
 
 
 def test_an_answer_that_comes_after_the_end_goes_nowhere() -> None:
@@ -294,7 +316,7 @@ class Staying:
         self.connected.run().addBoth(self.outcome.append)
 
     def accept(self) -> None:
-        self.endpoint.far.says(ConnAck(False, 0), SubAck(1, (1,)))
+        self.endpoint.far.says(ConnAck(False, 0), SubAck(1, (1, 1)))
 
 
 def test_it_tells_when_it_can_be_called_and_when_not() -> None:

@@ -27,10 +27,14 @@ def device(clock: Clock, rng: Random, seen: list[Seen], **more: Any) -> Simulate
     return SimulatedDevice(GpioBoard(), clock=clock, rng=rng, observe=seen.append, **more)
 
 
+def silent(_report: Any) -> None:
+    raise AssertionError("there was nothing to report")
+
+
 def test_without_latency_it_answers_at_once() -> None:
     replies: list[Any] = []
     clock = Clock()
-    device(clock, Random(1), []).receive("echo", 5, replies.append)
+    device(clock, Random(1), []).receive("1", "echo", 5, replies.append, silent)
     assert replies == [5]
     assert clock.getDelayedCalls() == []
 
@@ -39,9 +43,9 @@ def test_with_latency_it_answers_then_and_not_before() -> None:
     replies: list[Any] = []
     clock = Clock()
     slow = device(clock, Random(1), [], latency=0.2)
-    slow.receive("echo", 1, replies.append)
+    slow.receive("2", "echo", 1, replies.append, silent)
     clock.advance(0.1)
-    slow.receive("echo", 2, replies.append)
+    slow.receive("3", "echo", 2, replies.append, silent)
     clock.advance(0.09)
     assert replies == []
     clock.advance(0.02)
@@ -54,14 +58,14 @@ def test_a_dropped_call_is_seen_but_neither_done_nor_answered() -> None:
     replies: list[Any] = []
     seen: list[Seen] = []
     flaky = device(Clock(), Chances(0.04, 0.05, 0.9), seen, drop=0.05)
-    flaky.receive("setValue", 1, replies.append)
-    flaky.receive("getValue", None, replies.append)
-    flaky.receive("setValue", 2, replies.append)
+    flaky.receive("4", "setValue", 1, replies.append, silent)
+    flaky.receive("5", "getValue", None, replies.append, silent)
+    flaky.receive("6", "setValue", 2, replies.append, silent)
     assert replies == [False, 2]
     assert seen == [
-        Seen("setValue", 1, None, True),
-        Seen("getValue", None, False, False),
-        Seen("setValue", 2, 2, False),
+        Seen("setValue", 1, None, dropped=True),
+        Seen("getValue", None, False),
+        Seen("setValue", 2, 2),
     ]
 
 
@@ -69,6 +73,59 @@ def test_a_dropped_call_is_seen_but_neither_done_nor_answered() -> None:
 def test_the_ends_of_the_scale_are_certain(drop: float, answered: int) -> None:
     replies: list[Any] = []
     flaky = device(Clock(), Random(7), [], drop=drop)
-    for _ in range(100):
-        flaky.receive("echo", 1, replies.append)
+    for number in range(100):
+        flaky.receive(str(number), "echo", 1, replies.append, silent)
     assert len(replies) == answered
+
+
+class Counting:
+    """A device that counts down from 3, with the latency given."""
+
+    def __init__(self, latency: float = 0.0) -> None:
+        self.clock = Clock()
+        self.seen: list[Seen] = []
+        self.said: list[Any] = []
+        self.device = device(self.clock, Random(1), self.seen, latency=latency)
+        self.call("7", self.said)
+
+    def call(self, call_id: str, said: list[Any]) -> None:
+        def respond(reply: Any) -> None:
+            said.append(("reply", reply))
+
+        self.device.receive(call_id, "countDown", {"seconds": 3}, respond, said.append)
+
+
+def test_what_takes_long_is_reported_before_it_is_answered() -> None:
+    counting = Counting()
+    assert counting.said == []
+    counting.clock.pump([1.0] * 2)
+    assert counting.said == [{"left": 2}, {"left": 1}]
+    assert counting.seen == []
+    counting.clock.advance(1.0)
+    assert counting.said == [{"left": 2}, {"left": 1}, ("reply", {"left": 0})]
+    assert counting.seen == [Seen("countDown", {"seconds": 3}, {"left": 0})]
+    assert counting.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("latency", [0.0, 5.0])
+def test_a_cancelled_call_is_neither_reported_nor_answered_any_more(latency: float) -> None:
+    counting = Counting(latency)
+    counting.clock.advance(1.0)
+    before = list(counting.said)
+    counting.device.cancel("8")
+    counting.device.cancel("7")
+    counting.device.cancel("7")
+    counting.clock.advance(10.0)
+    assert counting.said == before == ([] if latency else [{"left": 2}])
+    assert counting.seen == [Seen("countDown", {"seconds": 3}, None, cancelled=True)]
+
+
+def test_a_call_that_comes_once_more_is_not_begun_anew() -> None:
+    counting = Counting()
+    counting.clock.advance(1.0)
+    newer: list[Any] = []
+    counting.call("7", newer)
+    counting.clock.pump([1.0] * 5)
+    assert counting.said == [{"left": 2}]
+    assert newer == [{"left": 1}, ("reply", {"left": 0})]
+    assert len(counting.seen) == 1

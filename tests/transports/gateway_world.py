@@ -42,8 +42,9 @@ class FakeCarrier:
         session.report(call.wire_id, Step.WRITTEN if qos else Step.ACKNOWLEDGED)
         return True
 
-    def publish(self, topic: str, payload: bytes, qos: int) -> None:
+    def publish(self, topic: str, payload: bytes, qos: int) -> bool:
         self.published.append((topic, json.loads(payload), qos))
+        return True
 
     def acknowledge(self, number: int = -1) -> None:
         session, _, call = self.carried[number]

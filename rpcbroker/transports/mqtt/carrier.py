@@ -89,6 +89,7 @@ class Carrier:
         "_around",
         "_connection",
         "_outbox",
+        "_overdue",
         "_paused",
         "_peer",
         "_starved",
@@ -111,6 +112,8 @@ class Carrier:
         self._unread = 0
         """Bytes of QoS 0 that it was given since it does not read."""
         self._starved: dict[Link, DeviceSession] = {}
+        self._overdue: dict[tuple[DeviceSession, int], Ticket] | None = None
+        """Calls in flight whose acknowledgement did not come in time, by session and wire id; None for most."""
         self._streams: list[Iterator[Delivery]] | None = None
         self._again: deque[tuple[int, Link | None]] | None = None
         outbox.window = min(connection.client_receive_maximum, around.settings().max_inflight)
@@ -138,9 +141,15 @@ class Carrier:
     def carry(self, session: DeviceSession, link: Link, call: Call, topic: str, payload: bytes, qos: int) -> bool:
         """Write a call and report to `session` what becomes of it.
 
-        False: not now; `session.resume(link)` is called when there is room.
+        False: not now; `session.resume(link)` is called when there is room. A call that was not acknowledged in time
+        goes out once more, under a new packet identifier; what is in flight keeps its place until it is acknowledged,
+        or the connection ends (MQTT-3.3.4-9, 4.4). Where there is no place for a second one, that one is awaited anew.
         """
         if self._paused or (qos and not self._outbox.has_room):
+            overdue = self._overdue.get((session, call.wire_id)) if self._overdue else None
+            if overdue is not None:
+                self._await(overdue)
+                return True
             self._starved[link] = session
             return False
         wire_id = call.wire_id
@@ -164,35 +173,47 @@ class Carrier:
         return True
 
     def _await(self, ticket: Ticket) -> None:
-        ticket.deadline = self._around.deadlines.after(self._around.settings().ack_timeout, _unacknowledged, ticket)
+        # A call with less time left than this ends by itself before: contract 2.6 has the smaller of the two.
+        seconds = self._around.settings().ack_timeout
+        ticket.deadline = self._around.deadlines.after(seconds, self._unacknowledged, ticket)
         ticket.session.report(ticket.wire_id, Step.WRITTEN)
+
+    def _unacknowledged(self, ticket: Ticket) -> None:
+        if self._overdue is None:
+            self._overdue = {}
+        self._overdue[ticket.session, ticket.wire_id] = ticket
+        ticket.session.report(ticket.wire_id, Step.UNACKNOWLEDGED)
 
     # -- everything else
 
-    def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        """Something that nobody waits for: an answer, an update."""
-        self.deliver(Delivery(Message(topic, payload, qos), qos))
+    def publish(self, topic: str, payload: bytes, qos: int) -> bool:
+        """Something that nobody waits for: an answer, an update. False: it is dropped."""
+        return self.deliver(Delivery(Message(topic, payload, qos), qos))
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Send it now or, of QoS 1 and 2, when there is room; the client that leaves too much waiting is closed."""
+    def deliver(self, delivery: Delivery) -> bool:
+        """Send it now or, of QoS 1 and 2, when there is room; the client that leaves too much waiting is closed.
+
+        False: it is dropped.
+        """
         outbox = self._outbox
         if not delivery.qos:
-            self._deliver_at_most_once(delivery)
-        elif outbox.has_room and not self._paused:
-            self._transmit(delivery, outbox.sent(delivery))
-        elif self._around.queue_limits().has_room(outbox, delivery):
+            return self._deliver_at_most_once(delivery)
+        if outbox.has_room and not self._paused:
+            return self._transmit(delivery, outbox.sent(delivery))
+        if self._around.queue_limits().has_room(outbox, delivery):
             outbox.put(delivery)
-        else:
-            self.end(ReasonCode.QUOTA_EXCEEDED, "too many messages wait for this client")
+            return True
+        self.end(ReasonCode.QUOTA_EXCEEDED, "too many messages wait for this client")
+        return False
 
-    def _deliver_at_most_once(self, delivery: Delivery) -> None:
+    def _deliver_at_most_once(self, delivery: Delivery) -> bool:
         """A client that does not read is given a little more, for a burst may look like that; then it is dropped."""
         if self._paused:
             self._unread += delivery.message.size
             if self._unread > self._around.settings().max_queued_size:
                 self._around.drops.slow += 1
-                return
-        self._transmit(delivery, None)
+                return False
+        return self._transmit(delivery, None)
 
     def stream(self, deliveries: Iterator[Delivery]) -> None:
         """Send these as fast as the client takes them, each made when it is its turn."""
@@ -242,6 +263,8 @@ class Carrier:
         ticket = delivery.ticket
         if isinstance(ticket, Ticket):
             ticket.settle()
+            if self._overdue:
+                self._overdue.pop((ticket.session, ticket.wire_id), None)
             if packet.code < FAILURE:
                 ticket.session.report(ticket.wire_id, Step.ACKNOWLEDGED)
             else:
@@ -294,16 +317,24 @@ class Carrier:
     def send_again(self, session: DeviceSession | None, link: Link | None) -> None:
         """What an earlier connection left in flight goes out once more, in order (MQTT-4.4.0-1).
 
-        A call goes out only if `session` still waits for its acknowledgement; then `link` has it.
+        A call goes out only if `session` still waits for its acknowledgement; then `link` has it. It goes out once,
+        however often it went out before.
         """
         again = self._again = deque()
+        calls = set[int]()
         for packet_id, delivery in self._outbox.unfinished():
             ticket = delivery.ticket
             if delivery.awaits_release:
                 self._peer.write(self._connection.send(PubRel(packet_id)))
             elif not isinstance(ticket, Ticket):
                 again.append((packet_id, None))
-            elif ticket.session is session and link is not None and session.hand_to(ticket.wire_id, link):
+            elif (
+                ticket.session is session
+                and link is not None
+                and ticket.wire_id not in calls
+                and session.hand_to(ticket.wire_id, link)
+            ):
+                calls.add(ticket.wire_id)
                 again.append((packet_id, link))
             else:
                 self._outbox.withdraw(packet_id)
@@ -332,15 +363,12 @@ class Carrier:
         """The connection has ended: no acknowledgement comes any more."""
         self._paused = True
         self._starved = {}
+        self._overdue = None
         self._streams = None
         self._again = None
         for _, delivery in self._outbox.unfinished():
             if isinstance(delivery.ticket, Ticket):
                 delivery.ticket.settle()
-
-
-def _unacknowledged(ticket: Ticket) -> None:
-    ticket.session.report(ticket.wire_id, Step.UNACKNOWLEDGED)
 
 
 def _call_too_large(size: int) -> Undeliverable:

@@ -24,6 +24,7 @@ from rpcbroker.transports.dialect import Family, Meaning, Uplink
 from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.gateway import GatewayFace
+from rpcbroker.transports.mqtt.replies import progress, reply
 from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.transports.near import nearest
 from rpcbroker.wire.mqtt.connection import Limits
@@ -102,6 +103,21 @@ class MqttLink:
             return True
         payload = b'{"method":%b,"params":%b}' % (jsontext.encode(call.method), call.params)
         return self._carrier.carry(self._session, self, call, f"{family.rpc_request}{call.wire_id}", payload, qos)
+
+    def cancel(self, call: Call) -> bool:
+        """Publish it on the cancel topic that the device subscribed to, else on that of the family of its calls."""
+        granted = self._mqtt.granted
+        calls_in = () if self._calls is None else (self._calls[0],)
+        for family in (*calls_in, *dialect.FAMILIES):
+            if family.json:
+                topic = f"{family.rpc_cancel}{call.wire_id}"
+                qos = granted.get(topic, granted.get(family.rpc_cancel + "+"))
+                if qos is not None:
+                    return self._carrier.publish(topic, _cancelled(call), qos)
+        if self._calls is None or not self._calls[0].json:
+            return False
+        family, qos = self._calls
+        return self._carrier.publish(f"{family.rpc_cancel}{call.wire_id}", _cancelled(call), qos)
 
     def attributes_changed(self, update: bytes) -> None:
         """Tell the device, on the topic that it asked for last, if it did."""
@@ -186,14 +202,11 @@ class MqttLink:
         return _ACTIONS[meaning.uplink](self, meaning, payload)
 
     def _reply(self, meaning: Meaning, payload: bytes) -> Outcome:
-        if payload:
-            try:
-                jsontext.decode(payload)
-            except jsontext.BadJSON as error:
-                self._session.receive_bad(meaning.number, str(error))
-                return ReasonCode.PAYLOAD_FORMAT_INVALID
-        self._session.receive(meaning.number, payload)
-        return ReasonCode.SUCCESS
+        return reply(self._session, meaning.number, payload)
+
+    def _progress(self, meaning: Meaning, payload: bytes) -> Outcome:
+        self._charge()  # a call has one reply, but any number of these
+        return progress(self._session, meaning.number, payload)
 
     def _ask(self, meaning: Meaning, payload: bytes) -> Outcome:
         question = jsontext.decode_as(Question, payload)
@@ -275,6 +288,7 @@ class MqttLink:
 
 _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.REPLY: MqttLink._reply,
+    Uplink.PROGRESS: MqttLink._progress,
     Uplink.ASK: MqttLink._ask,
     Uplink.TELEMETRY: MqttLink._telemetry,
     Uplink.ATTRIBUTES: MqttLink._attributes,
@@ -291,6 +305,10 @@ def _split(keys: str | None) -> tuple[str, ...] | None:
 
 def _success(_: None) -> int:
     return ReasonCode.SUCCESS
+
+
+def _cancelled(call: Call) -> bytes:
+    return b'{"id":%d,"cancel":true}' % call.wire_id
 
 
 def _protobuf(family: Family) -> NoActiveConnection:

@@ -29,6 +29,7 @@ from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.gateway_children import GatewayChildren
 from rpcbroker.transports.mqtt.gateway_link import ChildLink, Downlink
+from rpcbroker.transports.mqtt.replies import progress, reply
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
 T = TypeVar("T")
@@ -45,11 +46,12 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
 
 
 class Rpc(msgspec.Struct, frozen=True, gc=False):
-    """`v1/gateway/rpc`: a reply if it has `data`, else a question to the server."""
+    """`v1/gateway/rpc`: a reply if it has `data`, else a report if it has `progress`, else a question to the server."""
 
     device: str
     id: Id
     data: msgspec.Raw = msgspec.Raw()
+    progress: msgspec.Raw = msgspec.Raw()
     method: str | None = None
 
 
@@ -131,8 +133,10 @@ class GatewayFace:
         message: Rpc = jsontext.decode_as(Rpc, payload)
         if message.data:
             return self._hand(message.device, GatewayFace._reply, message, len(payload))
+        if message.progress:
+            return self._hand(message.device, GatewayFace._progress, message, len(payload))
         if message.method is None:
-            raise BadJSON("neither 'data', which a reply has, nor 'method', which a question has")
+            raise BadJSON("no 'data', which a reply has, nor 'method', which a question has, nor 'progress'")
         return self._hand(message.device, GatewayFace._ask, message, len(payload))
 
     def _telemetry(self, payload: bytes) -> Outcome:
@@ -166,14 +170,11 @@ class GatewayFace:
 
     def _reply(self, child: ChildLink, message: Rpc) -> Outcome:
         self._charge(child)
-        data = bytes(message.data)
-        try:
-            jsontext.decode(data)
-        except BadJSON as error:
-            child.session.receive_bad(message.id, str(error))
-            return ReasonCode.PAYLOAD_FORMAT_INVALID
-        child.session.receive(message.id, data)
-        return ReasonCode.SUCCESS
+        return reply(child.session, message.id, bytes(message.data))
+
+    def _progress(self, child: ChildLink, message: Rpc) -> Outcome:
+        self._charge(child)
+        return progress(child.session, message.id, bytes(message.progress))
 
     def _ask(self, child: ChildLink, message: Rpc) -> Outcome:
         assert message.method is not None

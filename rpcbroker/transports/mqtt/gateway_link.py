@@ -30,10 +30,9 @@ class Downlink:
         topic = dialect.GATEWAY_RPC
         return self._carrier.carry(child.session, child, call, topic, payload, self._qos(topic))
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Something that nobody waits for."""
-        if not self.ended:
-            self._carrier.publish(topic, payload, self._qos(topic))
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Something that nobody waits for. False: it is dropped."""
+        return not self.ended and self._carrier.publish(topic, payload, self._qos(topic))
 
     def disconnected(self, name: str, code: int) -> None:
         """A child is not, or no longer, this gateway's; `code` says why. Only gateways of MQTT 5.0 are told."""
@@ -89,6 +88,10 @@ class ChildLink:
             call.params,
         )
         return self._downlink.carry(self, call, payload)
+
+    def cancel(self, call: Call) -> bool:
+        payload = b'{"device":%b,"data":{"id":%d,"cancel":true}}' % (self.spelled, call.wire_id)
+        return self._downlink.publish(dialect.GATEWAY_RPC, payload)
 
     def attributes_changed(self, update: bytes) -> None:
         self._downlink.publish(dialect.GATEWAY_ATTRIBUTES, b'{"device":%b,"data":%b}' % (self.spelled, update))

@@ -30,7 +30,7 @@ class ProvisionFace:
         self,
         *,
         provision: Callable[[bytes], Deferred[bytes]],
-        publish: Callable[[str, bytes, int], None],
+        publish: Callable[[str, bytes, int], object],
         close: Callable[[], None],
         deadlines: Deadlines,
     ) -> None:

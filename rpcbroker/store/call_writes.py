@@ -1,0 +1,145 @@
+"""Persistent calls written, many at a time, inside a transaction that may write more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from rpcbroker.core import jsontext
+from rpcbroker.core.errors import AlreadyExists, BrokerError, NotFound, Unavailable
+from rpcbroker.core.records import KeptCall
+from rpcbroker.store import tables as t
+from rpcbroker.store.queries import exists, run
+
+Row = tuple[Any, ...]
+"""Parameters of one of the statements here, made on the reactor's thread: what a call's record says may change."""
+
+_INSERT = """
+INSERT INTO rpc (tenant_id, id, device_id, wire_id, oneway, created_time, expiration_time, latest_time, due_time,
+    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method, moments,
+    params, response, additional_info)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_ADVANCE = """
+UPDATE rpc SET due_time = ?, expiration_time = ?, status = ?, unacknowledged = ?, omitted = ?, moments = ?
+WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
+"""
+_END = """
+UPDATE rpc SET ended_time = ?, expiration_time = ?, status = ?, unacknowledged = ?, omitted = ?, moments = ?,
+    reason = ?, device_error = ?, response = ?
+WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
+"""
+
+
+def insert_row(kept: KeptCall) -> Row:
+    call, record = kept.call, kept.record
+    info, response = call.additional_info, kept.response
+    return (
+        call.tenant_id.hex,
+        call.rpc_id.hex,
+        call.device_id.hex,
+        call.wire_id,
+        call.oneway,
+        call.created_time,
+        record.expiration_time,
+        call.latest_time,
+        kept.due_time,
+        record.ended_time,
+        record.state.value,
+        record.reason and record.reason.value,
+        record.device_error,
+        call.retries,
+        call.max_retries,
+        kept.unacknowledged,
+        call.strategy.value,
+        record.omitted,
+        call.method,
+        jsontext.encode(record.moments).decode(),
+        call.params.decode(),
+        None if response is None else response.decode(),
+        None if info is None else jsontext.encode(info).decode(),
+    )
+
+
+def advance_row(kept: KeptCall) -> Row:
+    return (kept.due_time, *_progress(kept), kept.call.tenant_id.hex, kept.call.rpc_id.hex)
+
+
+def end_row(kept: KeptCall) -> Row:
+    record, response = kept.record, kept.response
+    return (
+        record.ended_time,
+        *_progress(kept),
+        record.reason and record.reason.value,
+        record.device_error,
+        None if response is None else response.decode(),
+        kept.call.tenant_id.hex,
+        kept.call.rpc_id.hex,
+    )
+
+
+def _progress(kept: KeptCall) -> Row:
+    record = kept.record
+    return (
+        record.expiration_time,
+        record.state.value,
+        kept.unacknowledged,
+        record.omitted,
+        jsontext.encode(record.moments).decode(),
+    )
+
+
+def write_calls(
+    connection: Connection, inserts: Sequence[Row], advances: Sequence[Row], ends: Sequence[Row]
+) -> tuple[list[BrokerError | None], list[bool]]:
+    """In this order. What became of each insert: None is well; and whether each end took effect."""
+    _begin(connection)
+    inserted = _insert(connection, inserts) if inserts else []
+    if advances:
+        run(connection, _ADVANCE, list(advances))
+    return inserted, _end(connection, ends) if ends else []
+
+
+def _begin(connection: Connection) -> None:
+    """Python's driver of SQLite begins no transaction before a SAVEPOINT, and then RELEASE would be a commit."""
+    if connection.dialect.name == "sqlite" and not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | None]:
+    """All at once; if that fails, each half by itself, until the ones that are to blame stand alone."""
+    try:
+        with connection.begin_nested():
+            run(connection, _INSERT, list(rows))
+    except IntegrityError:
+        if len(rows) == 1:
+            return [_refusal(connection, rows[0])]
+        half = len(rows) // 2
+        return _insert(connection, rows[:half]) + _insert(connection, rows[half:])
+    return [None] * len(rows)
+
+
+def _refusal(connection: Connection, row: Row) -> BrokerError:
+    tenant_id, rpc_id, device_id = map(UUID, row[:3])
+    if exists(connection, sa.select(t.rpc.c.id).where(t.rpc.c.tenant_id == tenant_id, t.rpc.c.id == rpc_id)):
+        return AlreadyExists(f"A call with the id {rpc_id} already exists")
+    if not exists(connection, sa.select(t.device.c.id).where(t.device.c.id == device_id)):
+        return NotFound("Device with requested id wasn't found!")
+    return Unavailable("The device has another call under this wire id", hint="The store is damaged: examine it.")
+
+
+def _end(connection: Connection, rows: Sequence[Row]) -> list[bool]:
+    """All at once; if some did not take effect, which nobody says of which, each half by itself."""
+    with connection.begin_nested() as savepoint:
+        if run(connection, _END, list(rows)).rowcount == len(rows):
+            return [True] * len(rows)
+        savepoint.rollback()
+    if len(rows) == 1:
+        return [False]
+    half = len(rows) // 2
+    return _end(connection, rows[:half]) + _end(connection, rows[half:])

@@ -1,0 +1,44 @@
+"""What a device says of its calls, for itself or through its gateway: the reply, and progress before it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from rpcbroker.core import jsontext
+from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.transports.mqtt.face import Outcome
+from rpcbroker.wire.mqtt.packets import ReasonCode
+
+
+def reply(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
+    """Any JSON, or nothing. It is acknowledged when it cannot be lost any more, also if nobody waited for it.
+
+    Fails with Unavailable if it could not be kept.
+    """
+    problem = _problem(payload) if payload else None
+    if problem is None:
+        return _when_known(session.receive(wire_id, payload), ReasonCode.SUCCESS)
+    return _when_known(session.receive_bad(wire_id, problem, payload), ReasonCode.PAYLOAD_FORMAT_INVALID)
+
+
+def progress(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
+    """Any JSON; what is none is noted, and the call goes on. Fails with Unavailable if the call could not be read."""
+    problem = _problem(payload)
+    if problem is None:
+        return _when_known(session.progress(wire_id, payload), ReasonCode.SUCCESS)
+    session.note(NearMiss.BAD_PAYLOAD, f"reported progress of call {wire_id} in what is not JSON: {problem}")
+    return ReasonCode.PAYLOAD_FORMAT_INVALID
+
+
+def _problem(payload: bytes) -> str | None:
+    """Why it is not JSON; None if it is."""
+    try:
+        jsontext.decode(payload)
+    except jsontext.BadJSON as error:
+        return str(error)
+    return None
+
+
+def _when_known(waited: bool | Deferred[bool], code: int) -> Outcome:
+    return waited.addCallback(lambda _: code) if isinstance(waited, Deferred) else code
