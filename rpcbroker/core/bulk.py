@@ -11,7 +11,6 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from rpcbroker.core import jsontext
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import Authority, Principal
 from rpcbroker.core.settings import Rate
@@ -208,11 +207,3 @@ def narrowed(principal: Principal) -> str:
 def digest(value: Any) -> str:
     """The same for the same JSON, whatever the order of members."""
     return sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
-
-
-def is_error(payload: bytes) -> bool:
-    """Whether a reply says that the device could not do it: a JSON object with a member `error`."""
-    if not payload.lstrip().startswith(b"{") or (b"error" not in payload and b"\\u" not in payload):
-        return False
-    value = jsontext.decode(payload)
-    return isinstance(value, dict) and "error" in value

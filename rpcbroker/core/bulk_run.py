@@ -26,7 +26,6 @@ from rpcbroker.core.bulk import (
     EntryStep,
     Target,
     Why,
-    is_error,
 )
 from rpcbroker.core.calls import CallRequest, CallState, Reply
 from rpcbroker.core.deadlines import Deadlines
@@ -34,7 +33,7 @@ from rpcbroker.core.errors import BrokerError, Reason, Unavailable, VersionConfl
 from rpcbroker.core.events import CallSettled, EventBus
 from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.ports import Store
-from rpcbroker.core.records import Recorder
+from rpcbroker.core.records import Recorder, is_device_error
 from rpcbroker.core.sessions import DeviceSession
 
 AT_ONCE = 100
@@ -56,7 +55,7 @@ class Caller(Protocol):
 
     async def session(self, device_id: UUID) -> DeviceSession | None: ...
 
-    async def submit(self, session: DeviceSession, request: CallRequest, by: str) -> Reply: ...
+    def submit(self, session: DeviceSession, request: CallRequest, *, by: str) -> Deferred[Reply]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +214,7 @@ class BulkRun:
             if bulk.customer_id is not None and session.device.customer_id != bulk.customer_id:
                 self._end_entry(target, EntryStep.FAILED, Why.NOT_ALLOWED)
                 return
-            reply = await caller.submit(session, bulk.request_for(target.device_id), bulk.user_name)
+            reply = await caller.submit(session, bulk.request_for(target.device_id), by=bulk.user_name)
         except Unavailable:  # and so it was not made, or will be joined
             self._put_back(target)
             self._wait_a_moment()
@@ -248,7 +247,7 @@ class BulkRun:
 
     def _end_call(self, target: Target, state: CallState, reason: str | None, payload: bytes) -> None:
         """The call ended in `state`; a one-way one has succeeded when it was delivered."""
-        if state is CallState.SUCCESSFUL and is_error(payload):
+        if state is CallState.SUCCESSFUL and is_device_error(payload):
             self._end_entry(target, EntryStep.FAILED, Why.DEVICE_ERROR, payload)
         elif state in (CallState.SUCCESSFUL, CallState.DELIVERED):
             self._end_entry(target, EntryStep.SUCCEEDED, None, payload)
