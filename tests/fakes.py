@@ -18,7 +18,7 @@ from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Credentials, CredentialsType, Customer, Device, Principal, Tenant, User
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import BulkSettings, RpcSettings
+from rpcbroker.core.settings import BulkSettings, Duration, RpcSettings
 from rpcbroker.store.memory import MemoryStore
 
 EPOCH_MS = 1_700_000_000_000
@@ -147,7 +147,7 @@ class World:
             store=self.store,
             now_ms=self.now_ms,
             seconds=self.clock.seconds,
-            settings=BulkSettings(),
+            settings=BulkSettings(resume_after=Duration(0.0)),
         )
         self.bulks.start(self.opened.running_bulks)
         self.device = device()

@@ -101,8 +101,12 @@ class BulkRun:
 
     # -- from outside
 
-    async def go(self, *, anew: bool) -> None:
-        """Call the devices, until the bulk has ended or is stopped. Not `anew`: as the store has it after a restart."""
+    async def go(self, *, anew: bool, begin_after: float = 0.0) -> None:
+        """Call the devices, until the bulk has ended or is stopped.
+
+        Not `anew`: as the store has it after a restart. No call is made before `begin_after` seconds from now.
+        """
+        self._not_before = self._around.seconds() + begin_after
         if not anew:
             await self._patiently(self._resume)
         while True:

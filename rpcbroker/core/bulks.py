@@ -99,7 +99,7 @@ class Bulks:
     def start(self, running: Sequence[Bulk]) -> None:
         """Go on with those that had not ended."""
         for bulk in running:
-            self._run(bulk, anew=False)
+            self._run(bulk, anew=False, begin_after=self.settings.resume_after)
         self._forget()
 
     def stop(self) -> None:
@@ -144,7 +144,7 @@ class Bulks:
             tenant_id=principal.tenant_id,
             user_id=principal.user_id,
             customer_id=principal.customer_id,
-            user_name=principal.email,
+            user_name=principal.key_name or principal.email,
             narrowed=narrowed(principal),
             content=order.content,
             request=order.request,
@@ -220,7 +220,7 @@ class Bulks:
         bulk = await self.bulk(principal, bulk_id)
         run = self._runs.get(bulk.sequence)
         if run is not None:
-            await run.abort(f"by {principal.email}")
+            await run.abort(f"by {principal.key_name or principal.email}")
         return await self.bulk(principal, bulk_id)
 
     async def follow(self, bulk: Bulk) -> AsyncGenerator[BulkEntry | Bulk, None]:
@@ -247,9 +247,9 @@ class Bulks:
 
     # -- inside
 
-    def _run(self, bulk: Bulk, *, anew: bool) -> None:
+    def _run(self, bulk: Bulk, *, anew: bool, begin_after: float = 0.0) -> None:
         run = self._runs[bulk.sequence] = BulkRun(bulk, self._around)
-        end = self._ends[bulk.sequence] = Deferred.fromCoroutine(run.go(anew=anew))
+        end = self._ends[bulk.sequence] = Deferred.fromCoroutine(run.go(anew=anew, begin_after=begin_after))
         end.addErrback(self._failed)
         end.addCallback(lambda _: self._ended(run))
 

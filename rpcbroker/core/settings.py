@@ -294,6 +294,9 @@ class BulkSettings:
     max_response_size: Size = setting(
         16 << 10, "the largest response of a device that a bulk keeps; of a larger one only that it came", live=True
     )
+    resume_after: Duration = setting(
+        10.0, "how long bulks wait after a start: devices have to come back before they are called", live=True, least=0
+    )
     ttl: Duration = setting(30 * 86_400.0, "how long a bulk is kept after it has ended", live=True)
 
 

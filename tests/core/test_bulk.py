@@ -316,6 +316,19 @@ def test_after_a_crash_nobody_knows_of_running_calls_and_they_are_not_made_again
     assert [e.ended for e in after.entries()] == [1, 2, 3, 4]
 
 
+def test_after_a_start_devices_have_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Fleet(3)
+    before.begin(plan={"concurrency": 1}, connect_timeout=0)
+    before.bulks.stop()
+    monkeypatch.setattr("fakes.BulkSettings", lambda **_: BulkSettings())
+    after = Fleet(3, store=before.store, reply=b"1")
+    assert after.states() == [S.UNKNOWN, S.WAITING, S.WAITING]
+    after.clock.advance(9.9)
+    assert after.called() == [0, 0, 0]
+    after.clock.advance(0.2)
+    assert after.called() == [0, 1, 1]
+
+
 def test_a_canary_that_nobody_knows_of_aborts_the_bulk() -> None:
     before = Fleet(4)
     before.begin(plan={"canary": 2})
