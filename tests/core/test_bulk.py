@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 import pytest
 from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, FakeLink, Slow, World, customer, device, error_of, result_of
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from rpcbroker.core.bulk import (
     ENDED,
@@ -572,6 +572,21 @@ def test_who_follows_a_bulk_is_told_of_each_device_once_and_of_the_end() -> None
     assert [each.number for each in told if isinstance(each, BulkEntry)] == [1, 0, 2]
     assert isinstance(told[-1], Bulk)
     assert told[-1].state is BulkState.DONE
+
+
+def test_who_follows_no_longer_leaves_the_bulk_alone() -> None:
+    fleet = Fleet(1)
+    bulk = fleet.begin()
+
+    async def follow() -> None:
+        async for _ in fleet.bulks.follow(bulk):
+            pass
+
+    following = Deferred.fromCoroutine(follow())
+    following.cancel()
+    assert isinstance(error_of(following), CancelledError)
+    fleet.reply(0)
+    assert fleet.bulk().state is BulkState.DONE
 
 
 def test_an_old_bulk_is_forgotten() -> None:
