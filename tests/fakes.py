@@ -132,7 +132,7 @@ class World:
         self.clock = Clock()
         self.store = store or MemoryStore()
         self.opened = self.store.open(first_records=first_records)
-        self._uuids = self._count()
+        self._uuids = self._count(0xABC0000 if store is None else 0xDEF0000)
         self.broker = Broker(
             store=self.store,
             clock=self.clock,
@@ -182,13 +182,14 @@ class World:
             session.subscribe(link)
         return link
 
-    def call(self, request: Any, principal: Principal = ADMIN, device_id: UUID | None = None) -> Deferred[Any]:
-        coroutine = self.broker.call(principal, device_id or self.device.id, request)
+    def call(
+        self, request: Any, principal: Principal = ADMIN, device_id: UUID | None = None, *, progress: Any = None
+    ) -> Deferred[Any]:
+        coroutine = self.broker.call(principal, device_id or self.device.id, request, progress)
         return Deferred.fromCoroutine(coroutine)
 
     @staticmethod
-    def _count() -> Iterator[UUID]:
-        number = 0xABC0000
+    def _count(number: int) -> Iterator[UUID]:
         while True:
             number += 1
             yield UUID(int=number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail
@@ -26,12 +25,13 @@ from rpcbroker.core.ports import CloseReason, OpenedStore, Store
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.quotas import Quotas
 from rpcbroker.core.records import CallRecord, Mark, Recorder, record_of
-from rpcbroker.core.sessions import DeviceSession, Surroundings
+from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
+from rpcbroker.core.surroundings import Surroundings
 from rpcbroker.core.telemetry import Telemetry
 from rpcbroker.core.wire_ids import WireIds
 
-_STRATEGIES: dict[Any, SubmitStrategy] = {each.value: each for each in SubmitStrategy}
+_STRATEGIES: dict[str | None, SubmitStrategy] = {each.value: each for each in SubmitStrategy}
 
 Found = tuple[Device, LastPresence | None]
 """A device in the store, and its presence from before this process."""
@@ -80,6 +80,7 @@ class Broker:
             now_ms=now_ms,
             settings=lambda: self._settings,
             session=self.session,
+            present=self._sessions.get,
         )
         self._children = Children(
             store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
@@ -218,7 +219,7 @@ class Broker:
     def waiting_record(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
         """The record of a call in memory. Slow: for those that the recorder has forgotten."""
         for session in self._sessions.values():
-            if session.device.tenant_id == tenant_id and (record := session.record(rpc_id)):
+            if session.device.tenant_id == tenant_id and (record := session.calls.record(rpc_id)):
                 return record
         return None
 

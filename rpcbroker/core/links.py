@@ -7,8 +7,9 @@ from sys import intern
 
 from twisted.logger import Logger
 
+from rpcbroker.core.calls import CallState
 from rpcbroker.core.census import Census
-from rpcbroker.core.errors import CallTimeout, NoActiveConnection, Reason
+from rpcbroker.core.errors import CallFailed, CallTimeout, NoActiveConnection, QueueFull, Reason
 from rpcbroker.core.events import EventBus, NearlyMissed, PresenceChanged
 from rpcbroker.core.model import Device
 from rpcbroker.core.near_misses import RELEVANT, Diagnostics, Missed, NearMiss
@@ -180,6 +181,28 @@ class Links:
             "The device did not reply in time",
             reason=Reason.NO_REPLY,
             hint=f"The device got the call but did not answer it; it {self.whereabouts(Reason.NO_REPLY)}.",
+        )
+
+    def no_answer(self, state: CallState) -> CallFailed:
+        """Why a call that was not answered in time was not, given the state in which it was."""
+        if state is CallState.DELIVERED:
+            return self.no_reply()
+        if state is not CallState.QUEUED:
+            return self.no_ack()
+        if not self.callable:
+            return self.no_connection()
+        return CallTimeout(
+            "The call was still waiting for its turn",
+            reason=Reason.EXPIRED,
+            hint=f"The device {self.where()}, but has not done with the calls before this one.",
+        )
+
+    def queue_full(self, number: int, setting: str) -> QueueFull:
+        """One call too many."""
+        return QueueFull(
+            f"{number} calls wait for this device already",
+            reason=Reason.QUEUE_FULL,
+            hint=f"The device {self.whereabouts(Reason.QUEUE_FULL)}. The limit is rpc.{setting}.",
         )
 
     def why_not(self) -> Reason:

@@ -161,9 +161,10 @@ class Device:
         return isinstance(self.additional_info, dict) and self.additional_info.get("rpcCancel") is True
 
     @property
-    def submit_strategy(self) -> Any:
+    def submit_strategy(self) -> str | None:
         """What `additionalInfo.rpcSubmitStrategy` says, unchecked; None where it says nothing."""
-        return self.additional_info.get("rpcSubmitStrategy") if isinstance(self.additional_info, dict) else None
+        word = self.additional_info.get("rpcSubmitStrategy") if isinstance(self.additional_info, dict) else None
+        return word if isinstance(word, str) else None
 
     @property
     def topic_rights(self) -> Any:

@@ -116,8 +116,9 @@ class PendingCalls:
     def open(self, call: Call, record: CallRecord) -> PendingCall:
         """Let `call` wait. Its wire id must be free."""
         assert call.wire_id not in self._calls
-        waiting: Deferred[Reply] = Deferred(lambda _: self._caller_left(pending))
-        pending = self._calls[call.wire_id] = PendingCall(call, record, waiting, None)
+        wire_id = call.wire_id
+        waiting: Deferred[Reply] = Deferred(lambda _: self._caller_left(self._calls[wire_id]))
+        pending = self._calls[wire_id] = PendingCall(call, record, waiting, None)
         return pending
 
     def admit(self, kept: KeptCall) -> PendingCall:

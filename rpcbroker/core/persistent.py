@@ -46,8 +46,9 @@ class PersistentCalls:
         now_ms: Callable[[], int],
         settings: Callable[[], RpcSettings],
         session: Callable[[UUID], Awaitable[DeviceSession | None]],
+        present: Callable[[UUID], DeviceSession | None],
     ) -> None:
-        """`session` finds the session of a device."""
+        """`session` finds the session of a device; `present` the one that is in memory."""
         self._store = store
         self._recorder = recorder
         self._deadlines = deadlines
@@ -55,6 +56,7 @@ class PersistentCalls:
         self._now_ms = now_ms
         self._settings = settings
         self._session = session
+        self._present = present
         self._waiting: dict[UUID, int] = {}
         """Device -> its calls that have not ended."""
         self._behind: dict[UUID, int] = {}
@@ -101,10 +103,7 @@ class PersistentCalls:
         self, session: DeviceSession, call: Call, record: CallRecord, connect_timeout: float | None
     ) -> Reply:
         device_id = call.device_id
-        waiting, most = self.waiting(device_id), self._settings().max_persistent_per_device
         refusal = session.refusal(call, connect_timeout)
-        if refusal is None and waiting >= most:
-            refusal = session.queue_full(waiting, "max_persistent_per_device")
         due = call.expiration_time
         if connect_timeout is not None:
             due = min(due, call.created_time + int(connect_timeout * 1000))
@@ -114,7 +113,7 @@ class PersistentCalls:
             if refusal.reason is Reason.EXPIRED:
                 await self._store.insert(kept)
             raise refusal
-        self._waiting[device_id] = waiting + 1
+        self._waiting[device_id] = self.waiting(device_id) + 1
         try:
             await self._store.insert(kept)
         except BrokerError as error:
@@ -125,7 +124,7 @@ class PersistentCalls:
         record.note(self._now_ms(), Mark.STORED)
         self._events.emit(CallOpened, call)
         self._sweep_at(due)
-        if device_id not in self._behind and session.callable and session.kept < WINDOW:
+        if device_id not in self._behind and session.callable and session.calls.kept < WINDOW:
             session.admit(kept)
         else:
             self._leave_out(device_id)
@@ -145,15 +144,17 @@ class PersistentCalls:
     def _leave_out(self, device_id: UUID) -> None:
         self._behind[device_id] = self._behind.get(device_id, 0) + 1
 
-    def refill(self, session: DeviceSession) -> None:
+    def refill(self, device_id: UUID) -> None:
         """See Persistence."""
-        device_id = session.device.id
-        if device_id not in self._behind or device_id in self._loading or session.kept > WINDOW // 2:
+        if device_id not in self._behind or device_id in self._loading:
+            return
+        session = self._present(device_id)
+        if session is None or session.calls.kept > WINDOW // 2:
             return
 
         def failed(failure: Failure) -> None:
             failure.trap(BrokerError)
-            self._deadlines.after(AGAIN, self.refill, session)
+            self._deadlines.after(AGAIN, self.refill, device_id)
 
         self._loading.add(device_id)
         Deferred.fromCoroutine(self._refill(session)).addErrback(failed)
@@ -161,7 +162,7 @@ class PersistentCalls:
     async def _refill(self, session: DeviceSession) -> None:
         device_id = session.device.id
         try:
-            while session.callable and device_id in self._behind and (room := WINDOW - session.kept) > 0:
+            while session.callable and device_id in self._behind and (room := WINDOW - session.calls.kept) > 0:
                 left_out, after = self._behind[device_id], self._upto.get(device_id, 0)
                 found = await self._store.waiting(device_id, after=after, limit=room)
                 if self._upto.get(device_id, 0) != after:
@@ -177,17 +178,20 @@ class PersistentCalls:
         finally:
             self._loading.discard(device_id)
 
-    def load(self, session: DeviceSession, wire_id: int) -> Deferred[PendingCall | None]:
+    def load(self, device_id: UUID, wire_id: int) -> Deferred[PendingCall | None]:
         """See Persistence."""
-        return Deferred.fromCoroutine(self._load(session, wire_id))
+        return Deferred.fromCoroutine(self._load(device_id, wire_id))
 
-    async def _load(self, session: DeviceSession, wire_id: int) -> PendingCall | None:
-        kept = await self._store.waiting_call(session.device.id, wire_id)
-        there = session.waiting(wire_id)
-        return there if there or kept is None else session.adopt(self._resumed(kept))
+    async def _load(self, device_id: UUID, wire_id: int) -> PendingCall | None:
+        kept = await self._store.waiting_call(device_id, wire_id)
+        session = self._present(device_id)
+        if session is None:
+            return None
+        there = session.calls.get(wire_id)
+        return there if there or kept is None else session.calls.adopt(self._resumed(kept))
 
     def _admit(self, session: DeviceSession, kept: KeptCall) -> None:
-        if session.waiting(kept.call.wire_id) is None:
+        if session.calls.get(kept.call.wire_id) is None:
             session.admit(self._resumed(kept))
 
     def _resumed(self, kept: KeptCall) -> KeptCall:
@@ -263,7 +267,7 @@ class PersistentCalls:
     async def _overdue(self, kept: KeptCall) -> Deferred[bool] | None:
         """End a call that nobody has in memory; None if that is not for here."""
         session = await self._session(kept.call.device_id)
-        if session is None or session.waiting(kept.call.wire_id) is not None:
+        if session is None or session.calls.get(kept.call.wire_id) is not None:
             return None
         kept = self._resumed(kept)
         record = kept.record
@@ -271,7 +275,7 @@ class PersistentCalls:
             kept.due_time = record.expiration_time  # something could take it in time
             self._store.advance(kept)
             return None
-        return session.expire(kept)
+        return session.calls.expire(kept)
 
     def _forget_old(self, _: None) -> None:
         def forgotten(number: int | Failure) -> None:

@@ -75,6 +75,25 @@ class CallRecord(msgspec.Struct, gc=False):
             self.omitted += 1
         self.moments.append((time, mark, detail))
 
+    def end(self, time: int, reason: Reason | None, reply: bytes) -> None:
+        """The call has ended, in the state that stands here. Who cancelled it has noted that before."""
+        self.ended_time, self.reason = time, reason
+        if self.state is CallState.SUCCESSFUL:
+            self.device_error = is_device_error(reply)
+            self.note(time, Mark.ANSWERED, "with an error" if self.device_error else None)
+        elif self.state in _ENDS:
+            self.note(time, _ENDS[self.state], reason)
+        elif self.state is not CallState.DELETED:
+            self.note(time, Mark.HANDED_OVER)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether any link was given it."""
+        return any(mark == Mark.SENT for _, mark, _ in self.moments)
+
+
+_ENDS = {CallState.FAILED: Mark.FAILED, CallState.EXPIRED: Mark.EXPIRED}
+
 
 def record_of(call: Call, moments: list[Moment]) -> CallRecord:
     """The record of a new call."""
@@ -117,15 +136,16 @@ class Recorder:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._order: deque[tuple[UUID, UUID]] = deque()
-        self._records: dict[tuple[UUID, UUID], CallRecord] = {}
+        self._order: deque[tuple[int, int]] = deque()
+        self._records: dict[tuple[int, int], CallRecord] = {}
+        """By the numbers of tenant and call, for a UUID takes its time to be hashed."""
 
     def __len__(self) -> int:
         return len(self._records)
 
     def add(self, record: CallRecord) -> None:
         """Keep it, and forget the oldest of too many."""
-        key = record.tenant_id, record.rpc_id
+        key = record.tenant_id.int, record.rpc_id.int
         if key not in self._records:
             self._order.append(key)
         self._records[key] = record
@@ -134,7 +154,7 @@ class Recorder:
 
     def find(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
         """Ids are the tenant's own: another one's call of the same id is not found."""
-        return self._records.get((tenant_id, rpc_id))
+        return self._records.get((tenant_id.int, rpc_id.int))
 
     def newest_first(self) -> Iterator[CallRecord]:
         return (self._records[key] for key in reversed(self._order))

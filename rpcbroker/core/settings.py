@@ -273,7 +273,7 @@ class RpcSettings:
     idempotency_size: Size = setting(
         64 << 20, "memory for these results; beyond it the oldest are forgotten early", live=True
     )
-    record_recent: int = setting(10_000, "calls whose time lines are kept in memory", live=True)
+    record_recent: int = setting(10_000, "calls whose time lines are kept in memory", live=True, least=0)
     max_persistent_per_device: int = setting(
         10_000, "persistent calls of one device that have not ended; one more is refused with QUEUE_FULL", live=True
     )

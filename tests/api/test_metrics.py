@@ -111,7 +111,7 @@ class TestCalls:
         metrics = metrics_of(world)
         link = world.link()
         waiting = world.call(TWO_WAY)
-        world.session().receive_bad(link.calls[0].wire_id, "no")
+        world.session().receive_bad(link.calls[0].wire_id, "no", b"no")
         error_of(waiting)
         assert calls(metrics) == {("twoway", "BAD_REPLY", "failed", "fake"): 1}
 

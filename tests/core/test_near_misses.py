@@ -11,8 +11,8 @@ from twisted.logger import globalLogPublisher
 
 from rpcbroker.core.calls import CallRequest, Step
 from rpcbroker.core.errors import Reason, Undeliverable
+from rpcbroker.core.links import FLAP_WINDOW, FLAPS
 from rpcbroker.core.near_misses import HINTS, MAX_DETAIL, RELEVANT, NearMiss
-from rpcbroker.core.sessions import FLAP_WINDOW, FLAPS
 
 TICK = 1 / 32
 TWO_WAY = CallRequest(method="get", timeout=10)
@@ -36,7 +36,7 @@ def test_every_kind_may_explain_a_failed_call() -> None:
 def test_a_device_that_missed_nothing_has_nothing() -> None:
     world = World()
     world.link()
-    assert world.session()._diagnostics is None
+    assert world.session()._links._diagnostics is None
     assert kinds(world) == {}
 
 
@@ -81,7 +81,7 @@ def test_the_log_has_a_line_for_each_kind_however_often_it_comes() -> None:
 def test_a_reply_that_is_not_json_is_a_bad_payload() -> None:
     world = World()
     world.link()
-    world.session().receive_bad(3, "not JSON")
+    world.session().receive_bad(3, "not JSON", b"{")
     assert kinds(world) == {NearMiss.BAD_PAYLOAD: 1}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from fakes import EPOCH_MS
+from fakes import EPOCH_MS, TENANT
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 
 from rpcbroker.core.calls import TRANSITIONS, Call, CallState, Reply, Step
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.errors import CallFailed, CallTimeout, Reason
+from rpcbroker.core.errors import CallFailed, Reason
 from rpcbroker.core.pending import PendingCalls
+from rpcbroker.core.records import record_of
 
 ENDS = {CallState.SUCCESSFUL, CallState.EXPIRED, CallState.FAILED, CallState.DELETED}
 
@@ -25,7 +26,10 @@ class PendingMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.deadlines = Deadlines(self.clock)
         self.settled: list[int] = []
-        self.pending = PendingCalls(lambda one, reason, payload: self.settled.append(one.call.wire_id))
+        self.pending = PendingCalls(
+            lambda one, reason, payload: self.settled.append(one.call.wire_id),
+            lambda one: self._fail(one.call.wire_id, Step.CANCELLED, Reason.CANCELLED),
+        )
         self.model: dict[int, float] = {}
         self.outcomes: dict[int, list[Any]] = {}
         self.deferreds: dict[int, Any] = {}
@@ -34,8 +38,20 @@ class PendingMachine(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.1, 30))
     def open(self, seconds: float) -> None:
         self.next_id += 1
-        call = Call(UUID(int=self.next_id), self.next_id, UUID(int=1), "m", b"{}", False, EPOCH_MS, EPOCH_MS, 5)
-        one = self.pending.open(call)
+        call = Call(
+            UUID(int=self.next_id),
+            self.next_id,
+            TENANT,
+            UUID(int=1),
+            "m",
+            b"{}",
+            False,
+            EPOCH_MS,
+            EPOCH_MS,
+            EPOCH_MS,
+            5,
+        )
+        one = self.pending.open(call, record_of(call, []))
         one.deadline = self.deadlines.after(seconds, self._expire, call.wire_id)
         outcome: list[Any] = []
         self.deferreds[self.next_id] = one.waiting
@@ -44,7 +60,10 @@ class PendingMachine(RuleBasedStateMachine):
         self.model[self.next_id] = self.clock.seconds() + seconds
 
     def _expire(self, wire_id: int) -> None:
-        self.pending.fail(wire_id, Step.EXPIRED, CallTimeout("late", reason=Reason.NO_REPLY))
+        self._fail(wire_id, Step.EXPIRED, Reason.NO_REPLY)
+
+    def _fail(self, wire_id: int, step: Step, reason: Reason) -> None:
+        self.pending.fail(wire_id, step, CallFailed("no", reason=reason))
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
@@ -68,7 +87,8 @@ class PendingMachine(RuleBasedStateMachine):
 
     @rule()
     def drop(self) -> None:
-        self.pending.fail_all(Step.CANCELLED, lambda: CallFailed("gone", reason=Reason.DISCONNECTED))
+        for one in self.pending:
+            self._fail(one.call.wire_id, Step.CANCELLED, Reason.DISCONNECTED)
         self.model.clear()
 
     @invariant()

@@ -92,7 +92,7 @@ def test_a_reply_that_is_not_json_is_a_bad_reply() -> None:
     world = World()
     link = world.link()
     waiting = world.call(TWO_WAY)
-    assert world.session().receive_bad(link.calls[0].wire_id, "not JSON")
+    assert world.session().receive_bad(link.calls[0].wire_id, "not JSON", b"{")
     error = error_of(waiting)
     assert isinstance(error, BadReply)
     assert error.reason is Reason.BAD_REPLY
