@@ -214,7 +214,7 @@ def _bar() -> Callable[[BulkJSON], None]:
 
     def show(now: BulkJSON) -> None:
         counts = now.counts
-        progress.update(task, total=counts.total, completed=_ended(counts), description=_failures(counts))
+        progress.update(task, total=counts.total, completed=_ended(counts), description=_failures(counts).lstrip(", "))
         if now.ended_time is not None:
             progress.stop()
 

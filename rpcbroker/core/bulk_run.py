@@ -85,6 +85,8 @@ class BulkRun:
         self._canaries = min(bulk.plan.canary, bulk.total)
         self._canaries_left = self._canaries
         self._next: deque[Target] = deque()
+        self._were_put_back: set[int] = set()
+        """These are remembered here, and not to be read."""
         self._read_upto = -1
         self._read_all = False
         self._in_flight = 0
@@ -174,7 +176,7 @@ class BulkRun:
         return wait <= 0
 
     async def _has_next(self) -> bool:
-        if not self._next and not self._read_all:
+        while not self._next and not self._read_all:
             try:
                 page = await self._kept.in_state(
                     self.bulk.sequence, EntryState.WAITING, after=self._read_upto, limit=PAGE
@@ -183,7 +185,7 @@ class BulkRun:
                 self._wait_a_moment()
                 return False
             self._read_all = len(page) < PAGE
-            self._next.extend(page)
+            self._next.extend(target for target in page if target.number not in self._were_put_back)
             if page:
                 self._read_upto = page[-1].number
         return bool(self._next) and self._may_begin()
@@ -244,6 +246,7 @@ class BulkRun:
         self._following.pop(self.bulk.rpc_id(target.device_id), None)
         self._move(target, EntryState.RUNNING, EntryStep.PUT_BACK)
         self._next.appendleft(target)
+        self._were_put_back.add(target.number)
 
     def _wait_a_moment(self) -> None:
         self._not_before = self._around.seconds() + RETRY

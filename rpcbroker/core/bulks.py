@@ -105,7 +105,7 @@ class Bulks:
     def stop(self) -> None:
         """Begin no more calls: those that have begun may still end."""
         self._stopping = True
-        for run in self._runs.values():
+        for run in tuple(self._runs.values()):
             run.stop()
 
     def finish(self) -> Deferred[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from uuid import UUID
 
@@ -169,4 +170,5 @@ def test_who_follows_looks_until_it_has_ended(
     clock.pump([0.5] * 12)
     assert following.called
     told = capsys.readouterr().err
-    assert ("2/2 , 2 failed" if terminal else "1 of 2 devices, 1 failed") in told
+    plain = re.sub(r"\x1b\[[0-9;?]*\w", "", told)
+    assert ("2/2 2 failed" if terminal else "1 of 2 devices, 1 failed") in plain

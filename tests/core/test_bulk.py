@@ -396,6 +396,32 @@ def test_a_persistent_call_that_was_about_to_be_made_is_made_after_a_crash() -> 
     assert after.states() == [S.SUCCESSFUL] * 2
 
 
+def test_also_when_devices_are_given_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Fleet(4)
+    with Slow(before.store.bulks, "save"):
+        before.create(persistent=True, plan={"concurrency": 2})
+    assert before.states() == [S.RUNNING, S.RUNNING, S.WAITING, S.WAITING]
+    monkeypatch.setattr("fakes.BulkSettings", lambda **_: BulkSettings())
+    after = Fleet(4, store=before.store)
+    assert after.states() == [S.WAITING] * 4, "those that had begun wait, too"
+    assert after.bulk().counts[S.WAITING] == 4
+    after.clock.advance(10.1)
+    assert after.called() == [1, 1, 1, 1]
+    for number in range(4):
+        after.reply(number)
+    assert after.bulk().counts[S.SUCCESSFUL] == 4
+    assert after.bulk().state is BulkState.DONE
+
+
+def test_bulks_that_only_wait_are_stopped_at_once() -> None:
+    fleet = Fleet(3, reply=b"1")
+    for number in (1, 2):
+        fleet.begin(bulk_id=UUID(int=number), plan={"rate": Rate(((1, 60.0),))})
+    fleet.bulks.stop()
+    result_of(fleet.bulks.finish())
+    assert fleet.called() == [2, 0, 0]
+
+
 def test_a_bulk_that_is_stopped_in_good_order_goes_on_in_the_next_process() -> None:
     before = Fleet(4)
     before.begin(plan={"concurrency": 2})
