@@ -61,8 +61,8 @@ def call(
     body = SentCall(
         method=method,
         params=call_params(params),
-        timeout=_ms(timeout),
-        connect_timeout=_ms(connect_timeout),
+        timeout=ms(timeout),
+        connect_timeout=ms(connect_timeout),
     )
 
     async def main(reactor: Any) -> None:
@@ -72,7 +72,8 @@ def call(
     run(main)
 
 
-def _ms(seconds: float | None) -> int | None:
+def ms(seconds: float | None) -> int | None:
+    """Milliseconds, as the wire has them."""
     return None if seconds is None else round(seconds * 1000)
 
 

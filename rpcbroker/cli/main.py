@@ -17,6 +17,7 @@ COMMANDS = {
     "token": ("rpcbroker.cli.token", "Print an access token for curl and the like."),
     "device": ("rpcbroker.cli.device", "Add, list, import and export devices."),
     "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
+    "bulk": ("rpcbroker.cli.bulk", "Call many devices, no faster than you say, and see what did not succeed."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
     "provision": ("rpcbroker.cli.provision", "Add, list and remove keys by which devices add themselves."),
