@@ -17,6 +17,7 @@ from rest import NULL_TENANT, PASSWORD, Rest
 from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
+from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Scope, User
 from rpcbroker.core.near_misses import NearMiss
 
@@ -40,6 +41,7 @@ class Things:
     admin_id: UUID
     admin_key_id: UUID
     provision_key_id: UUID
+    rpc_id: UUID
     customer_title: str
     device_name: str
     free_device_name: str
@@ -93,6 +95,8 @@ class Asking:
             path = changed._path(route) + changed._query(route)
             for body in changed._bodies(route):
                 yield path, body
+        if route.operation == "getCalls":
+            yield route.path, None
 
     def _variants(self, operation: str) -> list[Asking]:
         """Where a request has two ids, one may be one's own."""
@@ -142,6 +146,7 @@ class Asking:
             "activateToken": self.its.activation_token,
             "keys": "its-key" if route.method == "DELETE" else None,
             "deleteAllDataForKeys": "true",
+            "deviceId": str(self.its.device_id),
             "type": self.its.device_type if route.operation == "getAllDeviceInfos" else None,
         }
         if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
@@ -261,6 +266,9 @@ class Estate(Rest):
         result_of(telemetry.keep(self.its_device.id, telemetry.parse(b'{"its-key":"its-point"}')))
         for scope in Scope:
             result_of(self.broker.attributes.save(self.its_device.id, scope, {"its-key": "its-value"}))
+        its_call = CallRequest(method="its-method", params=b'"its-params"', persistent=True, timeout=10**6)
+        self.its_rpc_id = result_of(self.call(its_call, device_id=self.free_device.id)).rpc_id
+        """Of a call that waits."""
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
@@ -319,6 +327,7 @@ class Estate(Rest):
             admin_id=self.user.id,
             admin_key_id=self.admin_key.id,
             provision_key_id=self.its_provision_key.id,
+            rpc_id=self.its_rpc_id,
             customer_title=self.its_customer.title,
             device_name=self.its_device.name,
             free_device_name=self.free_device.name,
@@ -356,7 +365,7 @@ class Estate(Rest):
         )
         digests = {row for row in self.dump()["api_key"] if self.its_key.digest in row}
         assert digests
-        return words | {str(each.id) for each in ids} | {self.its_key.digest, "recorded-method"}
+        return words | {str(each.id) for each in ids} | {str(self.its_rpc_id), self.its_key.digest, "recorded-method"}
 
     def admins(self) -> set[str]:
         """The same, of what administrators of the tenant and their API keys may see of themselves."""

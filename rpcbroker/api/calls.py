@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from twisted.internet.defer import CancelledError, Deferred
+
 from rpcbroker.api.audit import recorded
+from rpcbroker.api.event_stream import Backlog, Event, Events
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import Answer, Note
-from rpcbroker.core import jsontext
+from rpcbroker.core import access, jsontext
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.calls import CallRequest, Reply, SubmitStrategy
 from rpcbroker.core.errors import BrokerError, InvalidRequest
 from rpcbroker.core.model import Principal
+from rpcbroker.schema.calls import RpcIdJSON
 from rpcbroker.schema.common import MAX_TEXT
+
+T = TypeVar("T")
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _FAR = 2**62
@@ -30,29 +36,70 @@ class Calls:
         self._audit = audit
         self._new_uuid = new_uuid
 
-    async def oneway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note) -> Answer:
-        """Give a command to a device; answered, without a body, when it was handed over."""
-        return await self._call(principal, device_id, body, note, oneway=True)
+    async def oneway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note, events: bool) -> Answer:
+        """Give a command to a device; answered, without a body, when it was handed over.
 
-    async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note) -> Answer:
-        """Ask a device; answered with its JSON, whatever that is, or empty, if the device said nothing."""
-        return await self._call(principal, device_id, body, note, oneway=False)
+        A persistent call is answered with its id as soon as it is kept. With `Accept: text/event-stream` the answer
+        is the event `result`, or `error`.
+        """
+        return await self._call(principal, device_id, body, note, oneway=True, events=events)
 
-    async def _call(self, principal: Principal, device_id: UUID, body: bytes, note: Note, *, oneway: bool) -> Answer:
+    async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note, events: bool) -> Answer:
+        """Ask a device; answered with its JSON, whatever that is, or empty, if the device said nothing.
+
+        A persistent call is answered with its id as soon as it is kept. With `Accept: text/event-stream` the answer
+        is an event `progress` for each interim answer of the device, then `result`, or `error`.
+        """
+        return await self._call(principal, device_id, body, note, oneway=False, events=events)
+
+    async def _call(
+        self, principal: Principal, device_id: UUID, body: bytes, note: Note, *, oneway: bool, events: bool
+    ) -> Answer:
         rpc_id = self._new_uuid()
         try:
             request = parse_call(body, oneway=oneway, rpc_id=rpc_id)
             rpc_id = request.request_id or rpc_id
             note.data = {"rpcId": str(rpc_id), "oneWay": oneway, "method": request.method[:MAX_TEXT]}
+            if request.persistent:
+                note.data["persistent"] = True
             if self._audit.settings.payloads:
                 note.data["params"] = recorded(jsontext.decode(request.params))
+            if events:  # what is wrong with the request is a status; what goes wrong with the call is an event
+                await self._broker.session_for(principal, device_id)
+                access.require_callable(principal, request.method, oneway=oneway)
+                return Answer(self._events(principal, device_id, request), {"X-RPC-Id": str(rpc_id)})
             reply = await self._broker.call(principal, device_id, request)
         except BrokerError as error:
             error.rpc_id = rpc_id
             raise
         finally:
             note.name = self._broker.name_of(principal, device_id)
-        return Answer(reply.payload, {"X-RPC-Id": str(reply.rpc_id)})
+        return Answer(_told(request, reply), {"X-RPC-Id": str(reply.rpc_id)})
+
+    async def _events(self, principal: Principal, device_id: UUID, request: CallRequest) -> Events:
+        """The call, as it goes on. Raises CallFailed."""
+        backlog = Backlog()
+
+        def ended(result: T) -> T:
+            backlog.end()
+            return result
+
+        call = self._broker.call(
+            principal, device_id, request, progress=lambda text: backlog.put(Event("progress", text))
+        )
+        calling: Deferred[Reply] = Deferred.fromCoroutine(call)
+        calling.addBoth(ended)
+        try:
+            async for event in backlog:
+                yield event
+        except CancelledError:
+            calling.cancel()
+        yield Event("result", _told(request, await calling) or b"null")
+
+
+def _told(request: CallRequest, reply: Reply) -> bytes:
+    """What the caller gets, as JSON text; empty if that is nothing."""
+    return jsontext.encode(RpcIdJSON(reply.rpc_id)) if request.persistent else reply.payload
 
 
 def parse_call(body: bytes, *, oneway: bool, rpc_id: UUID) -> CallRequest:
@@ -70,19 +117,17 @@ def parse_call(body: bytes, *, oneway: bool, rpc_id: UUID) -> CallRequest:
         raise InvalidRequest("Invalid request body: it must be a JSON object with a method")
     if "method" not in members:
         raise InvalidRequest("Invalid request body: the member 'method' is missing")
-    if _loose_bool(members.get("persistent")):
-        raise InvalidRequest(
-            "Invalid request body: 'persistent' calls are not available in this version",
-            hint="Leave 'persistent' out: the call then waits in memory until its timeout.",
-        )
     return CallRequest(
         method=_loose_text(members["method"]),
         params=jsontext.encode(members.get("params")),
         oneway=oneway,
+        persistent=_loose_bool(members.get("persistent")),
         timeout=_loose_int(members["timeout"]) / 1000 if "timeout" in members else None,
         expiration_time=_loose_int(members["expirationTime"]) if "expirationTime" in members else None,
         connect_timeout=_connect_timeout(members.get("connectTimeout")),
         retries=_loose_int(members["retries"]) if "retries" in members else None,
+        strategy=_strategy(members.get("submitStrategy")),
+        once="requestUUID" in members,
         request_id=_request_uuid(members["requestUUID"]) if "requestUUID" in members else rpc_id,
         additional_info=members.get("additionalInfo"),
     )
@@ -114,6 +159,16 @@ def _connect_timeout(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise InvalidRequest("Invalid request body: 'connectTimeout' must be a number of milliseconds")
     return min(float(value), float(_FAR)) / 1000
+
+
+def _strategy(value: Any) -> SubmitStrategy | None:
+    if value is None:
+        return None
+    try:
+        return SubmitStrategy(value)
+    except ValueError:
+        words = ", ".join(SubmitStrategy)
+        raise InvalidRequest(f"Invalid request body: 'submitStrategy' must be one of {words}") from None
 
 
 def _request_uuid(value: Any) -> UUID:

@@ -11,7 +11,7 @@ from rpcbroker.api.ids import parse_uuid
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import PageLink
-from rpcbroker.schema.common import MAX_INFO, MAX_PAGE_SIZE, MAX_TEXT, TEXT_PATTERN, Contact, PageQuery
+from rpcbroker.schema.common import MAX_INFO, MAX_PAGE_SIZE, MAX_TEXT, TEXT_PATTERN, Contact, PageQuery, PartQuery
 from rpcbroker.schema.people import EMAIL_PATTERN, MAX_EMAIL
 
 T = TypeVar("T")
@@ -61,12 +61,17 @@ def email(value: str) -> str:
     return value
 
 
-def page_link(query: PageQuery, sorts: Mapping[str, str]) -> PageLink:
-    """`sorts`: the wire's name -> the member of the record; the first one is the default. Raises InvalidRequest."""
+def part(query: PartQuery) -> None:
+    """Which part of a list is asked for. Raises InvalidRequest if there cannot be such a one."""
     if not 1 <= query.page_size <= MAX_PAGE_SIZE:
         raise InvalidRequest(f"pageSize must be 1 to {MAX_PAGE_SIZE}")
     if not 0 <= query.page < 2**31:
         raise InvalidRequest("page must be 0 or more, and below 2147483648")
+
+
+def page_link(query: PageQuery, sorts: Mapping[str, str]) -> PageLink:
+    """`sorts`: the wire's name -> the member of the record; the first one is the default. Raises InvalidRequest."""
+    part(query)
     order = query.sort_order.upper()
     if order not in {"ASC", "DESC"}:
         raise InvalidRequest(

@@ -12,6 +12,7 @@ import msgspec
 
 from rpcbroker import __version__
 from rpcbroker.api.errors import TABLE
+from rpcbroker.api.event_stream import EVENT_STREAM
 from rpcbroker.api.routes import EVERYONE, JSON, Action, Route
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import Scope
@@ -207,6 +208,8 @@ def _good(route: Route, schema_of: Mapping[int, Any]) -> dict[str, Any]:
         schemas = [schema_of[id(each)] for each in _answers(route)]
         schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
         good["content"] = {route.content_type.partition(";")[0]: {"schema": schema}}
+    if route.may_stream:
+        good.setdefault("content", {})[EVENT_STREAM] = {"schema": {"type": "string"}}
     if route.action is Action.RPC_CALL:
         good["headers"] = {
             "X-RPC-Id": {"required": True, "description": "the id of the call", "schema": _UUID},

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from rpcbroker.api.activation import Activation
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit, Auditor
+from rpcbroker.api.call_records import CallRecords
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
@@ -24,6 +25,7 @@ from rpcbroker.api.login import Login
 from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
+from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -35,6 +37,7 @@ from rpcbroker.api.who import Who
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.claiming import Claiming
+from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.ports import OpenedStore, Store
 from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.settings import Settings
@@ -79,10 +82,13 @@ class RestApi:
         users = Users(people=people, visible=visible, activation=self._activation, **rights, **made)
         devices = Devices(store=store, broker=broker, visible=visible, new_token=new_token, **made)
         pages = Pages()
+        ledger = Ledger(broker=broker, store=store)
         self._api_keys = ApiKeys(people=people, keys=self.keys, visible=visible, settings=auth, **made)
         self.table = routes(
             Handlers(
                 calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
+                persistent=PersistentCalls(ledger),
+                call_records=CallRecords(ledger),
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
@@ -113,6 +119,7 @@ class RestApi:
             who=self._who,
             auditor=Auditor(self.trail),
             settings=settings.http,
+            deadlines=deadlines,
             now_ms=now_ms,
             seconds=seconds,
         )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from rpcbroker.api.event_stream import Events
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import Authority, KeyAccess, Principal
 
@@ -47,9 +48,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A result that is not simply JSON to be made: a text, or one with headers or a status of its own."""
+    """A result that is not simply JSON to be made: a text, events, or one with headers or a status of its own.
 
-    body: bytes = b""
+    Events go out as they come. A BrokerError that they raise is the last one: `error`, with the JSON error object.
+    """
+
+    body: bytes | Events = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
     content_type: str = JSON
@@ -85,9 +89,9 @@ class Route:
     `answers` is the type of the result, or a tuple of types, None for an empty one, Never for none but
     failures; the handler returns a value of that type, or an Answer. `action` and `entity` (a type) are
     what the audit log says; the handler is then given a Note as `note`. `needs_url` gives it the server's
-    own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody. The answer of a
-    `stream` does not end. If the caller leaves, a GET ends, and what says `ends_with_caller`; anything else
-    goes on to its end.
+    own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody, `may_stream` whether
+    the caller prefers events to JSON as `events`. The answer of a `stream` does not end. If the caller leaves, a GET
+    ends, and what says `ends_with_caller`; anything else goes on to its end.
     """
 
     operation: str
@@ -110,4 +114,5 @@ class Route:
     needs_url: bool = False
     needs_who: bool = False
     stream: bool = False
+    may_stream: bool = False
     ends_with_caller: bool = False

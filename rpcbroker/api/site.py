@@ -13,16 +13,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Request
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from werkzeug.http import parse_accept_header
 from werkzeug.routing import UnicodeConverter
 
 from rpcbroker.api.audit import Auditor
 from rpcbroker.api.errors import Rendered, render
+from rpcbroker.api.event_stream import EVENT_STREAM, Event, Events, EventStream, encode
 from rpcbroker.api.ids import parse_uuid
-from rpcbroker.api.routes import Answer, Note, Route
+from rpcbroker.api.routes import JSON, Answer, Note, Route
 from rpcbroker.api.who import Who, require
 from rpcbroker.core import jsontext
+from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import (
     BrokerError,
     InvalidRequest,
@@ -52,12 +56,14 @@ class Api:
         who: Who,
         auditor: Auditor,
         settings: HttpSettings,
+        deadlines: Deadlines,
         now_ms: Callable[[], int],
         seconds: Callable[[], float],
     ) -> None:
         self.settings = settings
         self._who = who
         self._auditor = auditor
+        self._deadlines = deadlines
         self._now_ms = now_ms
         self._seconds = seconds
         self._app = Klein()
@@ -85,9 +91,14 @@ class Api:
     async def _serve(self, route: Route, request: Request, parameters: dict[str, str]) -> bytes:
         started = self._seconds()
         note = None if route.action is None else Note(route.action, route.entity)
+        last, error, streaming = b"", None, False
         try:
-            answer: Answer | Rendered = _answer(await self._handle(route, request, parameters, note))
-            error = None
+            answer = _answer(await self._handle(route, request, parameters, note))
+            if isinstance(answer.body, bytes):
+                last = _write(request, answer)
+            else:
+                streaming = True
+                await self._stream(request, answer, answer.body)
         except CancelledError:
             raise
         except BrokerError as failed:
@@ -96,10 +107,18 @@ class Api:
             self._log.failure("{method} {path} failed", method=route.method, path=route.path)
             error = BrokerError("Internal error", hint="The server's log says more.")
         if error is not None:
-            answer = render(error, now_ms=self._now_ms(), statuses=route.statuses)
+            rendered = render(error, now_ms=self._now_ms(), statuses=route.statuses)
+            last = encode(Event("error", rendered.body)) if streaming else _write(request, rendered)
         if note is not None:
             self._auditor.record(note, error, self._seconds() - started)
-        return _write(request, answer)
+        return last
+
+    async def _stream(self, request: Request, answer: Answer, events: Events) -> None:
+        """Write events as they come. Raises what they raise."""
+        _begin(request, answer, EVENT_STREAM)
+        request.setHeader("X-Accel-Buffering", "no")  # nginx would keep events back until it has enough of them
+        if request.method != b"HEAD":
+            await EventStream(request, self._deadlines).send(events)
 
     async def _handle(self, route: Route, request: Request, parameters: dict[str, str], note: Note | None) -> Any:
         given: list[Any] = []
@@ -124,6 +143,9 @@ class Api:
             members["url"] = self._url(request)
         if route.needs_who:
             members["who"] = lambda: self._asking(request)
+        if route.may_stream:
+            accept = parse_accept_header(_header(request, b"accept"), MIMEAccept)
+            members["events"] = accept.best_match((JSON, EVENT_STREAM)) == EVENT_STREAM
         return await route.handler(*given, **members)
 
     def _asking(self, request: Request) -> Principal | None:
@@ -214,15 +236,22 @@ def _answer(result: Any) -> Answer:
     return Answer() if result is None else Answer(jsontext.encode(result))
 
 
-def _write(request: Request, answer: Answer | Rendered) -> bytes:
+def _begin(request: Request, answer: Answer | Rendered, content_type: str | None) -> None:
+    """Status and headers; without a body there is no type."""
     request.setResponseCode(answer.status)
     headers = request.responseHeaders
     headers.setRawHeaders("Cache-Control", ["no-store"])  # caches do not know that X-Authorization means somebody
-    if answer.body:
-        headers.setRawHeaders("Content-Type", [answer.content_type])
-    else:
+    if content_type is None:
         headers.removeHeader("Content-Type")
-    headers.setRawHeaders("Content-Length", [str(len(answer.body))])
+    else:
+        headers.setRawHeaders("Content-Type", [content_type])
     for name, value in answer.headers.items():
         headers.setRawHeaders(name, [value])
-    return answer.body
+
+
+def _write(request: Request, answer: Answer | Rendered) -> bytes:
+    body = answer.body
+    assert isinstance(body, bytes), "events are streamed"
+    _begin(request, answer, answer.content_type if body else None)
+    request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
+    return body

@@ -8,19 +8,21 @@ from typing import Any
 
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit
+from rpcbroker.api.call_records import CallRecords
 from rpcbroker.api.calls import Calls
+from rpcbroker.api.calls_table import calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.enrolment import Claims, ProvisionKeys
 from rpcbroker.api.enrolment_table import enrolment
-from rpcbroker.api.errors import V2_STATUSES
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.login import Login
 from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.people_table import people
-from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Action, Route
+from rpcbroker.api.persistent import PersistentCalls
+from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
@@ -29,7 +31,6 @@ from rpcbroker.api.values_table import values
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import KeyAccess
 from rpcbroker.schema.audit import AuditEntryJSON, AuditQuery
-from rpcbroker.schema.calls import CallBody
 from rpcbroker.schema.common import PageJSON
 from rpcbroker.schema.devices import (
     CredentialsBody,
@@ -54,18 +55,8 @@ from rpcbroker.schema.people import (
     ActivateQuery,
 )
 
-READ, CALL = KeyAccess.READ, KeyAccess.CALL
+READ = KeyAccess.READ
 CONFLICTS = (e.AlreadyExists, e.VersionConflict)
-CALL_ERRORS = (
-    e.CallFailed,
-    e.NoActiveConnection,
-    e.CallTimeout,
-    e.QueueFull,
-    e.BadReply,
-    e.Undeliverable,
-    e.CallCancelled,
-    e.NotFound,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +64,8 @@ class Handlers:
     """Who handles what."""
 
     calls: Calls
+    persistent: PersistentCalls
+    call_records: CallRecords
     devices: Devices
     fleet: Fleet
     values: Values
@@ -92,7 +85,7 @@ class Handlers:
 def routes(to: Handlers) -> tuple[Route, ...]:
     """All operations, in the order of the document."""
     return (
-        *_calls(to.calls),
+        *calls(to.calls, to.persistent, to.call_records),
         *_devices(to.devices, to.fleet),
         *values(to.values),
         *enrolment(to.provision_keys, to.claims),
@@ -100,34 +93,6 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
         *second_names(to.devices, to.customers, to.users),
-    )
-
-
-def _calls(calls: Calls) -> tuple[Route, ...]:
-    def call(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        return Route(
-            operation=operation,
-            method="POST",
-            path=path,
-            handler=handler,
-            roles=EVERYONE,
-            tag="Calls",
-            access=CALL,
-            body=CallBody,
-            raw_body=True,
-            errors=CALL_ERRORS,
-            action=Action.RPC_CALL,
-            entity="DEVICE",
-            ends_with_caller=True,
-            **more,
-        )
-
-    v2: dict[str, Any] = {"statuses": V2_STATUSES}
-    return (
-        call("handleOneWayDeviceRPCRequestV2", "/api/rpc/oneway/<device_id>", calls.oneway, **v2),
-        call("handleTwoWayDeviceRPCRequestV2", "/api/rpc/twoway/<device_id>", calls.twoway, answers=Any, **v2),
-        call("handleOneWayDeviceRPCRequestV1", "/api/plugins/rpc/oneway/<device_id>", calls.oneway),
-        call("handleTwoWayDeviceRPCRequestV1", "/api/plugins/rpc/twoway/<device_id>", calls.twoway, answers=Any),
     )
 
 

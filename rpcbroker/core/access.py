@@ -34,6 +34,14 @@ def may_see(principal: Principal, device: Device) -> bool:
     )
 
 
+def may_see_all(principal: Principal) -> bool:
+    """Whether all of the tenant exists for this principal, what is of devices that are gone included."""
+    scope = principal.scope or KeyScope()
+    return principal.authority is Authority.TENANT_ADMIN and not (
+        scope.customer_id or scope.device_ids or scope.device_types
+    )
+
+
 def may_see_customer(principal: Principal, customer: Customer) -> bool:
     """Whether the customer exists, as far as this principal can tell: a key for some devices knows no customers."""
     if customer.tenant_id != principal.tenant_id:

@@ -61,7 +61,7 @@ def customer_ref(customer_id: UUID | None) -> EntityId:
     return EntityId("CUSTOMER", customer_id or NULL_UUID)
 
 
-class PageQuery(msgspec.Struct, rename="camel", kw_only=True):
+class PartQuery(msgspec.Struct, rename="camel", kw_only=True):
     """Which part of a list."""
 
     page_size: Annotated[
@@ -70,6 +70,11 @@ class PageQuery(msgspec.Struct, rename="camel", kw_only=True):
     page: Annotated[
         int, Meta(description="which page, from 0", extra_json_schema={"minimum": 0, "maximum": 2**31 - 1})
     ] = 0
+
+
+class PageQuery(PartQuery, kw_only=True):
+    """Which part of a list, in which order, and what must be in it."""
+
     text_search: (
         Annotated[Plain, Meta(description="only what contains this, in upper or lower case", max_length=MAX_TEXT)]
         | None
@@ -95,7 +100,7 @@ class PageJSON(msgspec.Struct, Generic[T], rename="camel"):
     has_next: bool
 
 
-def page_json(page: Page[Any], items: list[T], query: PageQuery) -> PageJSON[T]:
+def page_json(page: Page[Any], items: list[T], query: PartQuery) -> PageJSON[T]:
     """`items` are those of `page`, as JSON."""
     pages = -(-page.total // query.page_size)
     return PageJSON(items, pages, page.total, query.page + 1 < pages)

@@ -16,7 +16,7 @@ from rpcbroker.api import errors as api_errors
 from rpcbroker.api.calls import parse_call
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.core import errors
-from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.calls import CallRequest, SubmitStrategy
 from rpcbroker.core.model import Authority
 from rpcbroker.core.near_misses import HINTS, NearMiss
 
@@ -90,8 +90,9 @@ class TestCalls:
             (b'{"method":"x","params":' + b"[" * 1000 + b"]" * 1000 + b"}", "deeper than 64"),
             (b'{"method":"x","requestUUID":null}', "requestUUID"),
             (b'{"method":"x","requestUUID":"zz"}', "requestUUID"),
-            (b'{"method":"x","persistent":true}', "persistent"),
-            (b'{"method":"x","persistent":"true"}', "persistent"),
+            (b'{"method":"x","submitStrategy":"burst"}', "submitStrategy"),
+            (b'{"method":"x","submitStrategy":[]}', "submitStrategy"),
+            (b'{"method":"x","submitStrategy":true}', "submitStrategy"),
             (b'{"method":"x","connectTimeout":"1"}', "connectTimeout"),
         ],
     )
@@ -106,7 +107,7 @@ class TestCalls:
     @pytest_twisted.ensureDeferred
     async def test_a_reply_that_is_not_json_is_406(self, rest: Rest) -> None:
         link = rest.link(step=None)
-        link.deliver = lambda call: rest.session().receive_bad(call.wire_id, "no", b"no")  # type: ignore[method-assign]
+        link.deliver = lambda call: rest.session().receive_bad(call.wire_id, "no", b"x")  # type: ignore[method-assign]
         status, answer, _ = await rest.ask("POST", rest.rpc(), {"method": "get"})
         assert (status, answer["reason"], answer["errorCode"]) == (406, "BAD_REPLY", 31)
 
@@ -150,6 +151,14 @@ class TestCalls:
             ("retries", "3", "retries", 3),
             ("retries", None, "retries", 0),
             ("connectTimeout", 1500, "connect_timeout", 1.5),
+            ("persistent", "TRUE", "persistent", True),
+            ("persistent", 1, "persistent", False),
+            ("persistent", None, "persistent", False),
+            ("submitStrategy", "BURST", "strategy", SubmitStrategy.BURST),
+            ("submitStrategy", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE", "strategy", SubmitStrategy.ON_RESPONSE),
+            ("submitStrategy", None, "strategy", None),
+            ("requestUUID", "1-2-3-4-5", "once", True),
+            ("params", 1, "once", False),
         ],
     )
     def test_members_are_read_leniently(self, member: str, value: Any, field: str, expected: Any) -> None:

@@ -111,8 +111,9 @@ def test_what_an_answer_is_made_of_is_its_content() -> None:
         if route.answers in {None, Never}:
             assert "content" not in good
         else:
-            (content_type,) = good["content"]
+            content_type, *more = good["content"]
             assert content_type == route.content_type.partition(";")[0]
+            assert more == (["text/event-stream"] if route.may_stream else [])
 
 
 def test_headers_that_answers_carry_are_declared() -> None:

@@ -1,0 +1,142 @@
+"""Server-sent events (WHATWG HTML 9.2): how they look, and an answer that is made of them."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from rpcbroker.core.deadlines import Deadline, Deadlines
+
+EVENT_STREAM = "text/event-stream"
+KEEP_ALIVE = 15.0
+"""Seconds between comments, which keep proxies from taking a silent connection for a dead one."""
+MAX_WAITING = 100
+"""Events that wait for a caller who reads slowly."""
+
+_COMMENT = b":\n\n"
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: a word, and UTF-8 text of any number of lines."""
+
+    name: str
+    data: bytes
+
+
+Events = AsyncGenerator[Event, None]
+
+
+def encode(event: Event) -> bytes:
+    """As it goes over the wire."""
+    lines = b"".join(b"data: %b\n" % line for line in _LINE_END.split(event.data))
+    return b"event: %b\n%b\n" % (event.name.encode(), lines)
+
+
+class Backlog:
+    """Events between who makes them and the one who reads them: when `most` wait, the oldest is lost for a new one."""
+
+    def __init__(self, most: int = MAX_WAITING) -> None:
+        self._events: deque[Event] = deque(maxlen=most)
+        self._ended = False
+        self._reader: Deferred[None] | None = None
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+        self._wake()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(None)
+
+    def __aiter__(self) -> Backlog:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._ended:
+                raise StopAsyncIteration
+            reader = self._reader = Deferred()
+            try:
+                await reader
+            except CancelledError:
+                self._reader = None
+                raise
+        return self._events.popleft()
+
+
+@implementer(IPushProducer)
+class EventStream:
+    """The answer to one request, as a stream of events: one is taken when those before it are on their way."""
+
+    def __init__(self, request: Request, deadlines: Deadlines) -> None:
+        self._request = request
+        self._deadlines = deadlines
+        self._resumed: Deferred[None] | None = None
+        """Fires when the caller has read what was written; None if nothing has to be waited for."""
+        self._keep_alive: Deadline | None = None
+
+    async def send(self, events: Events) -> None:
+        """Write all of `events`. Raises what they raise.
+
+        When the caller leaves, CancelledError is thrown into them wherever they are.
+        """
+        self._request.registerProducer(self, True)
+        self._request.write(b"")  # the head goes out at once
+        self._wait()
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    self._request.write(encode(event))
+                    await self._drained(events)
+        finally:
+            if self._keep_alive is not None:
+                self._keep_alive.cancel()
+            if self._request.channel is not None:  # it is there while the caller is
+                self._request.unregisterProducer()
+
+    async def _drained(self, events: Events) -> None:
+        if self._resumed is None:
+            return
+        try:
+            await self._resumed
+        except CancelledError as left:
+            self._resumed = None
+            await events.athrow(left)
+
+    def _wait(self) -> None:
+        self._keep_alive = self._deadlines.after(KEEP_ALIVE, self._comment, None)
+
+    def _comment(self, _: None) -> None:
+        if self._resumed is None:
+            self._request.write(_COMMENT)
+        self._wait()
+
+    # -- what the connection says
+
+    def pauseProducing(self) -> None:
+        if self._resumed is None:
+            self._resumed = Deferred()
+
+    def resumeProducing(self) -> None:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        """The connection is gone, which cancels what sends."""
