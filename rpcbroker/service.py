@@ -99,6 +99,7 @@ class BrokerService(Service):
             store_url(settings.store.url, state_dir),
             call_from_thread=reactor.callFromThread,
             max_queue=settings.store.max_queue,
+            mark=state_dir / "store-state.json",
         )
         self.store = SqlStore(database, cache_size=settings.store.cache_size, clock=reactor)
         self.broker = Broker(

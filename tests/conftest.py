@@ -12,6 +12,8 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from postgres import postgresql  # noqa: F401 - a fixture for all
+
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_kept() -> Iterator[None]:

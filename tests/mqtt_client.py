@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import Device
 from rpcbroker.core.settings import MqttSettings
+from rpcbroker.store.memory import MemoryStore
 from rpcbroker.transports.dialect import RPC_REQUEST_FILTER
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
@@ -133,8 +134,9 @@ class Enrolment:
 class Mqtt(World):
     """A broker with one device, whose token is TOKEN, and its MQTT listener."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
+    def __init__(self, *, store: MemoryStore | None = None, rpc: dict[str, Any] | None = None, **settings: Any) -> None:
+        """`store` as World has it, `rpc` and `settings` are those of the sections `[rpc]` and `[mqtt]`."""
+        super().__init__(store=store, **rpc or {})
         self.admission = Admission(
             broker=self.broker,
             settings=MqttSettings(**settings),

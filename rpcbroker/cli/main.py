@@ -32,6 +32,7 @@ COMMANDS = {
     "config": ("rpcbroker.cli.config", "Check and show the broker's configuration."),
     "backup": ("rpcbroker.cli.backup", "Copy the store to FILE, while the broker runs."),
     "restore": ("rpcbroker.cli.restore", "Put the backup FILE in the place of the store."),
+    "check": ("rpcbroker.cli.check", "Verify that what is in the store fits together, also while the broker runs."),
     "doctor": ("rpcbroker.cli.doctor", "Look at everything that the broker needs, and say what to do."),
 }
 """Name -> module, whose member of the same name is the command, and its first line of help."""

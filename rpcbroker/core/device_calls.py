@@ -87,20 +87,20 @@ class DeviceCalls:
         pending = self._pending.open(call, record)
         pending.progress = progress
         pending.since = self._around.seconds()
-        self._added(pending)
+        self._added(pending, call.created_time)
         return pending
 
     def adopt(self, kept: KeptCall) -> PendingCall:
         """A persistent call comes into memory."""
         pending = self._pending.admit(kept)
         self.kept += 1
-        self._added(pending)
+        self._added(pending, self._around.now_ms())
         return pending
 
-    def _added(self, pending: PendingCall) -> None:
+    def _added(self, pending: PendingCall, now: int) -> None:
         if pending.call.strategy is not SubmitStrategy.BURST:
             self.sequential += 1
-        self._set_deadline(pending)
+        self._set_deadline(pending, now)
 
     # -- how they go on
 
@@ -119,7 +119,7 @@ class DeviceCalls:
             pending.record.expiration_time = until
             assert pending.deadline is not None
             pending.deadline.cancel()
-            self._set_deadline(pending)
+            self._set_deadline(pending, self._around.now_ms())
 
     def await_link(self, pending: PendingCall, seconds: float) -> None:
         """Something must be able to take it in so many seconds."""
@@ -132,8 +132,8 @@ class DeviceCalls:
             timeout = self._around.settings().response_timeout
             pending.patience = self._around.deadlines.after(timeout, self._reply_overdue, pending.call.wire_id)
 
-    def _set_deadline(self, pending: PendingCall) -> None:
-        left = (pending.record.expiration_time - self._around.now_ms()) / 1000
+    def _set_deadline(self, pending: PendingCall, now: int) -> None:
+        left = (pending.record.expiration_time - now) / 1000
         pending.deadline = self._around.deadlines.after(left, self._expire, pending.call.wire_id)
 
     def _expire(self, wire_id: int) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 
 class Reason(StrEnum):
-    """Why a call ended without a reply. Stable words of the interface: never rename one."""
+    """Why a call ended without a reply, or was not taken. Stable words of the interface: never rename one."""
 
     NO_SUBSCRIPTION = "NO_SUBSCRIPTION"
     NEVER_CONNECTED = "NEVER_CONNECTED"
@@ -28,6 +28,7 @@ class Reason(StrEnum):
     TOO_LARGE = "TOO_LARGE"
     DEVICE_DELETED = "DEVICE_DELETED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
 
 
 class BrokerError(Exception):

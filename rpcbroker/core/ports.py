@@ -397,10 +397,10 @@ class Store(Protocol):
         """Insert or replace; those of devices that are gone are passed over."""
 
     def ping(self) -> Deferred[None]:
-        """One read round trip; for readiness."""
+        """One read round trip; for readiness. Fails, once damage has shown, until the store is opened again."""
 
     def ping_writer(self) -> Deferred[None]:
-        """A write of nothing, behind all that are queued; for readiness."""
+        """A small write that is durable when it fires, behind all that are queued; for readiness."""
 
     @property
     def queued(self) -> int:

@@ -97,7 +97,7 @@ class DeviceSession:
     def refusal(self, call: Call, connect_timeout: float | None) -> CallFailed | None:
         """Why a new call cannot be taken; None if it can."""
         around, settings = self._around, self._around.settings()
-        if call.expiration_time <= around.now_ms():
+        if call.expiration_time <= call.created_time:
             return CallTimeout(
                 "The call had expired when it came in",
                 reason=Reason.EXPIRED,

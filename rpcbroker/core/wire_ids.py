@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rpcbroker.core.errors import Unavailable
+from rpcbroker.core.errors import Reason, Unavailable
 
 BLOCK = 8_192
 HIGHEST = 2**31 - 1
@@ -53,7 +53,11 @@ class WireIds:
             self._raise_promise()
             if following > self._promised:
                 self._behind = True
-                raise Unavailable("The store is not keeping up with new calls", hint="Try again in a second.")
+                raise Unavailable(
+                    "The store is not keeping up with new calls",
+                    reason=Reason.STORE_UNAVAILABLE,
+                    hint="Try again in a second.",
+                )
         return following
 
     def assure(self) -> bool:

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.errors import AlreadyExists, BrokerError, NotFound, Unavailable
+from rpcbroker.core.errors import AlreadyExists, BrokerError, InvalidRequest, NotFound, Unavailable
 from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
 from rpcbroker.store.queries import exists, run
@@ -116,7 +116,7 @@ def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | N
     try:
         with connection.begin_nested():
             run(connection, _INSERT, list(rows))
-    except IntegrityError:
+    except (IntegrityError, DataError, OverflowError):
         if len(rows) == 1:
             return [_refusal(connection, rows[0])]
         half = len(rows) // 2
@@ -125,6 +125,9 @@ def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | N
 
 
 def _refusal(connection: Connection, row: Row) -> BrokerError:
+    """Why this row, alone, could not be inserted."""
+    if max(value for value in row if isinstance(value, int)) > _LARGEST:
+        return InvalidRequest("A number of the call is too large")
     tenant_id, rpc_id, device_id = map(UUID, row[:3])
     if exists(connection, sa.select(t.rpc.c.id).where(t.rpc.c.tenant_id == tenant_id, t.rpc.c.id == rpc_id)):
         return AlreadyExists(f"A call with the id {rpc_id} already exists")

@@ -188,13 +188,13 @@ class SqlCalls:
         if state is not None:
             query = query.where(_C.status == state.value)
         sort = _SORTS[link.sort_property]
-        return self._behind(lambda connection: page(connection, query, link, sort=sort, id_=_C.id, make=kept_call_of))
+        return self._beside(lambda connection: page(connection, query, link, sort=sort, id_=_C.id, make=kept_call_of))
 
     def calls(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[KeptCall]]:
         """See the port."""
         query = sa.select(t.rpc).where(*_conditions(wanted))
         link = PageLink(page_size=limit, descending=True)
-        return self._behind(
+        return self._beside(
             lambda connection: page(connection, query, link, sort=_C.created_time, id_=_C.id, make=kept_call_of)
         )
 
@@ -202,9 +202,16 @@ class SqlCalls:
         return self._behind(lambda connection: [kept_call_of(row) for row in connection.execute(query)])
 
     def _behind(self, work: Work) -> Deferred[Any]:
-        """Behind all that was written before."""
+        """Behind all that was written before, and before all that will be."""
         self.flush()
         return self._database.write(work)
+
+    def _beside(self, work: Work) -> Deferred[Any]:
+        """When all that was written before has been, on a thread for reading: a list may take a while."""
+        self.flush()
+        if not self._in_the_air:
+            return self._database.read(work)
+        return self._database.write(lambda _: None).addBoth(lambda _: self._database.read(work))
 
 
 _Change = tuple[bool, Row, Deferred[Any]]

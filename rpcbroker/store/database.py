@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,9 +19,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.errors import BrokerError, Unavailable
+from rpcbroker.core.errors import BrokerError, Reason, Unavailable
 from rpcbroker.core.ports import StoreError
+from rpcbroker.store.failures import cause_of
+from rpcbroker.store.location import sqlite_file
 from rpcbroker.store.schema import ensure_schema
+from rpcbroker.store.soundness import Mark, look_at, needs_a_look, remedy
 from rpcbroker.store.writer import Work, Writer
 
 READERS = 2
@@ -29,6 +33,16 @@ JSON: dict[str, Any] = {
     "json_deserializer": msgspec.json.decode,
 }
 """How columns of JSON are written and read: many times faster than the default."""
+
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""How long PostgreSQL may be silent; seconds, the last milliseconds. Without it a server that vanished holds the
+writer for a quarter of an hour."""
 
 T = TypeVar("T")
 ReadWork = Callable[[Connection], T]
@@ -53,6 +67,10 @@ class Database(Protocol):
     def failures(self) -> int:
         """Reads and writes that failed so far, other than by a rule of the store such as a name taken."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether damage has shown since it was opened. That does not heal."""
+
     def open(self, load: ReadWork[T]) -> T:
         """Connect, migrate, and do `load` in one transaction. Blocks. Raises StoreError."""
 
@@ -70,8 +88,13 @@ class ThreadedDatabase:
 
     _log = Logger()
 
-    def __init__(self, url: str, *, call_from_thread: Callable[..., object], max_queue: int) -> None:
+    def __init__(
+        self, url: str, *, call_from_thread: Callable[..., object], max_queue: int, mark: Path | None = None
+    ) -> None:
+        """`mark` is a file that remembers how a SQLite store was left; without one its pages are not looked at."""
         self._url = url
+        self._mark_path = mark
+        self._mark: Mark | None = None
         self._call_from_thread = call_from_thread
         self.max_queue = max_queue
         self._engine: Engine | None = None
@@ -79,10 +102,12 @@ class ThreadedDatabase:
         self._readers: ThreadPoolExecutor | None = None
         self._counting = threading.Lock()
         self.failures = 0
+        self.damaged = False
 
     def open(self, load: ReadWork[T]) -> T:
         """See Database."""
         try:
+            self._look()
             self._engine = engine_of(self._url)
             ensure_schema(self._engine)
             with self._engine.begin() as connection:
@@ -91,17 +116,28 @@ class ThreadedDatabase:
             if self._engine is not None:
                 self._engine.dispose()
             if isinstance(error, (SQLAlchemyError, ArgumentError, ImportError, OSError)):
-                raise StoreError(f"store {shown_url(self._url)}: {first_line(error)}") from None
+                raise StoreError(f"store {shown_url(self._url)}: {first_line(error)}{remedy(error)}") from None
             raise
         self._writer = Writer(
             self._engine,
             call_from_thread=self._call_from_thread,
             max_queue=self.max_queue,
-            translate=self._translate,
+            translate=lambda error: self._translate(error, "written"),
         )
         self._writer.start()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         return loaded
+
+    def _look(self) -> None:
+        """Refuse a damaged file before anything is written to it. Raises StoreError, OSError."""
+        if self._mark_path is None or (file := sqlite_file(self._url)) is None:
+            return
+        mark = Mark(self._mark_path, file)
+        if needs_a_look(file, mark):
+            self._log.info("reading all of the store, for it is not as a broker that ended in good order leaves it")
+            look_at(file)
+        mark.opened()
+        self._mark = mark
 
     def close(self) -> Deferred[None]:
         """See Database."""
@@ -113,6 +149,9 @@ class ThreadedDatabase:
         def finish() -> None:
             writer.stop()
             engine.dispose()
+            if self._mark is not None:
+                with suppress(OSError):  # the next start reads all of the store then
+                    self._mark.closed()
 
         closed: Deferred[None] = self._in_thread(readers, finish)
         readers.shutdown(wait=False)
@@ -131,14 +170,14 @@ class ThreadedDatabase:
     def write(self, work: Work) -> Deferred[Any]:
         """See Database."""
         if self._writer is None:
-            return fail(Unavailable("The store is not open"))
+            return fail(_not_open())
         return self._writer.write(work)
 
     def read(self, work: ReadWork[T]) -> Deferred[T]:
         """See Database."""
         engine = self._engine
         if self._readers is None or engine is None:
-            return fail(Unavailable("The store is not open"))
+            return fail(_not_open())
 
         def read() -> T:
             with engine.connect() as connection:
@@ -153,7 +192,7 @@ class ThreadedDatabase:
             try:
                 outcome: Any = work()
             except Exception as error:
-                outcome = Failure(self._translate(error))
+                outcome = Failure(self._translate(error, "read"))
             self._call_from_thread(self._finish, done, outcome)
 
         task: Future[None] = pool.submit(run)
@@ -164,20 +203,34 @@ class ThreadedDatabase:
         if not done.called:  # it may have been cancelled meanwhile
             done.callback(outcome)
 
-    def _translate(self, error: Exception) -> Exception:
+    def _translate(self, error: Exception, what: str) -> Exception:
         if isinstance(error, BrokerError):
             return error
         with self._counting:  # readers and the writer come here on their own threads
             self.failures += 1
-        self._log.error("the store failed: {error}", error=first_line(error))
-        return Unavailable("The store cannot do this now", hint="The server's log says more.")
+        cause = cause_of(error)
+        self.damaged = self.damaged or cause.lasting
+        self._log.error(
+            "the store failed, {cause}: {error}. {hint}",
+            cause=cause.words,
+            error=first_line(error),
+            hint=cause.hint,
+        )
+        return Unavailable(
+            f"The store cannot be {what}: {cause.words}", reason=Reason.STORE_UNAVAILABLE, hint=cause.hint
+        )
+
+
+def _not_open() -> Unavailable:
+    return Unavailable("The store is not open", reason=Reason.STORE_UNAVAILABLE)
 
 
 def engine_of(url: str) -> Engine:
     """What connects to the database; the file of SQLite is made, for its owner alone. Raises StoreError."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_size=READERS + 1, pool_pre_ping=True, **JSON)
+        known = PATIENCE if parsed.get_backend_name() == "postgresql" else {}
+        return sa.create_engine(parsed, pool_size=READERS + 1, pool_pre_ping=True, connect_args=known, **JSON)
     if not parsed.database:
         raise StoreError("store: SQLite needs a file")
     path = Path(parsed.database)

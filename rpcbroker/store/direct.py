@@ -12,6 +12,7 @@ from rpcbroker.core.ports import StoreError
 from rpcbroker.store.database import ReadWork, engine_of, first_line, shown_url
 from rpcbroker.store.location import sqlite_file
 from rpcbroker.store.schema import stored_version
+from rpcbroker.store.soundness import remedy
 from rpcbroker.store.tables import SCHEMA_VERSION
 from rpcbroker.store.writer import Work
 
@@ -27,6 +28,7 @@ class DirectDatabase:
 
     max_queue = 1_000
     queued = commits = failures = 0
+    damaged = False
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -40,7 +42,7 @@ class DirectDatabase:
         try:
             self._engine = engine_of(self._url)
             with self._engine.begin() as connection:
-                _check(stored_version(connection))
+                check_version(stored_version(connection))
                 return load(connection)
         except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
             raise self._failed(error) from None
@@ -67,10 +69,11 @@ class DirectDatabase:
         return execute(run)
 
     def _failed(self, error: Exception) -> StoreError:
-        return StoreError(f"store {shown_url(self._url)}: {first_line(error)}")
+        return StoreError(f"store {shown_url(self._url)}: {first_line(error)}{remedy(error)}")
 
 
-def _check(version: str | None) -> None:
+def check_version(version: str | None) -> None:
+    """Raises StoreError unless it is the version of this program's schema."""
     if version == SCHEMA_VERSION:
         return
     if version is None:

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from rpcbroker.store import tables as t
 from rpcbroker.store.backup import reader_of
+from rpcbroker.store.database import first_line
 from rpcbroker.store.location import sqlite_file
 from rpcbroker.store.schema import stored_version
 
@@ -50,7 +51,7 @@ def examine(url: str, *, at_rest: bool) -> Examined:
     """
     file = sqlite_file(url)
     try:
-        with _engine(url, file, at_rest=at_rest).connect() as connection:
+        with engine_for_reading(url, file, at_rest=at_rest).connect() as connection:
             damage = _damage(connection) if file else None
             version = stored_version(connection)
             if version is None or damage:
@@ -59,11 +60,11 @@ def examine(url: str, *, at_rest: bool) -> Examined:
             newest = max(connection.execute(sa.select(sa.func.max(column))).scalar() or 0 for column in _TIMES)
             return Examined(version=version, devices=devices, newest=newest)
     except (SQLAlchemyError, ImportError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        return Examined(error=next(iter(str(cause).strip().splitlines()), type(cause).__name__))
+        return Examined(error=first_line(error))
 
 
-def _engine(url: str, file: Path | None, *, at_rest: bool) -> Engine:
+def engine_for_reading(url: str, file: Path | None, *, at_rest: bool) -> Engine:
+    """Whose connections change nothing in a SQLite `file`. Raises ImportError for a driver that is not installed."""
     if file:
         return sa.create_engine("sqlite://", creator=lambda: reader_of(file, at_rest=at_rest), poolclass=NullPool)
     parsed = make_url(url)

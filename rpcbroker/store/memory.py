@@ -22,6 +22,7 @@ class MemoryDatabase:
     queued = 0
     commits = 0
     failures = 0
+    damaged = False
 
     def __init__(self) -> None:
         self._engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, **JSON)

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from rpcbroker.core.deadlines import Clock
+from rpcbroker.core.errors import Reason, Unavailable
 from rpcbroker.core.model import (
     NULL_UUID,
     Credentials,
@@ -32,9 +33,19 @@ from rpcbroker.store.calls import SqlCalls, waiting_calls
 from rpcbroker.store.database import Database
 from rpcbroker.store.device_writes import insert_device, replace_credentials, replace_device
 from rpcbroker.store.enrolment import SqlEnrolment
+from rpcbroker.store.failures import DAMAGED
 from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys
-from rpcbroker.store.queries import CONNECTED, contains, device_conditions, exists, living_devices, page, upsert
+from rpcbroker.store.queries import (
+    CONNECTED,
+    contains,
+    device_conditions,
+    exists,
+    insert,
+    living_devices,
+    page,
+    upsert,
+)
 from rpcbroker.store.rows import (
     credentials_of,
     device_info_of,
@@ -48,6 +59,8 @@ from rpcbroker.store.values import SqlValues
 from rpcbroker.store.writer import Work
 
 WIRE_IDS = "wire_ids"
+PINGS = "pings"
+"""Counts the writes that only try whether it can be written: one that changes nothing would write nothing."""
 
 T = TypeVar("T")
 
@@ -91,13 +104,19 @@ class SqlStore:
         return self._database.failures
 
     def ping(self) -> Deferred[None]:
+        if self._database.damaged:  # what is asked here may be whole
+            return fail(Unavailable(DAMAGED.words, reason=Reason.STORE_UNAVAILABLE, hint=DAMAGED.hint))
+
         def work(connection: Connection) -> None:
-            connection.execute(sa.text("SELECT 1"))
+            connection.execute(sa.select(t.counter).limit(1)).all()
 
         return self._database.read(work)
 
     def ping_writer(self) -> Deferred[None]:
-        return self._database.write(lambda _: None)
+        def work(connection: Connection) -> None:
+            connection.execute(_count_ping(connection), {"name": PINGS, "value": 1})
+
+        return self._database.write(work)
 
     def reserve_wire_ids(self, upto: int) -> Deferred[None]:
         def work(connection: Connection) -> None:
@@ -204,6 +223,12 @@ class SqlStore:
             return found
 
         return self._database.read(work).addCallback(keep)
+
+
+def _count_ping(connection: Connection) -> Any:
+    return insert(connection, t.counter).on_conflict_do_update(
+        index_elements=("name",), set_={"value": t.counter.c.value + 1}
+    )
 
 
 def _load(connection: Connection, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from rpcbroker.core.errors import Unavailable
+from rpcbroker.core.errors import Reason, Unavailable
+from rpcbroker.store.failures import cause_of
 
 MAX_BATCH = 1_000
 """Writes in one transaction: enough to make the commit cheap, few enough to keep the first one waiting briefly."""
@@ -23,7 +24,8 @@ class Writer:
     """A queue of writes and the thread that empties it.
 
     A write is a function of a connection. If one of a batch fails the batch is done again one by
-    one, each in a transaction of its own, so that only the failing one fails.
+    one, each in a transaction of its own, so that only the failing one fails. When nothing can be written,
+    as when the database cannot be reached, all of them fail at once: each would wait as long again.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class Writer:
     def write(self, work: Work) -> Deferred[Any]:
         """Queue `work`; fires with what it returned, after the commit."""
         if len(self._queue) >= self._max_queue:
-            return fail(Unavailable("The store is not keeping up", hint="Try again in a second."))
+            error = Unavailable(
+                "The store is not keeping up", reason=Reason.STORE_UNAVAILABLE, hint="Try again in a second."
+            )
+            return fail(error)
         done: Deferred[Any] = Deferred()
         with self._wake:
             if self._stopping:
-                return fail(Unavailable("The store is closed"))
+                return fail(Unavailable("The store is closed", reason=Reason.STORE_UNAVAILABLE))
             self._queue.append((work, done))
             self._wake.notify()
         return done
@@ -87,8 +92,9 @@ class Writer:
         try:
             results = self._transaction([work for work, _ in batch])
         except Exception as error:
-            if len(batch) == 1:
-                return [(batch[0][1], Failure(self._translate(error)))]
+            if len(batch) == 1 or cause_of(error).of_all:
+                failure = Failure(self._translate(error))
+                return [(done, failure) for _, done in batch]
             return [outcome for one in batch for outcome in self._write_batch([one])]
         return [(done, result) for (_, done), result in zip(batch, results, strict=True)]
 

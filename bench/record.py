@@ -1,0 +1,64 @@
+"""Measures what the time lines of calls cost: CPU for each lightweight call with and without, in interleaved rounds.
+
+    python bench/record.py [--seconds 5] [--rounds 5]
+
+In each round a broker of its own is measured with `rpc.record_recent` at its default and at 0, which records nothing.
+The load is that of bench/run.py, flat out, once the memory for records is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from broker import Broker, provision
+from child import machine, prepare, progress
+from run import DEVICES, Load, connect_device
+
+RECENT = 10_000
+WAYS = {"on": RECENT, "off": 0}
+
+
+def cpu_of_a_call(directory: Path, ids: list[str], recent: int, seconds: float) -> float:
+    """Microseconds of the broker."""
+    broker = Broker(directory, RPCBROKER_RPC_RECORD_RECENT=str(recent))
+    broker.log_in()
+    load = Load(broker, ids, [connect_device(broker, f"B{number}") for number in range(DEVICES)])
+    while len(load.latencies) < 1.2 * RECENT:
+        load.flat_out(1)
+    load.latencies.clear()
+    before = broker.cpu_seconds()
+    load.flat_out(seconds)
+    spent = broker.cpu_seconds() - before
+    broker.stop()
+    if load.errors:
+        raise SystemExit(f"{load.errors} calls failed")
+    return 1e6 * spent / len(load.latencies)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    prepare()
+    print(machine(), flush=True)
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        first = Broker(Path(directory))
+        first.stop()
+        ids = provision(first.state, DEVICES)
+        for number in range(options.rounds):
+            for way, recent in WAYS.items() if number % 2 else reversed(WAYS.items()):
+                progress(f"time lines {way}: round {number + 1} of {options.rounds}")
+                found[way].append(cpu_of_a_call(Path(directory), ids, recent, options.seconds))
+    for way, each in found.items():
+        print(f"time lines {way}: {median(each):.0f} us of CPU for a call ({min(each):.0f} to {max(each):.0f})")
+    more = 100 * (median(found["on"]) / median(found["off"]) - 1)
+    print(f"time lines cost {more:+.1f} % (wanted: at most 5 %)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

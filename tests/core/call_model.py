@@ -1,0 +1,224 @@
+"""What test_calls_machine.py holds the broker against: devices that write down what they get, a disk, a dict of calls."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred, fail
+
+from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
+from rpcbroker.core.errors import Unavailable
+from rpcbroker.core.model import Device
+from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.store import tables as t
+from rpcbroker.store.memory import MemoryDatabase, MemoryStore
+from rpcbroker.store.sql import SqlStore
+
+
+class DiskState(Enum):
+    WELL = "writes at once"
+    SLOW = "writes when it is told to"
+    FULL = "refuses to write"
+
+
+class Disk:
+    """In the place of a memory database's `write`: what waits here when the process is killed never happened."""
+
+    def __init__(self, database: Any) -> None:
+        self.state = DiskState.WELL
+        self._write = database.write
+        self._waiting: deque[tuple[Any, Deferred[Any]]] = deque()
+        database.write = self.write
+
+    def write(self, work: Any) -> Deferred[Any]:
+        if self.state is DiskState.FULL:
+            return fail(Unavailable("The disk is full"))
+        if self.state is DiskState.WELL and not self._waiting:
+            done: Deferred[Any] = self._write(work)
+            return done
+        waiting: Deferred[Any] = Deferred()
+        self._waiting.append((work, waiting))
+        return waiting
+
+    def commit(self) -> None:
+        """Write all that waits, and what comes of it."""
+        while self._waiting:
+            work, waiting = self._waiting.popleft()
+            self._write(work).chainDeferred(waiting)
+
+    def kill(self) -> None:
+        self._waiting.clear()
+        self.state = DiskState.WELL
+
+    @contextmanager
+    def past_the_queue(self) -> Iterator[None]:
+        """What is asked inside is answered at once, with what is written by now."""
+        state, waiting = self.state, self._waiting
+        self.state, self._waiting = DiskState.WELL, deque()
+        try:
+            yield
+        finally:
+            self.state, self._waiting = state, waiting
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is on its way, and what comes is written at once."""
+        return self.state is DiskState.WELL and not self._waiting
+
+
+class DiskStore(MemoryStore):
+    """What a process makes of a disk; the next process makes another."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+        SqlStore.__init__(self, database, cache_size=0)
+
+    def rows(self) -> dict[UUID, Row]:
+        """The persistent calls that are written, by their rpc ids."""
+        columns = t.rpc.c
+        query = sa.select(columns.id, columns.status, columns.ended_time, columns.wire_id, columns.expiration_time)
+        with self.database._engine.connect() as connection:
+            return {row[0]: Row(CallState(row[1]), *row[2:]) for row in connection.execute(query)}
+
+
+class Row(NamedTuple):
+    """What the disk says of a persistent call."""
+
+    state: CallState
+    ended_time: int | None
+    wire_id: int
+    expiration_time: int
+
+
+class Acks(Enum):
+    """When a device acknowledges a call."""
+
+    AT_ONCE = "at once"
+    LATER = "when it is told to, or never"
+
+
+@dataclass(eq=False)
+class Told:
+    """A call, as the model has it. `callers` are the outcomes of all that asked for it under one id."""
+
+    request: CallRequest
+    place: Place
+    life: int
+    since: float
+    callers: list[list[Any]] = field(default_factory=list)
+    waiting: list[Deferred[Any]] = field(default_factory=list)
+    wire_id: int | None = None
+    opened: int | None = None
+    """Its place in the order in which calls began to wait."""
+    accepted: bool = False
+    """A caller was told that it is kept."""
+    given: list[Way] = field(default_factory=list)
+    again: set[Way] = field(default_factory=set)
+    """Ways on which the device did not acknowledge it since it was given it last."""
+    acknowledged: float | None = None
+    answered: bool = False
+    """The device replied to it while it waited."""
+    reported: bool = False
+    """The device reported progress, so that it may go on for longer."""
+    settled: CallState | None = None
+    lost: bool = False
+    """The process that it lived in was killed, or its device deleted."""
+    final: tuple[Any, ...] | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.opened is not None and self.settled is None and not self.lost
+
+    @property
+    def strategy(self) -> SubmitStrategy:
+        said = self.request.strategy or self.place.device.submit_strategy
+        return SubmitStrategy(said) if said else SubmitStrategy.BURST
+
+
+@dataclass(eq=False)
+class Place:
+    """A device: its record, the way to it, and the wire ids that it ever saw."""
+
+    device: Device
+    way: Way | None = None
+    seen: dict[int, Told] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Way:
+    """A Link that asks the model about each call that it is given."""
+
+    session: DeviceSession
+    acks: Acks
+    replies: bool
+    given_to: Callable[[Way, Call], Told]
+    full: bool = False
+    subscribed: bool = False
+    cancelled: list[int] = field(default_factory=list)
+    closed: CloseReason | None = None
+    protocol: str = "MODEL"
+
+    def deliver(self, call: Call) -> bool:
+        if self.full:
+            return False
+        told = self.given_to(self, call)
+        if self.acks is Acks.AT_ONCE:
+            self.acknowledge(told)
+        else:
+            self.session.report(call.wire_id, Step.WRITTEN)
+        if self.replies and not call.oneway:
+            self.reply(told, b"1")
+        return True
+
+    def acknowledge(self, told: Told) -> None:
+        assert told.wire_id is not None
+        if told.open and told.acknowledged is None:
+            told.acknowledged = self.session._around.seconds()
+        self.session.report(told.wire_id, Step.ACKNOWLEDGED)
+
+    def reply(self, told: Told, payload: bytes) -> list[Any]:
+        """What the session says of it: nothing yet, or whether anybody waited for it, or why it cannot be kept."""
+        assert told.wire_id is not None
+        told.answered = told.answered or told.open
+        return self._said(self.session.receive(told.wire_id, payload))
+
+    def reply_badly(self, told: Told) -> list[Any]:
+        """The same, with what is not JSON."""
+        assert told.wire_id is not None
+        return self._said(self.session.receive_bad(told.wire_id, "it ends early", b"{"))
+
+    @staticmethod
+    def _said(answer: bool | Deferred[bool]) -> list[Any]:
+        said: list[Any] = []
+        if isinstance(answer, Deferred):
+            answer.addBoth(said.append)
+        else:
+            said.append(answer)
+        return said
+
+    def cancel(self, call: Call) -> bool:
+        self.cancelled.append(call.wire_id)
+        return self.subscribed
+
+    def close(self, reason: CloseReason) -> None:
+        self.closed = reason
+        self.subscribed = False
+
+    def attributes_changed(self, update: bytes) -> None:
+        raise AssertionError("nobody changes attributes here")
+
+    def why_not_callable(self) -> str:
+        return "has not subscribed"
+
+
+def id_of(number: int) -> UUID:
+    """The rpc id of the call of this number."""
+    return UUID(int=0xCA11_0000_0000 + number)

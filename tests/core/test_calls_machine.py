@@ -1,0 +1,474 @@
+"""The whole life of calls, restarts included, against a model: what each device was given, when, and how each ended.
+
+A disk may be slow or full, and a kill loses what it has not written. The model knows what was accepted, what devices
+acknowledged and answered, and demands: one end for each call; no call given again but by rule D9 of the wire
+contract, under one wire id; the order of its submit strategy; nothing kept in memory for what has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, id_of
+from fakes import TENANT, World, device, error_of, result_of
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from rpcbroker.core.calls import FINAL_STATES, Call, CallRequest, CallState, Reply, Step, SubmitStrategy
+from rpcbroker.core.errors import CallFailed, Unavailable, VersionConflict
+from rpcbroker.core.events import CallOpened, CallSettled
+from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.store.memory import MemoryDatabase
+
+LATE = 1.5
+"""Seconds that a persistent call may outlive its expiration."""
+RECENT = 8
+RESPONSE_TIMEOUT = 4.0
+IN_MEMORY = 100
+LONGEST = 60.0
+EXTENSION = 3.0
+DEVICES = (
+    device(100, additional_info={"rpcCancel": True}),
+    device(101, additional_info={"rpcSubmitStrategy": SubmitStrategy.ON_ACK.value}),
+)
+
+picks = st.integers(0, 2**16)
+payloads = st.sampled_from((b"1", b"", b'{"error":"no"}'))
+requests = st.builds(
+    CallRequest,
+    method=st.sampled_from(("a", "b")),
+    oneway=st.booleans(),
+    persistent=st.booleans(),
+    timeout=st.sampled_from((1.0, 10.0, LONGEST)),
+    connect_timeout=st.sampled_from((None, None, None, 0.0, 2.0)),
+    retries=st.sampled_from((None, 0, 1)),
+    strategy=st.sampled_from((None, *SubmitStrategy)),
+    once=st.booleans(),
+)
+
+
+class CallsMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = count(1)
+        self.order = count(1)
+        self.life = 0
+        self.elapsed = 0.0
+        self.calls: list[Told] = []
+        self.by_id: dict[Any, Told] = {}
+        self.database = MemoryDatabase()
+        self.disk = Disk(self.database)
+        self.places = [Place(one) for one in DEVICES]
+        self.start()
+        for place in self.places:
+            self.world.add(place.device)
+
+    def start(self) -> None:
+        """A broker on the store, at the time that it is."""
+        self.life += 1
+        self.store = DiskStore(self.database)
+        self.world = World(
+            store=self.store,
+            record_recent=RECENT,
+            min_timeout=0.0,
+            response_timeout=RESPONSE_TIMEOUT,
+            progress_extension=EXTENSION,
+        )
+        self.world.clock.advance(self.elapsed)
+        self.world.broker.events.listen(CallOpened, self.has_opened)
+        self.world.broker.events.listen(CallSettled, self.has_settled)
+
+    # -- what the broker does is looked at when it does it
+
+    def has_opened(self, event: CallOpened) -> None:
+        told = self.by_id[event.call.rpc_id]
+        assert told.opened is None, "a call begins once"
+        told.opened = next(self.order)
+        self.has_wire_id(told, event.call.wire_id)
+        if told.request.persistent:
+            assert event.call.rpc_id in self.rows(), "a persistent call is kept before anything is done with it"
+
+    def has_settled(self, event: CallSettled) -> None:
+        told = self.by_id[event.call.rpc_id]
+        assert told.settled is None, f"it ended as {told.settled} and again as {event.state}"
+        told.settled = event.state
+        if event.state is CallState.SUCCESSFUL:
+            assert told.answered, "nobody answered it"
+        if told.request.persistent and told.place in self.places:
+            state, ended_time, *_ = self.rows()[event.call.rpc_id]
+            assert (state, ended_time is None) == (event.state, False), "the end of a persistent call is kept first"
+
+    def has_wire_id(self, told: Told, wire_id: int) -> None:
+        assert told.wire_id in (None, wire_id), "a call has one wire id"
+        assert told.place.seen.setdefault(wire_id, told) is told, "a wire id is used for one call of a device"
+        told.wire_id = wire_id
+
+    def given_to(self, way: Way, call: Call) -> Told:
+        told = self.by_id[call.rpc_id]
+        place = told.place
+        assert told.open, "what does not wait is given to nobody"
+        assert place.way is way, "calls go to the device that they are for, over the way that it has"
+        assert way.subscribed
+        self.has_wire_id(told, call.wire_id)
+        if way in told.given:
+            assert way in told.again, "one way is given a call again only if the device did not acknowledge it"
+            told.again.discard(way)
+        if told.acknowledged is not None:
+            assert told.request.persistent, "D9: a lightweight call that was acknowledged is not given again"
+            assert not told.request.oneway, "D9: a one-way call that was acknowledged is not given again"
+        self.gate(told)
+        told.given.append(way)
+        return told
+
+    def gate(self, told: Told) -> None:
+        assert not self.in_front(told), f"{told.strategy} waits for older calls"
+
+    def in_front(self, told: Told) -> list[Told]:
+        """The older calls that this one must wait for."""
+        if told.strategy is SubmitStrategy.BURST:
+            return []
+        assert told.opened is not None
+        older = [
+            one
+            for one in self.calls
+            if one.place is told.place and one.open and one.opened < told.opened and one.wire_id < told.wire_id
+        ]
+        if told.strategy is SubmitStrategy.ON_ACK:
+            return [one for one in older if one.acknowledged is None]
+        now = self.elapsed
+        return [one for one in older if one.acknowledged is None or now - one.acknowledged < RESPONSE_TIMEOUT]
+
+    def rows(self) -> dict[UUID, Row]:
+        return self.store.rows()
+
+    # -- callers
+
+    @rule(pick=picks, request=requests, expires=st.sampled_from((None, None, None, -1.0, 0.5, 20.0)))
+    def submit(self, pick: int, request: CallRequest, expires: float | None) -> None:
+        number = next(self.numbers)
+        expiration = None if expires is None else self.world.now_ms() + int(expires * 1000)
+        request = replace(request, request_id=id_of(number), expiration_time=expiration)
+        self.ask(Told(request, self.places[pick % len(self.places)], self.life, self.elapsed))
+
+    def ask(self, told: Told) -> None:
+        self.calls.append(told)
+        self.by_id[told.request.request_id] = told
+        self.join(told)
+
+    def join(self, told: Told) -> list[Any]:
+        """One more caller."""
+        outcome: list[Any] = []
+        told.callers.append(outcome)
+        life = self.life
+
+        def came(result: Any) -> None:
+            outcome.append(result)
+            assert len(outcome) == 1
+            assert life == self.life, "the dead say nothing"
+            if isinstance(result, Reply):
+                assert result.rpc_id == told.request.request_id
+                if told.request.persistent:
+                    told.accepted = True
+                    assert result.rpc_id in self.rows(), "who is told that a call is kept can rely on it"
+            else:
+                assert isinstance(result.value, CallFailed | Unavailable), result
+
+        waiting = self.world.call(told.request, device_id=told.place.device.id)
+        told.waiting.append(waiting)
+        waiting.addBoth(came)
+        return outcome
+
+    @precondition(lambda self: self.calls)
+    @rule(pick=picks, other=st.booleans())
+    def ask_again(self, pick: int, other: bool) -> None:
+        told = self.calls[pick % len(self.calls)]
+        if not told.request.once or self.by_id[told.request.request_id] is not told or told.place not in self.places:
+            return
+        if other:
+            if told.open:
+                wrong = replace(told.request, method="other")
+                error = error_of(self.world.call(wrong, device_id=told.place.device.id))
+                assert isinstance(error, VersionConflict | Unavailable), error
+        elif told.open or told.accepted:
+            self.join(told)
+        elif told.lost and not told.request.persistent:
+            self.ask(Told(told.request, told.place, self.life, self.elapsed))
+
+    @precondition(lambda self: self.calls)
+    @rule(pick=picks)
+    def leave(self, pick: int) -> None:
+        """A caller hangs up. Only a lightweight call that has no requestUUID ends by that."""
+        told = self.calls[pick % len(self.calls)]
+        if told.lost or told.callers[-1:] != [[]]:
+            return
+        goes_on = told.request.once or told.request.persistent
+        before = told.open
+        told.waiting[-1].cancel()
+        assert told.callers[-1], "who leaves does not wait"
+        if before:
+            assert told.open == goes_on
+
+    @precondition(lambda self: self.calls)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        told = self.calls[pick % len(self.calls)]
+        record = self.world.broker.recorder.find(TENANT, told.request.request_id)
+        if told.lost or told.place not in self.places or record is None:
+            return
+        was_open, was_given = told.open, bool(told.given)
+        done = Deferred.fromCoroutine(self.cancelled(told, record))
+        if not self.disk.settled:
+            done.addErrback(lambda failure: failure.trap(Unavailable))
+            return
+        answer = result_of(done)
+        assert answer.cancelled == was_open
+        if was_open:
+            assert told.settled is CallState.DELETED
+            assert answer.delivered_before == was_given or told.life != self.life
+            way = told.place.way
+            heard = way is not None and told.wire_id in way.cancelled
+            assert answer.device_told == heard
+            assert not heard or told.place.device.hears_cancel
+
+    async def cancelled(self, told: Told, record: Any) -> Any:
+        return await self.session(told.place).cancel(record, "by admin@example.org")
+
+    # -- devices
+
+    def session(self, place: Place) -> DeviceSession:
+        with self.disk.past_the_queue():
+            return self.world.session(place.device)
+
+    @rule(pick=picks, acks=st.sampled_from(Acks), replies=st.booleans(), full=st.booleans())
+    def connect(self, pick: int, acks: Acks, replies: bool, full: bool) -> None:
+        place = self.places[pick % len(self.places)]
+        place.way = Way(self.session(place), acks, replies, self.given_to, full)
+        place.way.session.attach(place.way)
+        self.subscribe(pick)
+
+    def at(self, pick: int) -> tuple[Place, Way | None]:
+        place = self.places[pick % len(self.places)]
+        way = place.way
+        return place, None if way is None or way.closed else way
+
+    @rule(pick=picks)
+    def subscribe(self, pick: int) -> None:
+        _, way = self.at(pick)
+        if way is not None:
+            way.subscribed = True
+            way.session.subscribe(way)
+
+    @rule(pick=picks)
+    def unsubscribe(self, pick: int) -> None:
+        _, way = self.at(pick)
+        if way is not None:
+            way.subscribed = False
+            way.session.unsubscribe(way, "unsubscribed")
+
+    @rule(pick=picks)
+    def disconnect(self, pick: int) -> None:
+        place, way = self.at(pick)
+        if way is not None:
+            place.way = None
+            way.subscribed = False
+            way.session.detach(way, "lost")
+
+    @rule(pick=picks)
+    def takes_more(self, pick: int) -> None:
+        _, way = self.at(pick)
+        if way is not None and way.full:
+            way.full = False
+            way.session.resume(way)
+
+    def one_of(self, pick: int, which: int) -> tuple[Way, Told] | None:
+        """A call that a connected device was given once, on this way or another, in this life or another."""
+        place, way = self.at(pick)
+        known = [told for told in place.seen.values() if told.given]
+        return (way, known[which % len(known)]) if way is not None and known else None
+
+    @rule(pick=picks, which=picks, in_time=st.booleans())
+    def acknowledge(self, pick: int, which: int, in_time: bool) -> None:
+        """The device acknowledges what it was given over this way, or the link gives up waiting for that."""
+        found = self.one_of(pick, which)
+        if found is None or found[1].given[-1] is not found[0] or found[0] in found[1].again:
+            return
+        way, told = found
+        if told.acknowledged is not None or way.acks is Acks.AT_ONCE:
+            return
+        if in_time:
+            way.acknowledge(told)
+        else:
+            told.again.add(way)
+            way.session.report(told.wire_id, Step.UNACKNOWLEDGED)
+
+    @rule(pick=picks, which=picks, payload=payloads, good=st.booleans())
+    def reply(self, pick: int, which: int, payload: bytes, good: bool) -> None:
+        """In time, late, or once more."""
+        found = self.one_of(pick, which)
+        if found is None:
+            return
+        way, told = found
+        was_open = told.open
+        said = way.reply(told, payload) if good else way.reply_badly(told)
+        if self.disk.settled:
+            assert len(said) == 1
+            assert said[0] == was_open
+            if was_open:
+                assert told.settled is (CallState.SUCCESSFUL if good else CallState.FAILED)
+        elif not was_open and said:
+            assert said[0] is False or isinstance(said[0], Failure)
+
+    @rule(pick=picks, which=picks)
+    def progress(self, pick: int, which: int) -> None:
+        found = self.one_of(pick, which)
+        if found is not None:
+            way, told = found
+            told.reported = True
+            heard = way.session.progress(told.wire_id, b"50")
+            assert not heard or told.open
+
+    @rule(pick=picks)
+    def delete_device(self, pick: int) -> None:
+        """Another comes in its place."""
+        if not self.disk.settled:
+            return
+        index = pick % len(self.places)
+        place = self.places[index]
+        self.places[index] = Place(replace(place.device, id=self.world.new_uuid(), name=f"n{next(self.numbers)}"))
+        for told in self.calls:
+            if told.place is place and told.request.persistent:
+                told.lost = True
+        assert result_of(self.store.delete_device(place.device.id))
+        self.world.broker.device_deleted(place.device.id)
+        self.world.add(self.places[index].device)
+        for told in self.calls:
+            if told.place is place:
+                assert not told.open, "nothing waits for a device that is gone"
+                told.lost = True
+
+    # -- the world
+
+    @rule(seconds=st.sampled_from((0.0, 1 / 64, 0.1, 0.6, 1.0, 2.1, 5.0, 11.0, 65.0)))
+    def tick(self, seconds: float) -> None:
+        """In small steps, for the clock of the tests jumps over what a real one would do on the way."""
+        end = self.elapsed + seconds
+        while self.elapsed < end:
+            step = min(0.25, end - self.elapsed)
+            self.elapsed += step
+            self.world.clock.advance(step)
+
+    @rule(state=st.sampled_from(DiskState))
+    def disk_becomes(self, state: DiskState) -> None:
+        self.disk.state = state
+        if state is not DiskState.SLOW:
+            self.commit()
+
+    @rule()
+    def commit(self) -> None:
+        self.disk.commit()
+
+    @rule(away=st.sampled_from((0.0, 1.0, 70.0)), kill=st.booleans())
+    def restart(self, away: float, kill: bool) -> None:
+        if not kill:
+            drained = self.world.broker.drain(0.0)
+            self.tick(1.0)
+            self.disk.state = DiskState.WELL
+            self.commit()
+            assert drained.called
+        self.disk.kill()
+        for told in self.calls:
+            if not told.request.persistent or (told.request.request_id not in self.rows()):
+                assert kill or told.request.persistent or not told.open, "a stop fails what it cannot finish"
+                assert not told.accepted, "lost"
+                told.lost = told.lost or told.settled is None
+        for place in self.places:
+            place.way = None
+        self.elapsed += away
+        self.start()
+        for told in self.calls:
+            if told.request.persistent and told.request.request_id in self.rows() and told.opened is None:
+                told.opened = next(self.order)  # its row was written, and nobody was told any more
+
+    # -- what holds after each step
+
+    @invariant()
+    def an_end_is_one(self) -> None:
+        rows = self.rows()
+        for told in self.calls:
+            row = rows.get(told.request.request_id)
+            if not told.request.persistent or told.place not in self.places:
+                continue
+            if row is None:
+                assert not told.accepted, "an accepted call is there"
+                continue
+            state, ended_time, wire_id, _ = row
+            self.has_wire_id(told, wire_id)
+            ended = ended_time is not None
+            assert ended == (state in FINAL_STATES or (state is CallState.DELIVERED and told.request.oneway))
+            if ended:
+                assert told.final in (None, row), "a final state stays"
+                told.final = row
+            else:
+                assert told.final is None
+                assert told.settled is None
+
+    @invariant()
+    def nothing_outlives_its_time(self) -> None:
+        if not self.disk.settled:
+            return
+        now = self.world.now_ms()
+        for rpc_id, (_, ended_time, _, expiration_time) in self.rows().items():
+            assert ended_time is not None or expiration_time + LATE * 1000 > now, rpc_id
+        for told in self.calls:
+            if told.open and not told.request.persistent:
+                longest = LONGEST if told.reported else told.request.timeout
+                if told.request.expiration_time is None:
+                    assert self.elapsed - told.since <= longest + 1 / 16
+
+    @invariant()
+    def what_can_be_given_was_given(self) -> None:
+        if not self.disk.settled:
+            return
+        for place in self.places:
+            way = place.way
+            if way is None or not way.subscribed or way.full:
+                continue
+            for told in self.calls:
+                if told.place is place and told.open and not self.in_front(told):
+                    D9 = told.request.persistent or told.acknowledged is None
+                    assert way in told.given or not D9, "nothing is in its way, and the device does not have it"
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        broker = self.world.broker
+        assert len(broker.recorder) <= RECENT
+        if not any(told.open for told in self.calls):
+            self.nothing_is_left()
+
+    def nothing_is_left(self) -> None:
+        assert self.world.broker.pending_count == 0
+
+    def teardown(self) -> None:
+        """All that still waits gets its chance, and all that then waits gets its end."""
+        self.disk.state = DiskState.WELL
+        self.commit()
+        for number in range(len(self.places)):
+            self.connect(number, Acks.AT_ONCE, True, False)
+        self.tick(4 * LONGEST)
+        for told in self.calls:
+            assert not told.open
+            assert told.lost or all(told.callers), "each caller is told"
+        self.nothing_is_left()
+        for told in self.calls:
+            for outcome in told.callers:
+                outcome.clear()
+
+
+CallsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestCalls = CallsMachine.TestCase
