@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import UNACKNOWLEDGED_STATES, Call, CallState, Cancellation, Reply, Step, SubmitStrategy
 from rpcbroker.core.census import Census
 from rpcbroker.core.device_calls import DeviceCalls
-from rpcbroker.core.errors import BadReply, CallCancelled, CallFailed, CallTimeout, Reason
+from rpcbroker.core.errors import BadReply, BrokerError, CallCancelled, CallFailed, CallTimeout, Reason
 from rpcbroker.core.events import CallAdvanced, CallOpened, CallProgressed, CallRefused
 from rpcbroker.core.links import Links
 from rpcbroker.core.model import Device
@@ -383,6 +384,8 @@ class DeviceSession:
     def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
         """A link tells what became of a call that it was given."""
         pending = self.calls.get(wire_id)
+        if pending is None and step is Step.ACKNOWLEDGED and self._around.persistence.more(self.device.id):
+            self._acknowledged_late(wire_id)
         if pending is None or pending.ending is not None:
             return
         if step is Step.FAILED:
@@ -411,6 +414,18 @@ class DeviceSession:
             self.calls.hand_over(pending)
             return
         self._went_on(pending)
+
+    def _acknowledged_late(self, wire_id: int) -> None:
+        """The device has a call that left memory before it said so."""
+
+        def found(pending: PendingCall | None) -> None:
+            if pending is not None:
+                self.report(wire_id, Step.ACKNOWLEDGED)
+
+        def lost(failure: Failure) -> None:
+            failure.trap(BrokerError)  # it is in the log; the device is given the call again
+
+        self._around.persistence.load(self.device.id, wire_id).addCallback(found).addErrback(lost)
 
     def _unacknowledged(self, pending: PendingCall) -> None:
         pending.unacknowledged += 1

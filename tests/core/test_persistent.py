@@ -107,6 +107,17 @@ class TestLife:
         assert (ended.record.state, ended.response) == (CallState.SUCCESSFUL, b'{"error":"busy"}')
         assert ended.record.device_error
 
+    def test_an_acknowledgement_counts_that_comes_after_the_call_has_left_memory(self) -> None:
+        world = World()
+        link = world.link(step=Step.WRITTEN)
+        rpc_id = accept(world, ONE_WAY)
+        world.session().unsubscribe(link, "unsubscribed")
+        assert len(world.session().calls) == 0
+        world.session().report(link.calls[0].wire_id, Step.ACKNOWLEDGED)
+        assert state(world, rpc_id) is CallState.DELIVERED
+        world.session().subscribe(link)
+        assert len(link.calls) == 1
+
     def test_it_fails_when_nobody_acknowledges_it_often_enough(self) -> None:
         world = World()
         rpc_id = accept(world, replace(TWO_WAY, retries=1))
