@@ -17,9 +17,6 @@ from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
 from rpcbroker.store.queries import exists, run
 
-_LARGEST = 2**63 - 1
-"""Of what a column takes."""
-
 Row = tuple[Any, ...]
 """Parameters of one of the statements here, made on the reactor's thread: what a call's record says may change."""
 
@@ -126,18 +123,18 @@ def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | N
     try:
         with connection.begin_nested():
             run(connection, _INSERT, list(rows))
-    except (IntegrityError, DataError, OverflowError):
+    except (IntegrityError, DataError, OverflowError) as error:
         if len(rows) == 1:
-            return [_refusal(connection, rows[0])]
+            return [_refusal(connection, rows[0], error)]
         half = len(rows) // 2
         return _insert(connection, rows[:half]) + _insert(connection, rows[half:])
     return [None] * len(rows)
 
 
-def _refusal(connection: Connection, row: Row) -> BrokerError:
-    """Why this row, alone, could not be inserted."""
-    if max(value for value in row if isinstance(value, int)) > _LARGEST:
-        return InvalidRequest("A number of the call is too large")
+def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
+    """Why this row could not be inserted."""
+    if not isinstance(error, IntegrityError):
+        return InvalidRequest("A member of the call is more than the store can keep")
     tenant_id, rpc_id, device_id = map(UUID, row[:3])
     if exists(connection, sa.select(t.rpc.c.id).where(t.rpc.c.tenant_id == tenant_id, t.rpc.c.id == rpc_id)):
         return AlreadyExists(f"A call with the id {rpc_id} already exists")

@@ -30,6 +30,8 @@ from rpcbroker.store.writer import MAX_BATCH, Work, not_keeping_up
 
 WRITE_BEHIND = 0.1
 """Seconds that what a call went through may wait for something to be written together with."""
+TRY_AGAIN = 1.0
+"""Seconds after which that is tried again if it could not be written."""
 
 _C = t.rpc.c
 _GOES_ON = _C.ended_time.is_(None)
@@ -52,6 +54,7 @@ class SqlCalls:
         self._changes: deque[_Change] = deque()
         self._advanced: dict[tuple[UUID, UUID], KeptCall] = {}
         self._in_the_air = 0
+        self._running = False
         self._timer: DelayedCall | None = None
 
     # -- writing
@@ -72,7 +75,7 @@ class SqlCalls:
     def advance(self, kept: KeptCall) -> None:
         """See the port."""
         self._advanced[_key(kept)] = kept
-        self._schedule()
+        self._schedule(WRITE_BEHIND)
 
     def end(self, kept: KeptCall) -> Deferred[bool]:
         """See the port. What the record says when this is called is what is written."""
@@ -90,16 +93,21 @@ class SqlCalls:
         statement = sa.delete(t.rpc).where(sa.tuple_(_C.tenant_id, _C.id).in_(some))
         return self._behind(lambda connection: connection.execute(statement).rowcount)
 
-    def flush(self) -> None:
-        """Give all that is gathered to the database."""
-        while self._changes or self._advanced:
-            self._send()
-
-    def forget_gathered(self) -> None:
-        """As if the process had died."""
+    def start(self) -> None:
+        """The store is about to open. What was gathered by a process before, and never written, is lost."""
         self._stop_timer()
         self._changes.clear()
         self._advanced.clear()
+        self._running = True
+
+    def stop(self) -> None:
+        """Give all that is gathered to the database, which is about to close."""
+        self._running = False
+        self._flush()
+
+    def _flush(self) -> None:
+        for _ in range(0, max(len(self._changes), len(self._advanced)), MAX_BATCH):
+            self._send()
 
     def _gather(self, row: Row, *, is_end: bool) -> Deferred[Any]:
         done: Deferred[Any] = Deferred()
@@ -108,9 +116,9 @@ class SqlCalls:
             self._send()
         return done
 
-    def _schedule(self) -> None:
-        if self._timer is None and self._clock is not None and not self._in_the_air:
-            self._timer = self._clock.callLater(WRITE_BEHIND, self._send)
+    def _schedule(self, seconds: float) -> None:
+        if self._running and self._clock is not None and self._timer is None and not self._in_the_air:
+            self._timer = self._clock.callLater(seconds, self._send)
 
     def _send(self) -> None:
         """Give one batch to the database."""
@@ -124,7 +132,7 @@ class SqlCalls:
         self._in_the_air += 1
         written = self._database.write(lambda connection: write_calls(connection, *rows))
         written.addCallbacks(self._tell, self._failed, (inserts, ends), None, (changes, advanced))
-        written.addBoth(self._landed)
+        written.addCallback(self._landed)
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -134,28 +142,31 @@ class SqlCalls:
     @staticmethod
     def _tell(
         outcome: tuple[list[BrokerError | None], list[bool]], inserts: list[_Change], ends: list[_Change]
-    ) -> None:
+    ) -> float:
         for (_, _, done), error in zip(inserts, outcome[0], strict=True):
             done.callback(None if error is None else Failure(error))
         for (_, _, done), took_effect in zip(ends, outcome[1], strict=True):
             done.callback(took_effect)
+        return WRITE_BEHIND
 
-    def _failed(self, failure: Failure, changes: list[_Change], advanced: list[KeptCall]) -> None:
-        """What went on is tried again, unless it went on meanwhile; who waits is told."""
+    def _failed(self, failure: Failure, changes: list[_Change], advanced: list[KeptCall]) -> float:
+        """Who waits is told; what went on is tried again, unless it went on meanwhile."""
         for kept in advanced:
             if kept.record.ended_time is None:
                 self._advanced.setdefault(_key(kept), kept)
         for _, _, done in changes:
             done.errback(Failure(failure.value))
+        return TRY_AGAIN
 
-    def _landed(self, _: object) -> None:
+    def _landed(self, seconds: float) -> None:
+        """What was gathered while a batch was in the air goes with the next one; `seconds` if nobody waits for it."""
         self._in_the_air -= 1
         if self._in_the_air:
             return
         if self._changes:
             self._send()
         elif self._advanced:
-            self._schedule()
+            self._schedule(seconds)
 
     # -- reading
 
@@ -199,12 +210,12 @@ class SqlCalls:
 
     def _behind(self, work: Work) -> Deferred[Any]:
         """Behind all that was written before, and before all that will be."""
-        self.flush()
+        self._flush()
         return self._database.write(work)
 
     def _beside(self, work: Work) -> Deferred[Any]:
         """When all that was written before has been, on a thread for reading: a list may take a while."""
-        self.flush()
+        self._flush()
         if not self._in_the_air:
             return self._database.read(work)
         return self._database.write(lambda _: None).addBoth(lambda _: self._database.read(work))

@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("retries", sa.BigInteger()),
         sa.Column("max_retries", sa.Integer(), nullable=False),
         sa.Column("unacknowledged", sa.Integer(), nullable=False),
-        sa.Column("strategy", sa.String(32), nullable=False),
+        sa.Column("strategy", sa.String(64), nullable=False),
         sa.Column("omitted", sa.BigInteger(), nullable=False),
         sa.Column("method_sum", sa.BigInteger(), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
