@@ -136,8 +136,8 @@ class Told:
     acknowledged: float | None = None
     answered: bool = False
     """The device replied to it while it waited."""
-    reported: bool = False
-    """The device reported progress, so that it may go on for longer."""
+    prolonged: float = 0.0
+    """Until when it may go on, for the device reported progress."""
     settled: CallState | None = None
     lost: bool = False
     """The process that it lived in was killed, or its device deleted."""
