@@ -16,7 +16,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
-from fakes import TENANT, World, device, error_of, result_of
+from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -150,6 +150,8 @@ class CallsMachine(RuleBasedStateMachine):
         assert told.open, "what does not wait is given to nobody"
         assert place.way is way, "calls go to the device that they are for, over the way that it has"
         assert way.subscribed
+        over = max(call.expiration_time, EPOCH_MS + 1000 * told.prolonged)
+        assert self.world.now_ms() < over + 1000 / 64, "what is over its time is given to nobody"
         self.has_wire_id(told, call.wire_id)
         if way in told.given:
             assert way in told.again, "one way is given a call again only if the device did not acknowledge it"
@@ -504,7 +506,9 @@ class CallsMachine(RuleBasedStateMachine):
         assert len(broker.recorder) <= RECENT
         for place in self.places:
             session = broker._sessions.get(place.device.id)
-            loose = 2 if self.disk.settled else 2 + len(self.calls)  # of a wire id that a device spoke of, or that expires
+            loose = (
+                2 if self.disk.settled else 2 + len(self.calls)
+            )  # of a wire id that a device spoke of, or that expires
             assert session is None or session.calls.kept <= WINDOW + loose
         if not any(told.open for told in self.calls):
             self.nothing_is_left()
