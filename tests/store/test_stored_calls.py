@@ -544,3 +544,13 @@ async def timed(work: Any) -> tuple[Any, float]:
     done = work()
     found = await done if hasattr(done, "__await__") else done
     return found, time.monotonic() - start
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_on_while_the_queue_is_full_does_not_keep_the_process_busy(tmp_path: Path) -> None:
+    store = sql_store(url_of(tmp_path), max_queue=0)
+    store.open(first_records=first_records)
+    store.calls.advance(kept(1))
+    with pytest.raises(Unavailable):
+        await store.calls.call(TENANT, UUID(int=1))
+    await store.close()
