@@ -71,6 +71,7 @@ class Town:
         key = self._do("TENANT_ADMIN", "POST", "/api/apiKey", {"description": "stays"})
         self.authorization["API key"] = f"ApiKey {key['value']}"
         self.ids["key"] = [key["id"]["id"], *self._several("TENANT_ADMIN", "/api/apiKey", "description")]
+        self.ids["rpc"] = [self._kept_call(f"kept {n}") for n in range(4)]
         self.kept = [of_a_kind[0] for of_a_kind in self.ids.values()]
         self.kept += [json.loads(self.ask(role, "GET", "/api/auth/user").body)["id"]["id"] for role in ROLES[:-1]]
         self._device = callable_device(self.daemon.mqtt_port, "STAYS", lambda call: {"answer": call["method"]})
@@ -117,6 +118,11 @@ class Town:
     def _made(self, role: str, path: str, **body: Any) -> str:
         made: str = self._do(role, "POST", path, body)["id"]["id"]
         return made
+
+    def _kept_call(self, method: str) -> str:
+        body = {"method": method, "persistent": True, "timeout": 10**9}
+        kept: str = self._do("first", "POST", f"/api/rpc/twoway/{self.ids['device'][0]}", body)["rpcId"]
+        return kept
 
     def _several(self, role: str, path: str, member: str, suffix: str = "", **more: Any) -> list[str]:
         return [self._made(role, path, **{member: f"{member}{n}{suffix}"}, **more) for n in range(4)]

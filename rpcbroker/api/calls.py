@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,8 +21,6 @@ from rpcbroker.core.errors import BrokerError, InvalidRequest
 from rpcbroker.core.model import Principal
 from rpcbroker.schema.calls import RpcIdJSON
 from rpcbroker.schema.common import MAX_TEXT
-
-T = TypeVar("T")
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _FAR = 2**62
@@ -78,23 +76,18 @@ class Calls:
 
     async def _events(self, principal: Principal, device_id: UUID, request: CallRequest) -> Events:
         """The call, as it goes on. Raises CallFailed."""
-        backlog = Backlog()
-
-        def ended(result: T) -> T:
-            backlog.end()
-            return result
-
+        backlog, outcome = Backlog(), Deferred[Reply]()
         call = self._broker.call(
             principal, device_id, request, progress=lambda text: backlog.put(Event("progress", text))
         )
-        calling: Deferred[Reply] = Deferred.fromCoroutine(call)
-        calling.addBoth(ended)
+        calling = Deferred.fromCoroutine(call)
+        calling.addBoth(outcome.callback).addBoth(lambda _: backlog.end())
         try:
             async for event in backlog:
                 yield event
         except CancelledError:
             calling.cancel()
-        yield Event("result", _told(request, await calling) or b"null")
+        yield Event("result", _told(request, await outcome) or b"null")
 
 
 def _told(request: CallRequest, reply: Reply) -> bytes:

@@ -99,7 +99,8 @@ class Api:
             else:
                 streaming = True
                 await self._stream(request, answer, answer.body)
-        except CancelledError:
+        except CancelledError:  # the caller has left, and what was begun goes on
+            self._record(note, None, started)
             raise
         except BrokerError as failed:
             error = failed
@@ -109,9 +110,12 @@ class Api:
         if error is not None:
             rendered = render(error, now_ms=self._now_ms(), statuses=route.statuses)
             last = encode(Event("error", rendered.body)) if streaming else _write(request, rendered)
+        self._record(note, error, started)
+        return last
+
+    def _record(self, note: Note | None, error: BrokerError | None, started: float) -> None:
         if note is not None:
             self._auditor.record(note, error, self._seconds() - started)
-        return last
 
     async def _stream(self, request: Request, answer: Answer, events: Events) -> None:
         """Write events as they come. Raises what they raise."""

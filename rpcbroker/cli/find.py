@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from rpcbroker.cli.answers import failure
+from rpcbroker.cli.answers import Answer, failure
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.stop import ExitCode, Stop
+from rpcbroker.schema.calls import TimelineJSON
 from rpcbroker.schema.common import MAX_TEXT
 from rpcbroker.schema.devices import CredentialsJSON, DeviceInfoJSON, DeviceJSON
 from rpcbroker.schema.people import CustomerJSON, TenantJSON, UserJSON
+
+FORGOTTEN = (
+    "Of calls that are not persistent only the last ones are kept (rpc.record_recent), until the broker ends; "
+    "rpcbroker calls lists them."
+)
 
 # -- devices
 
@@ -59,6 +65,24 @@ async def _device_in_list(rest: Rest, name: str) -> DeviceJSON | None:
         if each.name == name:
             return each
     return None
+
+
+# -- calls
+
+
+async def timeline(rest: Rest, rpc_id: UUID) -> TimelineJSON:
+    """What happened to the call of this id."""
+    return (await call(rest, "GET", f"/api/rpc/{rpc_id}/timeline", rpc_id)).read_as(TimelineJSON)
+
+
+async def call(rest: Rest, method: str, path: str, rpc_id: UUID) -> Answer:
+    """The answer to a request about the call of this id."""
+    answer = await rest.try_request(method, path)
+    if answer.status == 404:
+        raise _missing("call", str(rpc_id), "with the id", hint=FORGOTTEN)
+    if answer.status != 200:
+        raise failure(answer)
+    return answer
 
 
 # -- people

@@ -17,6 +17,9 @@ COMMANDS = {
     "token": ("rpcbroker.cli.token", "Print an access token for curl and the like."),
     "device": ("rpcbroker.cli.device", "Add, list, import and export devices."),
     "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
+    "explain": ("rpcbroker.cli.explain", "Tell what became of a call, and what to do if it failed."),
+    "calls": ("rpcbroker.cli.calls", "List calls and what became of them; the newest is the last line."),
+    "cancel": ("rpcbroker.cli.cancel", "Cancel a call that goes on."),
     "bulk": ("rpcbroker.cli.bulk", "Call many devices, no faster than you say, and see what did not succeed."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
@@ -30,7 +33,7 @@ COMMANDS = {
     "config": ("rpcbroker.cli.config", "Check and show the broker's configuration."),
     "backup": ("rpcbroker.cli.backup", "Copy the store to FILE, while the broker runs."),
     "restore": ("rpcbroker.cli.restore", "Put the backup FILE in the place of the store."),
-    "check": ("rpcbroker.cli.check", "Verify that what is in the store fits together, also while the broker runs."),
+    "check": ("rpcbroker.cli.check", "Verify that what is in the store fits together."),
     "doctor": ("rpcbroker.cli.doctor", "Look at everything that the broker needs, and say what to do."),
 }
 """Name -> module, whose member of the same name is the command, and its first line of help."""
@@ -41,7 +44,7 @@ Exit codes:
   1  it did not; the text on stderr says why
   2  the command line is wrong
   3  not logged in, or refused
-  4  there is no such device, or customer, user, key
+  4  there is no such device, or call, customer, user, key
   5  the device is offline
   6  the device did not reply in time
 

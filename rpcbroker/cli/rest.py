@@ -54,7 +54,7 @@ class Rest:
         self.login = Login(url=self.url, username=username, token=tokens.token, refresh_token=tokens.refresh_token)
         self._keep(self.login)
 
-    async def ask(self, type_: type[T], method: str, path: str, body: Any = None, **query: Any) -> T:
+    async def ask(self, type_: type[T], method: str, path: str, body: Any = None, /, **query: Any) -> T:
         """The answer as a type of the schema. Raises Stop."""
         return (await self.request(method, path, body, **query)).read_as(type_)
 
@@ -70,11 +70,11 @@ class Rest:
                 return
             page += 1
 
-    async def request(self, method: str, path: str, body: Any = None, **query: Any) -> Answer:
+    async def request(self, method: str, path: str, body: Any = None, /, **query: Any) -> Answer:
         """A successful answer. Raises Stop for every other one."""
         return _successful(await self.try_request(method, path, body, **query))
 
-    async def try_request(self, method: str, path: str, body: Any = None, **query: Any) -> Answer:
+    async def try_request(self, method: str, path: str, body: Any = None, /, **query: Any) -> Answer:
         """Any answer. Raises Stop when there is none, or when the login has ended.
 
         An access token that is not good any more is renewed once, with the refresh token.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from rpcbroker.cli.http import sender
@@ -15,14 +16,21 @@ URL, API_KEY = "RPCBROKER_URL", "RPCBROKER_API_KEY"
 """Variables by which scripts need no login."""
 
 
-def logged_in(reactor: Any, *, timeout: float = 30.0, patiently: bool = False) -> Rest:
+def logged_in(
+    reactor: Any,
+    *,
+    timeout: float = 30.0,
+    patiently: bool = False,
+    events: Callable[[bytes], object] | None = None,
+) -> Rest:
     """With an API key in the environment it speaks, else the login that is kept; new tokens are kept.
 
-    `patiently`: a busy broker is asked again. Raises Stop when there is neither key nor login.
+    `patiently`: a busy broker is asked again. `events` is as in http.sender. Raises Stop when there is neither key
+    nor login.
     """
     path = login_path(os.environ)
     login = _key_login() or read_login(path)
-    send = sender(reactor, timeout=timeout)
+    send = sender(reactor, timeout=timeout, events=events)
     if patiently:
         send = patient(send, reactor)
     return Rest(send, login, keep=lambda login: write_login(path, login))

@@ -21,7 +21,10 @@ class ExitCode(IntEnum):
 
 
 class Stop(click.ClickException):
-    """Ends the command. `reason` is the broker's stable word, `hint` says what to do about it."""
+    """Ends the command.
+
+    `reason` is the broker's stable word, `hint` says what to do about it, `more` is a command that tells more.
+    """
 
     def __init__(
         self,
@@ -30,11 +33,13 @@ class Stop(click.ClickException):
         *,
         reason: str | None = None,
         hint: str | None = None,
+        more: str | None = None,
     ) -> None:
         super().__init__(message)
         self.exit_code = code  # type: ignore[misc]  # click's own way
         self.reason = reason
         self.hint = hint
+        self.more = more
 
     def show(self, file: IO[Any] | None = None) -> None:
         """To stderr, a line for each part."""
@@ -43,3 +48,5 @@ class Stop(click.ClickException):
             click.echo(f"Reason: {self.reason}", file=file, err=True)
         if self.hint:
             click.echo(f"Hint: {self.hint}", file=file, err=True)
+        if self.more:
+            click.echo(f"More: {self.more}", file=file, err=True)

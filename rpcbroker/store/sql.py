@@ -85,12 +85,12 @@ class SqlStore:
 
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """See the port."""
-        self.calls.forget_gathered()
+        self.calls.start()
         return self._database.open(lambda connection: _load(connection, first_records))
 
     def close(self) -> Deferred[None]:
         """See the port."""
-        self.calls.flush()
+        self.calls.stop()
         return self._database.close()
 
     @property

@@ -5,57 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from daemon import EMAIL, PASSWORD, Daemon, environment, wait_for
+from daemon import EMAIL, PASSWORD, Daemon, wait_for
+from operating import Operator
 
-PROGRAM = str(Path(sys.executable).parent / "rpcbroker")
 ROOT, BOSS, CLERK = "root@example.org", "boss@acme.example", "clerk@shop.example"
-
-
-class Operator:
-    """Somebody at a shell on the broker's machine."""
-
-    def __init__(self, directory: Path, broker: Daemon) -> None:
-        self.directory = directory
-        self.broker = broker
-        self.environ = {name: text for name, text in environment().items() if not name.startswith("RPCBROKER_")}
-        self.environ["XDG_CONFIG_HOME"] = str(directory / "xdg")
-
-    def run(self, *words: str, text: str = "", code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [PROGRAM, *words],
-            input=text,
-            capture_output=True,
-            text=True,
-            cwd=self.directory,
-            env={**self.environ, **environ},
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, (words, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        return done
-
-    def gets(self, *words: str, text: str = "", **environ: str) -> str:
-        """The one thing on stdout."""
-        return self.run(*words, text=text, **environ).stdout.strip()
-
-    def log_in(self, email: str, password: str) -> None:
-        self.run("login", self.broker.http, "-u", email, "--password-stdin", text=password)
-
-    def activate(self, link: str, password: str) -> None:
-        self.run("activate", link, "--password-stdin", text=password)
-
-    def results(self, *words: str, text: str = "", code: int = 0) -> list[str]:
-        """What an import says that it did, line by line."""
-        return [
-            line.split()[1] for line in self.run("device", "import", *words, text=text, code=code).stdout.splitlines()
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -107,26 +63,12 @@ def test_a_key_is_held_to_its_rules_and_revoked_at_once(operator: Operator) -> N
     operator.run("device", "add", "board", "--token", "BOARD")
     key = operator.gets("key", "add", "cron", "--method", "get*", "--device", "board", "--expires", "1d")
     script = {"RPCBROKER_URL": operator.broker.http, "RPCBROKER_API_KEY": key, "XDG_CONFIG_HOME": "/nowhere"}
-    mqtt = f"127.0.0.1:{operator.broker.mqtt_port}"
-    with subprocess.Popen(
-        [PROGRAM, "simulate", "board", "--gpio", "7", "--mqtt", mqtt],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=operator.environ,
-    ) as simulator:
-        try:
-            assert simulator.stdout
-            assert "board is online" in simulator.stdout.readline()
-            assert operator.gets("call", "board", "getGpioStatus", **script) == '{"7":false}'
-            refused = operator.run("call", "board", "setGpioStatus", "pin=7", "enabled=true", code=3, **script)
-            assert (
-                refused.stderr
-                == "Error: The API key may not call this method.\nHint: Its rule 'methods' allows get*.\n"
-            )
-            operator.run("key", "revoke", "cron")
-            operator.run("call", "board", "getGpioStatus", code=3, **script)
-        finally:
-            simulator.terminate()
+    with operator.simulator("board", "--gpio", "7"):
+        assert operator.gets("call", "board", "getGpioStatus", **script) == '{"7":false}'
+        refused = operator.run("call", "board", "setGpioStatus", "pin=7", "enabled=true", code=3, **script)
+        assert refused.stderr == "Error: The API key may not call this method.\nHint: Its rule 'methods' allows get*.\n"
+        operator.run("key", "revoke", "cron")
+        operator.run("call", "board", "getGpioStatus", code=3, **script)
 
     def calls() -> list[tuple[str, str]]:
         entries = json.loads(operator.gets("audit", "--device", "board", "--action", "RPC_CALL", "--json"))

@@ -21,6 +21,7 @@ KINDS = {
     "provision_key_id": ("provision_key",),
     "owner_id": ("customer", "tenant"),
     "entity_id": ("device",),
+    "rpc_id": ("rpc",),
 }
 BODIES = {
     "DeviceBody": ("DEVICE", "device"),
