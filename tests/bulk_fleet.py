@@ -58,8 +58,8 @@ class Fleet(World):
         return result_of(Deferred.fromCoroutine(self.bulks.abort(ADMIN, BULK)))
 
     def entries(self) -> tuple[BulkEntry, ...]:
-        link = PageLink(page_size=1000, sort_property="number")
-        return result_of(self.bulks.entries(self.bulk(), link, state=None)).items
+        link = PageLink(page_size=1000)
+        return result_of(Deferred.fromCoroutine(self.bulks.entries(self.bulk(), link, state=None))).items
 
     def states(self) -> list[EntryState]:
         return [entry.state for entry in self.entries()]
