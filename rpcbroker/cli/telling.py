@@ -127,6 +127,11 @@ CAUSES: dict[Reason, Cause] = {
         "the broker was stopped",
         "Ask again. A call that is made with --persistent outlives the broker's stop.",
     ),
+    Reason.STORE_UNAVAILABLE: Cause(
+        "the broker's store could not keep it",
+        "Is the disk full, or the database away? The broker's log says it, and GET /readyz. "
+        "Calls that are not persistent need no store.",
+    ),
 }
 """What each reason means to people."""
 
