@@ -170,7 +170,7 @@ class Bench:
 
 
 def start(broker: Broker, opened: Any) -> None:
-    broker.wire_ids.start(opened.wire_ids_reserved)
+    broker.start(opened)
 
 
 failures: list[Any] = []

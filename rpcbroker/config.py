@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath, show_rate
+from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath, parse_rate, show_rate
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.topics import check_filter
 
@@ -38,6 +38,7 @@ _NOT_ABOVE = (
     ("rpc.min_timeout", "rpc.max_timeout"),
     ("rpc.min_timeout", "rpc.default_timeout"),
     ("rpc.default_timeout", "rpc.max_timeout"),
+    ("bulk.concurrency", "bulk.max_concurrency"),
     ("auth.token_lifetime", "auth.refresh_lifetime"),
     ("auth.lockout_first", "auth.lockout_max"),
 )
@@ -53,7 +54,6 @@ _SECONDS = {
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,16})\s*([A-Za-z]*)", re.ASCII)
-_RATE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 _PASSWORD = re.compile(r"(://[^/@:\s]*:).*(?=@)|(password=)[^&\"\s]*", re.IGNORECASE)
 _END_OF_DOCUMENT = "(at end of document)"
 
@@ -157,19 +157,6 @@ def parse_size(value: object) -> Size:
             'must be a size: a whole number and one of B, KiB, MiB, GiB, such as "64KiB"; a bare number is bytes'
         )
     return Size(size)
-
-
-def parse_rate(value: object) -> Rate:
-    """`200:1,6000:60` as ((200, 1.0), (6000, 60.0)), empty as (). Raises ValueError, which says what is allowed."""
-    parts = value.split(",") if isinstance(value, str) and value.strip() else []
-    matches = [_RATE.fullmatch(part.strip()) for part in parts]
-    pairs = tuple((int(match[1]), float(match[2])) for match in matches if match and int(match[1]) and int(match[2]))
-    if not isinstance(value, str) or len(pairs) != len(parts) or len({seconds for _, seconds in pairs}) != len(pairs):
-        raise ValueError(
-            'must be a rate such as "200:1,6000:60": a count, a colon and seconds, each number of seconds once; '
-            "empty is no limit"
-        )
-    return Rate(pairs)
 
 
 def show_duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
@@ -113,6 +114,9 @@ class BrokerService(Service):
             telemetry=settings.telemetry,
             attributes=settings.attributes,
         )
+        self.bulks = Bulks(
+            caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
+        )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = Admission(
             broker=self.broker,
@@ -138,6 +142,7 @@ class BrokerService(Service):
             settings=settings,
             store=self.store,
             broker=self.broker,
+            bulks=self.bulks,
             health=Health(self._checks(), reactor),
             metrics=metrics,
             key=lambda: self._key,
@@ -207,6 +212,7 @@ class BrokerService(Service):
         self._default_tenant = opened.default_tenant
         self.rest.start(opened)
         self.broker.start(opened)
+        self.bulks.start(opened.running_bulks)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()
@@ -322,6 +328,7 @@ class BrokerService(Service):
         self.broker.quotas.reconfigure(settings.limits)
         self.broker.telemetry.settings = settings.telemetry
         self.broker.attributes.settings = settings.attributes
+        self.bulks.settings = settings.bulk
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -334,7 +341,9 @@ class BrokerService(Service):
         self.rest.health.stopping = self._door.stopping = True
         self._notify.stopping(self._status)
         await self._listeners.close()
+        self.bulks.stop()
         await self.broker.drain(self._settings.server.drain)
+        await self.bulks.finish()
         self.mqtt.sessions.disconnect_all()
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()

@@ -11,12 +11,15 @@ from urllib.parse import quote
 from uuid import UUID, uuid5
 
 import msgspec
-from fakes import OTHER_TENANT, TENANT, device, result_of, tenant
+from fakes import ADMIN, OTHER_TENANT, TENANT, device, result_of, tenant
 from rest import NULL_TENANT, PASSWORD, Rest
+from twisted.internet.defer import Deferred
 
 from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
+from rpcbroker.core.bulk import BulkPlan
+from rpcbroker.core.bulks import BulkOrder
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Scope, User
 from rpcbroker.core.near_misses import NearMiss
@@ -42,6 +45,7 @@ class Things:
     admin_key_id: UUID
     provision_key_id: UUID
     rpc_id: UUID
+    bulk_id: UUID
     customer_title: str
     device_name: str
     free_device_name: str
@@ -179,11 +183,18 @@ def attributes(_: Asking) -> list[Any]:
     return [{"its-key": "taken-over"}]
 
 
+def bulk(it: Asking) -> list[Any]:
+    devices = [str(it.its.device_id)] if it.knows else [str(it.mine.device_id), str(it.its.device_id)]
+    chosen = ({"devices": devices}, {"type": it.its.device_type}, {"customerId": str(it.its.customer_id)})
+    return [{"request": call(it)[0], **each} for each in chosen]
+
+
 BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleOneWayDeviceRPCRequestV1": call,
     "handleOneWayDeviceRPCRequestV2": call,
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
+    "callManyDevices": bulk,
     "saveEntityAttributesV1": attributes,
     "saveEntityAttributesV2": attributes,
     "saveDeviceAttributes": attributes,
@@ -269,6 +280,14 @@ class Estate(Rest):
         its_call = CallRequest(method="its-method", params=b'"its-params"', persistent=True, timeout=10**6)
         self.its_rpc_id = result_of(self.call(its_call, device_id=self.free_device.id)).rpc_id
         """Of a call that waits."""
+        order = BulkOrder(
+            bulk_id=self.new_uuid(),
+            content="its-content",
+            request=its_call,
+            plan=BulkPlan(concurrency=1),
+            devices=(self.free_device.id,),
+        )
+        self.its_bulk = result_of(Deferred.fromCoroutine(self.bulks.create(ADMIN, order)))
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
@@ -328,6 +347,7 @@ class Estate(Rest):
             admin_key_id=self.admin_key.id,
             provision_key_id=self.its_provision_key.id,
             rpc_id=self.its_rpc_id,
+            bulk_id=self.its_bulk.id,
             customer_title=self.its_customer.title,
             device_name=self.its_device.name,
             free_device_name=self.free_device.name,
@@ -365,7 +385,11 @@ class Estate(Rest):
         )
         digests = {row for row in self.dump()["api_key"] if self.its_key.digest in row}
         assert digests
-        return words | {str(each.id) for each in ids} | {str(self.its_rpc_id), self.its_key.digest, "recorded-method"}
+        return (
+            words
+            | {str(each.id) for each in ids}
+            | {str(self.its_rpc_id), str(self.its_bulk.id), self.its_key.digest, "recorded-method"}
+        )
 
     def admins(self) -> set[str]:
         """The same, of what administrators of the tenant and their API keys may see of themselves."""

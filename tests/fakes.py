@@ -12,12 +12,13 @@ from twisted.internet.task import Clock
 
 from rpcbroker.api.metrics import Metrics
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Credentials, CredentialsType, Customer, Device, Principal, Tenant, User
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import RpcSettings
+from rpcbroker.core.settings import BulkSettings, Duration, RpcSettings
 from rpcbroker.store.memory import MemoryStore
 
 EPOCH_MS = 1_700_000_000_000
@@ -141,6 +142,14 @@ class World:
             settings=RpcSettings(**rpc),
         )
         self.broker.start(self.opened)
+        self.bulks = Bulks(
+            caller=self.broker,
+            store=self.store,
+            now_ms=self.now_ms,
+            seconds=self.clock.seconds,
+            settings=BulkSettings(resume_after=Duration(0.0)),
+        )
+        self.bulks.start(self.opened.running_bulks)
         self.device = device()
         if store is None:
             self.add(self.device)
@@ -214,9 +223,9 @@ class Slow:
     def __exit__(self, *_: object) -> None:
         delattr(self._owner, self._name)
 
-    def _read(self, *args: Any) -> Deferred[Any]:
+    def _read(self, *args: Any, **more: Any) -> Deferred[Any]:
         waiting: Deferred[Any] = Deferred()
-        self._waiting.append((waiting, result_of(self._real(*args))))
+        self._waiting.append((waiting, result_of(self._real(*args, **more))))
         return waiting
 
     def arrive(self) -> None:

@@ -50,6 +50,7 @@ class Rest(World):
             ),
             store=self.store,
             broker=self.broker,
+            bulks=self.bulks,
             health=self.health,
             metrics=metrics_of(self, access=lambda: self.metrics_access),
             key=lambda: KEY,

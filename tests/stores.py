@@ -12,7 +12,7 @@ from rpcbroker.store.sql import SqlStore
 
 def sql_store(url: str, *, max_queue: int = 10_000) -> SqlStore:
     database = ThreadedDatabase(url, call_from_thread=reactor.callFromThread, max_queue=max_queue)
-    return SqlStore(database, cache_size=100)
+    return SqlStore(database, cache_size=100, clock=reactor)
 
 
 def url_of(path: Path) -> str:

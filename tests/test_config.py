@@ -279,7 +279,7 @@ def test_unknown_variables_of_our_prefix_are_warned_of_and_others_are_not() -> N
         (
             "[zzzzzz]\n",
             (
-                "[zzzzzz]: there is no such section; there are server, log, http, mqtt, rpc, limits, telemetry, "
+                "[zzzzzz]: there is no such section; there are server, log, http, mqtt, rpc, bulk, limits, telemetry, "
                 "attributes, auth, enrolment, audit, store"
             ),
         ),

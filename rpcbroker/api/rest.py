@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from rpcbroker.api.activation import Activation
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit, Auditor
+from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.call_records import CallRecords
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
@@ -36,6 +37,7 @@ from rpcbroker.api.visible import Visible
 from rpcbroker.api.who import Who
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.ports import OpenedStore, Store
@@ -52,6 +54,7 @@ class RestApi:
         settings: Settings,
         store: Store,
         broker: Broker,
+        bulks: Bulks,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -89,6 +92,7 @@ class RestApi:
                 calls=Calls(broker=broker, audit=self.trail, new_uuid=new_uuid),
                 persistent=PersistentCalls(ledger),
                 call_records=CallRecords(ledger),
+                bulk_calls=BulkCalls(bulks, audit=self.trail, new_uuid=new_uuid),
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),

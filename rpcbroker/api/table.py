@@ -8,6 +8,8 @@ from typing import Any
 
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit
+from rpcbroker.api.bulk import BulkCalls
+from rpcbroker.api.bulk_table import bulk_calls
 from rpcbroker.api.call_records import CallRecords
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.calls_table import calls
@@ -66,6 +68,7 @@ class Handlers:
     calls: Calls
     persistent: PersistentCalls
     call_records: CallRecords
+    bulk_calls: BulkCalls
     devices: Devices
     fleet: Fleet
     values: Values
@@ -86,6 +89,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     """All operations, in the order of the document."""
     return (
         *calls(to.calls, to.persistent, to.call_records),
+        *bulk_calls(to.bulk_calls),
         *_devices(to.devices, to.fleet),
         *values(to.values),
         *enrolment(to.provision_keys, to.claims),

@@ -100,8 +100,8 @@ def call(
     body = SentCall(
         method=method,
         params=call_params(params),
-        timeout=_ms(timeout),
-        connect_timeout=_ms(connect_timeout),
+        timeout=ms(timeout),
+        connect_timeout=ms(connect_timeout),
         persistent=persistent,
         request_uuid=msgspec.UNSET if request_id is None else request_id,
         retries=retries,
@@ -130,7 +130,8 @@ def call(
     run(main)
 
 
-def _ms(seconds: float | None) -> int | None:
+def ms(seconds: float | None) -> int | None:
+    """Milliseconds, as the wire has them."""
     return None if seconds is None else round(seconds * 1000)
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": ("rpcbroker.cli.explain", "Tell what became of a call, and what to do if it failed."),
     "calls": ("rpcbroker.cli.calls", "List calls and what became of them; the newest is the last line."),
     "cancel": ("rpcbroker.cli.cancel", "Cancel a call that goes on."),
+    "bulk": ("rpcbroker.cli.bulk", "Call many devices, no faster than you say, and see what did not succeed."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
     "provision": ("rpcbroker.cli.provision", "Add, list and remove keys by which devices add themselves."),
@@ -32,7 +33,7 @@ COMMANDS = {
     "config": ("rpcbroker.cli.config", "Check and show the broker's configuration."),
     "backup": ("rpcbroker.cli.backup", "Copy the store to FILE, while the broker runs."),
     "restore": ("rpcbroker.cli.restore", "Put the backup FILE in the place of the store."),
-    "check": ("rpcbroker.cli.check", "Verify that what is in the store fits together, also while the broker runs."),
+    "check": ("rpcbroker.cli.check", "Verify that what is in the store fits together."),
     "doctor": ("rpcbroker.cli.doctor", "Look at everything that the broker needs, and say what to do."),
 }
 """Name -> module, whose member of the same name is the command, and its first line of help."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core.bulk import Bulk, BulkEntry, BulkFilter, Change, EntryState, Target
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.model import (
     ApiKey,
@@ -100,6 +101,8 @@ class OpenedStore:
     """Device -> how many persistent calls have not ended."""
     next_due: int | None
     """When the first of them has to be looked at, epoch ms."""
+    running_bulks: tuple[Bulk, ...] = ()
+    """Those that have not ended, the oldest first."""
 
 
 class StoreError(Exception):
@@ -325,6 +328,47 @@ class KeptCalls(Protocol):
         """Delete up to `limit` of those that ended before that time (epoch ms). Fires with how many these were."""
 
 
+class KeptBulks(Protocol):
+    """Requests for many devices. What is asked is answered with all that was written before."""
+
+    def targets(
+        self, wanted: DeviceFilter, ids: Sequence[UUID] | None, *, limit: int
+    ) -> Deferred[list[tuple[UUID, str]]]:
+        """Id and name of up to `limit` devices, the oldest first; those with one of these ids, if there are any."""
+
+    def create(self, bulk: Bulk, devices: Sequence[tuple[UUID, str]]) -> Deferred[Bulk]:
+        """A new one, and its devices in this order. Fires with it as it is kept, under the next `sequence`.
+
+        Fails with AlreadyExists for an id that is taken in the tenant, with NotFound when the tenant is gone.
+        """
+
+    def save(self, bulk: Bulk, changes: Sequence[Change], *, abort_from: int | None) -> Deferred[None]:
+        """How it goes on, and what became of its devices. Doing it again changes nothing.
+
+        With `abort_from`, all that still wait then are aborted, and count as ended from that number on.
+        What is of a bulk that is gone is passed over.
+        """
+
+    def bulk(self, tenant_id: UUID, bulk_id: UUID) -> Deferred[Bulk | None]: ...
+
+    def bulks(self, wanted: BulkFilter, link: PageLink) -> Deferred[Page[Bulk]]: ...
+
+    def entries(self, sequence: int, link: PageLink, *, state: EntryState | None) -> Deferred[Page[BulkEntry]]:
+        """By their numbers."""
+
+    def ended(self, sequence: int, *, after: int, limit: int) -> Deferred[list[BulkEntry]]:
+        """Those that have ended, in that order, whose `ended` is above `after`."""
+
+    def in_state(self, sequence: int, state: EntryState, *, after: int, limit: int) -> Deferred[list[Target]]:
+        """Those in this state, by their numbers, which are above `after`."""
+
+    def progress(self, sequence: int, *, below: int) -> Deferred[tuple[int, int]]:
+        """The highest `ended` so far, and how many of those with numbers below this one were successful."""
+
+    def forget_ended(self, before: int, *, limit: int) -> Deferred[int]:
+        """Delete up to `limit` of those that ended before that time (epoch ms). Fires with how many these were."""
+
+
 class Store(Protocol):
     """What outlives the process. Every Deferred of a write fires when the write is durable.
 
@@ -342,6 +386,9 @@ class Store(Protocol):
 
     @property
     def calls(self) -> KeptCalls: ...
+
+    @property
+    def bulks(self) -> KeptBulks: ...
 
     @property
     def enrolment(self) -> Enrolment: ...

@@ -6,6 +6,7 @@ Durations are seconds, sizes are bytes, rates are pairs of a count and seconds.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NewType
 
@@ -16,6 +17,22 @@ Rate = NewType("Rate", tuple[tuple[int, float], ...])
 
 UrlPath = NewType("UrlPath", str)
 """A path of ours, without anything that would have to be coded; empty is none."""
+
+
+_RATE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
+
+
+def parse_rate(value: object) -> Rate:
+    """`200:1,6000:60` as ((200, 1.0), (6000, 60.0)), empty as (). Raises ValueError, which says what is allowed."""
+    parts = value.split(",") if isinstance(value, str) and value.strip() else []
+    matches = [_RATE.fullmatch(part.strip()) for part in parts]
+    pairs = tuple((int(match[1]), float(match[2])) for match in matches if match and int(match[1]) and int(match[2]))
+    if not isinstance(value, str) or len(pairs) != len(parts) or len({seconds for _, seconds in pairs}) != len(pairs):
+        raise ValueError(
+            'must be a rate such as "200:1,6000:60": a count, a colon and seconds, each number of seconds once; '
+            "empty is no limit"
+        )
+    return Rate(pairs)
 
 
 def show_rate(rate: Rate) -> str:
@@ -267,6 +284,23 @@ class RpcSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BulkSettings:
+    """`[bulk]`"""
+
+    max_devices: int = setting(100_000, "devices of one bulk; a larger one is refused", live=True)
+    concurrency: int = setting(20, "calls of a bulk at a time, where it names no number", live=True)
+    max_concurrency: int = setting(1_000, "the largest number that it may name", live=True)
+    max_running: int = setting(10, "bulks of one tenant that go on at a time; one more is refused with 429", live=True)
+    max_response_size: Size = setting(
+        16 << 10, "the largest response of a device that a bulk keeps; of a larger one only that it came", live=True
+    )
+    resume_after: Duration = setting(
+        10.0, "how long bulks wait after a start: devices have to come back before they are called", live=True, least=0
+    )
+    ttl: Duration = setting(30 * 86_400.0, "how long a bulk is kept after it has ended", live=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSettings:
     """`[limits]`: what devices may send. Values are those of telemetry and of attributes."""
 
@@ -394,6 +428,7 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
+    bulk: BulkSettings = field(default_factory=BulkSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     attributes: AttributeSettings = field(default_factory=AttributeSettings)

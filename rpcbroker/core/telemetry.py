@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.errors import BrokerError, NotFound, Unavailable
+from rpcbroker.core.errors import BrokerError, NotFound, Reason, Unavailable
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point, StoredSeries
 from rpcbroker.core.ports import KeptValues, NumberedPoint
@@ -137,7 +137,9 @@ class Telemetry:
     def _keep(self, device_id: UUID, series: _Series, posted: Posted) -> None:
         if self._size > self.settings.max_waiting:
             raise Unavailable(
-                "The store does not keep up with telemetry", hint="Try again in a few seconds: telemetry.max_waiting."
+                "The store does not keep up with telemetry",
+                reason=Reason.STORE_UNAVAILABLE,
+                hint="Try again in a few seconds: telemetry.max_waiting.",
             )
         counts, waiting = series.counts, series.waiting
         for _, values in posted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -21,9 +22,9 @@ Row = tuple[Any, ...]
 
 _INSERT = """
 INSERT INTO rpc (tenant_id, id, device_id, wire_id, oneway, created_time, expiration_time, latest_time, due_time,
-    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method, moments,
-    params, response, additional_info)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method_sum,
+    method, moments, params, response, additional_info)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADVANCE = """
 UPDATE rpc SET due_time = ?, expiration_time = ?, status = ?, unacknowledged = ?, omitted = ?, moments = ?
@@ -34,6 +35,11 @@ UPDATE rpc SET ended_time = ?, expiration_time = ?, status = ?, unacknowledged =
     reason = ?, device_error = ?, response = ?
 WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
 """
+
+
+def sum_of(method: str) -> int:
+    """See the table."""
+    return crc32(method.encode())
 
 
 def insert_row(kept: KeptCall) -> Row:
@@ -58,6 +64,7 @@ def insert_row(kept: KeptCall) -> Row:
         kept.unacknowledged,
         call.strategy.value,
         record.omitted,
+        sum_of(call.method),
         call.method,
         jsontext.encode(record.moments).decode(),
         call.params.decode(),
@@ -116,24 +123,26 @@ def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | N
     try:
         with connection.begin_nested():
             run(connection, _INSERT, list(rows))
-    except (IntegrityError, DataError, OverflowError):
+    except (IntegrityError, DataError, OverflowError) as error:
         if len(rows) == 1:
-            return [_refusal(connection, rows[0])]
+            return [_refusal(connection, rows[0], error)]
         half = len(rows) // 2
         return _insert(connection, rows[:half]) + _insert(connection, rows[half:])
     return [None] * len(rows)
 
 
-def _refusal(connection: Connection, row: Row) -> BrokerError:
-    """Why this row, alone, could not be inserted."""
-    if max(value for value in row if isinstance(value, int)) > _LARGEST:
-        return InvalidRequest("A number of the call is too large")
+def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
+    """Why this row could not be inserted."""
+    if not isinstance(error, IntegrityError):
+        return InvalidRequest("A member of the call is more than the store can keep")
     tenant_id, rpc_id, device_id = map(UUID, row[:3])
     if exists(connection, sa.select(t.rpc.c.id).where(t.rpc.c.tenant_id == tenant_id, t.rpc.c.id == rpc_id)):
         return AlreadyExists(f"A call with the id {rpc_id} already exists")
     if not exists(connection, sa.select(t.device.c.id).where(t.device.c.id == device_id)):
         return NotFound("Device with requested id wasn't found!")
-    return Unavailable("The device has another call under this wire id", hint="The store is damaged: examine it.")
+    return Unavailable(
+        "The device has another call under this wire id", hint="Something in the store is broken: rpcbroker check."
+    )
 
 
 def _end(connection: Connection, rows: Sequence[Row]) -> list[bool]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,21 +17,22 @@ from twisted.python.failure import Failure
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import Call, CallState, SubmitStrategy
 from rpcbroker.core.deadlines import Clock
-from rpcbroker.core.errors import BrokerError, InvalidRequest, Reason, Unavailable
-from rpcbroker.core.model import Page, PageLink
+from rpcbroker.core.errors import BrokerError, InvalidRequest, Reason
+from rpcbroker.core.model import DeviceFilter, Page, PageLink
 from rpcbroker.core.ports import CallFilter
 from rpcbroker.core.records import KeptCall, Moment, record_of
 from rpcbroker.store import tables as t
-from rpcbroker.store.call_writes import Row, advance_row, end_row, insert_row, write_calls
+from rpcbroker.store.call_writes import Row, advance_row, end_row, insert_row, sum_of, write_calls
 from rpcbroker.store.database import Database
 from rpcbroker.store.queries import device_conditions, page
 from rpcbroker.store.rows import one
-from rpcbroker.store.writer import MAX_BATCH, Work
+from rpcbroker.store.writer import MAX_BATCH, Work, not_keeping_up
 
 WRITE_BEHIND = 0.1
 """Seconds that what a call went through may wait for something to be written together with."""
+TRY_AGAIN = 1.0
+"""Seconds after which that is tried again if it could not be written."""
 
-T = TypeVar("T")
 _C = t.rpc.c
 _GOES_ON = _C.ended_time.is_(None)
 _SORTS = {
@@ -52,6 +54,7 @@ class SqlCalls:
         self._changes: deque[_Change] = deque()
         self._advanced: dict[tuple[UUID, UUID], KeptCall] = {}
         self._in_the_air = 0
+        self._running = False
         self._timer: DelayedCall | None = None
 
     # -- writing
@@ -66,13 +69,13 @@ class SqlCalls:
         if "\x00" in kept.call.method:
             return fail(InvalidRequest("method must not contain the character U+0000"))
         if len(self._changes) >= self._database.max_queue:
-            return fail(Unavailable("The store is not keeping up", hint="Try again in a second."))
+            return fail(not_keeping_up())
         return self._gather(insert_row(kept), is_end=False)
 
     def advance(self, kept: KeptCall) -> None:
         """See the port."""
         self._advanced[_key(kept)] = kept
-        self._schedule()
+        self._schedule(WRITE_BEHIND)
 
     def end(self, kept: KeptCall) -> Deferred[bool]:
         """See the port. What the record says when this is called is what is written."""
@@ -90,16 +93,21 @@ class SqlCalls:
         statement = sa.delete(t.rpc).where(sa.tuple_(_C.tenant_id, _C.id).in_(some))
         return self._behind(lambda connection: connection.execute(statement).rowcount)
 
-    def flush(self) -> None:
-        """Give all that is gathered to the database."""
-        while self._changes or self._advanced:
-            self._send()
-
-    def forget_gathered(self) -> None:
-        """As if the process had died."""
+    def start(self) -> None:
+        """The store is about to open. What was gathered by a process before, and never written, is lost."""
         self._stop_timer()
         self._changes.clear()
         self._advanced.clear()
+        self._running = True
+
+    def stop(self) -> None:
+        """Give all that is gathered to the database, which is about to close."""
+        self._running = False
+        self._flush()
+
+    def _flush(self) -> None:
+        for _ in range(0, max(len(self._changes), len(self._advanced)), MAX_BATCH):
+            self._send()
 
     def _gather(self, row: Row, *, is_end: bool) -> Deferred[Any]:
         done: Deferred[Any] = Deferred()
@@ -108,9 +116,9 @@ class SqlCalls:
             self._send()
         return done
 
-    def _schedule(self) -> None:
-        if self._timer is None and self._clock is not None and not self._in_the_air:
-            self._timer = self._clock.callLater(WRITE_BEHIND, self._send)
+    def _schedule(self, seconds: float) -> None:
+        if self._running and self._clock is not None and self._timer is None and not self._in_the_air:
+            self._timer = self._clock.callLater(seconds, self._send)
 
     def _send(self) -> None:
         """Give one batch to the database."""
@@ -124,7 +132,7 @@ class SqlCalls:
         self._in_the_air += 1
         written = self._database.write(lambda connection: write_calls(connection, *rows))
         written.addCallbacks(self._tell, self._failed, (inserts, ends), None, (changes, advanced))
-        written.addBoth(self._landed)
+        written.addCallback(self._landed)
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -134,28 +142,31 @@ class SqlCalls:
     @staticmethod
     def _tell(
         outcome: tuple[list[BrokerError | None], list[bool]], inserts: list[_Change], ends: list[_Change]
-    ) -> None:
+    ) -> float:
         for (_, _, done), error in zip(inserts, outcome[0], strict=True):
             done.callback(None if error is None else Failure(error))
         for (_, _, done), took_effect in zip(ends, outcome[1], strict=True):
             done.callback(took_effect)
+        return WRITE_BEHIND
 
-    def _failed(self, failure: Failure, changes: list[_Change], advanced: list[KeptCall]) -> None:
-        """What went on is tried again, unless it went on meanwhile; who waits is told."""
+    def _failed(self, failure: Failure, changes: list[_Change], advanced: list[KeptCall]) -> float:
+        """Who waits is told; what went on is tried again, unless it went on meanwhile."""
         for kept in advanced:
             if kept.record.ended_time is None:
                 self._advanced.setdefault(_key(kept), kept)
         for _, _, done in changes:
             done.errback(Failure(failure.value))
+        return TRY_AGAIN
 
-    def _landed(self, _: object) -> None:
+    def _landed(self, seconds: float) -> None:
+        """What was gathered while a batch was in the air goes with the next one; `seconds` if nobody waits for it."""
         self._in_the_air -= 1
         if self._in_the_air:
             return
         if self._changes:
             self._send()
         elif self._advanced:
-            self._schedule()
+            self._schedule(seconds)
 
     # -- reading
 
@@ -184,31 +195,27 @@ class SqlCalls:
 
     def of_device(self, device_id: UUID, link: PageLink, *, state: CallState | None = None) -> Deferred[Page[KeptCall]]:
         """See the port."""
-        query = sa.select(t.rpc).where(_C.device_id == device_id)
+        mine = [_C.device_id == device_id]
         if state is not None:
-            query = query.where(_C.status == state.value)
-        sort = _SORTS[link.sort_property]
-        return self._beside(lambda connection: page(connection, query, link, sort=sort, id_=_C.id, make=kept_call_of))
+            mine.append(_C.status == state.value)
+        return self._beside(lambda connection: _page(connection, mine, link))
 
     def calls(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[KeptCall]]:
         """See the port."""
-        query = sa.select(t.rpc).where(*_conditions(wanted))
-        link = PageLink(page_size=limit, descending=True)
-        return self._beside(
-            lambda connection: page(connection, query, link, sort=_C.created_time, id_=_C.id, make=kept_call_of)
-        )
+        mine, newest = _conditions(wanted), PageLink(page_size=limit, descending=True)
+        return self._beside(lambda connection: _page(connection, mine, newest))
 
     def _some(self, query: sa.Select[Any]) -> Deferred[list[KeptCall]]:
         return self._behind(lambda connection: [kept_call_of(row) for row in connection.execute(query)])
 
     def _behind(self, work: Work) -> Deferred[Any]:
         """Behind all that was written before, and before all that will be."""
-        self.flush()
+        self._flush()
         return self._database.write(work)
 
     def _beside(self, work: Work) -> Deferred[Any]:
         """When all that was written before has been, on a thread for reading: a list may take a while."""
-        self.flush()
+        self._flush()
         if not self._in_the_air:
             return self._database.read(work)
         return self._database.write(lambda _: None).addBoth(lambda _: self._database.read(work))
@@ -225,6 +232,18 @@ def waiting_calls(connection: Connection) -> tuple[dict[UUID, int], int | None]:
     counts = sa.select(_C.device_id, sa.func.count()).where(_GOES_ON).group_by(_C.device_id)
     waiting = {row[0]: row[1] for row in connection.execute(counts)}
     return waiting, connection.execute(_NEXT_DUE).scalar()
+
+
+def _page(connection: Connection, mine: Sequence[sa.ColumnElement[bool]], link: PageLink) -> Page[KeptCall]:
+    """Of these calls, which are of one tenant. Only their ids are sorted, for the rows are large."""
+    keys = sa.select(_C.tenant_id, _C.id).where(*mine)
+    found = page(connection, keys, link, sort=_SORTS[link.sort_property], id_=_C.id, make=tuple)
+    if not found.items:
+        return Page(items=(), total=found.total)
+    ids = [rpc_id for _, rpc_id in found.items]
+    rows = sa.select(t.rpc).where(_C.tenant_id == found.items[0][0], _C.id.in_(ids))
+    calls = {row.id: kept_call_of(row) for row in connection.execute(rows)}
+    return Page(items=tuple(calls[rpc_id] for rpc_id in ids if rpc_id in calls), total=found.total)
 
 
 def kept_call_of(row: Any) -> KeptCall:
@@ -267,17 +286,19 @@ def _key(kept: KeptCall) -> tuple[UUID, UUID]:
 
 
 def _conditions(wanted: CallFilter) -> list[sa.ColumnElement[bool]]:
-    devices = wanted.devices
-    conditions = [_C.tenant_id == devices.tenant_id]
-    if devices.customer_ids or devices.types or devices.connected is not None:
-        joined = t.device.outerjoin(t.presence, t.presence.c.device_id == t.device.c.id)
-        some = sa.select(t.device.c.id).select_from(joined).where(*device_conditions(devices))
+    """By the devices if some are asked for, which are of the tenant; else by the tenant: each has its index."""
+    devices, conditions = wanted.devices, []
+    if devices == DeviceFilter(tenant_id=devices.tenant_id):
+        conditions.append(_C.tenant_id == devices.tenant_id)
+    else:
+        some = sa.select(t.device.c.id).where(*device_conditions(devices))
+        if devices.connected is not None:
+            some = some.outerjoin(t.presence, t.presence.c.device_id == t.device.c.id)
         conditions.append(_C.device_id.in_(some))
-    elif devices.ids:
-        conditions.append(_C.device_id.in_(devices.ids))
     if wanted.state is not None:
         conditions.append(_C.status == wanted.state.value)
     if wanted.method is not None:
+        conditions.append(_C.method_sum == sum_of(wanted.method))
         conditions.append(sa.false() if "\x00" in wanted.method else _C.method == wanted.method)
     if wanted.since is not None:
         conditions.append(_C.created_time >= wanted.since)

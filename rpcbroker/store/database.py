@@ -259,5 +259,8 @@ def shown_url(url: str) -> str:
 
 
 def first_line(error: Exception) -> str:
+    """What an exception says, for the operator."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

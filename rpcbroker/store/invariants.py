@@ -19,6 +19,7 @@ from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import MAX_MOMENTS, Mark
 from rpcbroker.core.wire_ids import BEGIN_AGAIN
 from rpcbroker.store import tables as t
+from rpcbroker.store.call_writes import sum_of
 from rpcbroker.store.sql import WIRE_IDS
 
 EXAMPLES = 10
@@ -163,6 +164,12 @@ INVARIANTS: tuple[Invariant, ...] = (
         name="counts",
         sentence="numbers of retries and of moments left out are not negative",
         broken=_calls(sa.or_(_C.max_retries < 0, _C.unacknowledged < 0, _C.omitted < 0)),
+    ),
+    Invariant(
+        name="sum of the method",
+        sentence="the sum by which calls of a method are found is that of the method",
+        broken=sa.select(_C.id, _C.method, _C.method_sum),
+        holds=lambda row: bool(sum_of(row[1]) == row[2]),
     ),
     _json("params", "the params of a call are JSON", _C.params),
     _json("response", "the response of a call, if there is one, is JSON", _C.response),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, execute, succeed
 
+from rpcbroker.core.deadlines import Clock
 from rpcbroker.store.database import JSON, ReadWork, prepare_sqlite
 from rpcbroker.store.sql import SqlStore
 from rpcbroker.store.tables import metadata
@@ -50,6 +51,7 @@ class MemoryDatabase:
 class MemoryStore(SqlStore):
     """`core.ports.Store` in memory. It may be opened again, as after a restart."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        """`clock`: see SqlStore."""
         self.database = MemoryDatabase()
-        super().__init__(self.database, cache_size=0)
+        super().__init__(self.database, cache_size=0, clock=clock)

@@ -30,12 +30,15 @@ def page(
     make: Callable[[Any], T],
 ) -> Page[T]:
     """One part of what `query` finds; rows that sort alike are in the order of their ids, null comes first."""
-    total = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
     order = (sort.desc(), id_.desc()) if link.descending else (sort.asc(), id_.asc())
     if sort.nullable:
         order = (order[0].nulls_last() if link.descending else order[0].nulls_first(), order[1])
     part = query.order_by(*order).limit(link.page_size).offset(link.page * link.page_size)
-    return Page(items=tuple(make(row) for row in connection.execute(part)), total=total)
+    items = tuple(make(row) for row in connection.execute(part))
+    if len(items) < link.page_size and (items or not link.page):  # the last part: to count them would be to look again
+        return Page(items=items, total=link.page * link.page_size + len(items))
+    total = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    return Page(items=items, total=total)
 
 
 def contains(text: str, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:

@@ -28,6 +28,7 @@ from rpcbroker.core.model import (
 from rpcbroker.core.ports import OpenedStore
 from rpcbroker.store import tables as t
 from rpcbroker.store.audit import SqlAudit
+from rpcbroker.store.bulk import SqlBulks, running_bulks
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.calls import SqlCalls, waiting_calls
 from rpcbroker.store.database import Database
@@ -77,18 +78,19 @@ class SqlStore:
         self.audit = SqlAudit(database)
         self.values = SqlValues(database)
         self.calls = SqlCalls(database, clock=clock)
+        self.bulks = SqlBulks(database)
         self.enrolment = SqlEnrolment(database, wrote=self._wrote)
 
     # -- opening and closing
 
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """See the port."""
-        self.calls.forget_gathered()
+        self.calls.start()
         return self._database.open(lambda connection: _load(connection, first_records))
 
     def close(self) -> Deferred[None]:
         """See the port."""
-        self.calls.flush()
+        self.calls.stop()
         return self._database.close()
 
     @property
@@ -252,6 +254,7 @@ def _load(connection: Connection, first_records: Callable[[], tuple[Tenant, User
         default_tenant=_oldest_tenant(connection),
         waiting_calls=waiting,
         next_due=next_due,
+        running_bulks=running_bulks(connection),
     )
 
 

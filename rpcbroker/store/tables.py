@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration; a database that says otherwise is migrated, or refused if it is newer."""
 
 metadata = MetaData(
@@ -230,8 +230,9 @@ rpc = Table(
     Column("retries", BigInteger),
     Column("max_retries", Integer, nullable=False),
     Column("unacknowledged", Integer, nullable=False),
-    Column("strategy", String(32), nullable=False),
+    Column("strategy", String(64), nullable=False),
     Column("omitted", BigInteger, nullable=False),
+    Column("method_sum", BigInteger, nullable=False),
     Column("method", Text, nullable=False),
     Column("moments", Text, nullable=False),
     Column("params", Text, nullable=False),
@@ -240,13 +241,59 @@ rpc = Table(
     Index("ix_rpc_wire_id", "device_id", "wire_id", unique=True, sqlite_where=_GOES_ON, postgresql_where=_GOES_ON),
     Index("ix_rpc_due_time", "due_time", sqlite_where=_GOES_ON, postgresql_where=_GOES_ON),
     Index("ix_rpc_ended_time", "ended_time", sqlite_where=_HAS_ENDED, postgresql_where=_HAS_ENDED),
-    Index("ix_rpc_of_device", "device_id", "created_time", "id"),
-    Index("ix_rpc_of_tenant", "tenant_id", "created_time", "id"),
+    Index("ix_rpc_of_device", "device_id", "created_time", "id", "method_sum"),
+    Index("ix_rpc_of_tenant", "tenant_id", "created_time", "id", "method_sum"),
+    Index("ix_rpc_status", "tenant_id", "status", "created_time", "id"),
 )
 """Persistent calls. `ended_time` is NULL as long as one goes on: nothing else says so.
 
-`params`, `response`, `additional_info` and `moments` are JSON text. What may be large stands last, for SQLite reads a
-row from its beginning.
+`params`, `response`, `additional_info` and `moments` are JSON text. `method_sum` is the CRC-32 of `method`, by which
+other methods are passed over in an index, where a text of any length has no place. What may be large stands last, for
+SQLite reads a row from its beginning.
+"""
+
+bulk = Table(
+    "bulk",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("customer_id", Uuid),
+    Column("user_name", Text, nullable=False),
+    Column("narrowed", String(64), nullable=False),
+    Column("content", String(64), nullable=False),
+    Column("created_time", BigInteger, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("reason", Text),
+    Column("ended_time", BigInteger),
+    Column("counts", JSON, nullable=False),
+    Column("plan", JSON, nullable=False),
+    Column("request", JSON, nullable=False),
+    UniqueConstraint("tenant_id", "id"),
+    Index("ix_bulk_newest", "tenant_id", "created_time", "sequence"),
+    Index("ix_bulk_ended_time", "ended_time"),
+    sqlite_autoincrement=True,
+)
+"""`sequence` is never given twice: what is still written about a bulk that is gone must not be about another one."""
+
+bulk_device = Table(
+    "bulk_device",
+    metadata,
+    Column("bulk", BigInteger, ForeignKey("bulk.sequence", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("device_id", Uuid, nullable=False),
+    Column("device_name", Text, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("reason", String(64)),
+    Column("ended", BigInteger),
+    Column("response", Text),
+    Index("ix_bulk_device_ended", "bulk", "ended"),
+    sqlite_with_rowid=False,
+)
+"""No foreign key to the device: what is gone was called. `response` is JSON text.
+
+`ended` numbers those of a bulk that have ended, in that order.
 """
 
 OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_block, provisioned, claim, rpc)

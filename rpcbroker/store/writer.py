@@ -58,10 +58,7 @@ class Writer:
     def write(self, work: Work) -> Deferred[Any]:
         """Queue `work`; fires with what it returned, after the commit."""
         if len(self._queue) >= self._max_queue:
-            error = Unavailable(
-                "The store is not keeping up", reason=Reason.STORE_UNAVAILABLE, hint="Try again in a second."
-            )
-            return fail(error)
+            return fail(not_keeping_up())
         done: Deferred[Any] = Deferred()
         with self._wake:
             if self._stopping:
@@ -103,6 +100,11 @@ class Writer:
             results = [work(connection) for work in works]
         self.commits += 1
         return results
+
+
+def not_keeping_up() -> Unavailable:
+    """What is said to whom there is no room for in the queue."""
+    return Unavailable("The store is not keeping up", reason=Reason.STORE_UNAVAILABLE, hint="Try again in a second.")
 
 
 def _fire(outcomes: list[tuple[Deferred[Any], Any]]) -> None:

@@ -53,15 +53,15 @@ def test_what_is_broken_is_told_by_its_ids_and_is_exit_code_1(shell: Shell, stat
 
 
 def test_of_many_the_first_are_told(shell: Shell, state: Path) -> None:
-    file = fill(state)
-    columns = "tenant_id, device_id, oneway, created_time, expiration_time, latest_time, due_time, ended_time, status, "
-    columns += "device_error, max_retries, unacknowledged, strategy, omitted, method, moments, params"
-    for number in range(12):
-        execute(
-            file,
-            f"INSERT INTO rpc (id, wire_id, {columns}) SELECT '{number:032x}', {number + 50}, "
-            f"{columns.replace('params', 'substr(params, 2)')} FROM rpc WHERE wire_id = 6",
+    copies = [
+        statement
+        for number in range(12)
+        for statement in (
+            f"UPDATE copy SET id = '{number:032x}', wire_id = {number + 50}, params = 'x'",
+            "INSERT INTO rpc SELECT * FROM copy",
         )
+    ]
+    execute(fill(state), "CREATE TEMPORARY TABLE copy AS SELECT * FROM rpc WHERE wire_id = 6", *copies)
     result = shell.run("check", "--state-dir", str(state))
     assert result.exit_code == 1
     assert "and 2 more" in result.stdout

@@ -96,6 +96,7 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("outcome", call(1, device_error=True), rpc_id(1)),
     ("counts", call(1, omitted=-1), rpc_id(1)),
     ("counts", call(1, unacknowledged=-1), rpc_id(1)),
+    ("sum of the method", call(1, method="other"), rpc_id(1)),
     ("params", call(1, params='{"pin":'), rpc_id(1)),
     ("params", call(1, params=""), rpc_id(1)),
     ("response", call(6, response="hello"), rpc_id(6)),

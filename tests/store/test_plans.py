@@ -12,7 +12,9 @@ from fakes import TENANT, device, first_records, result_of
 from sqlalchemy import event
 from test_stored_audit import entry
 
+from rpcbroker.core.calls import CallState
 from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink, Scope
+from rpcbroker.core.ports import CallFilter
 from rpcbroker.store.memory import MemoryStore
 
 
@@ -84,6 +86,52 @@ def test_values_of_a_device(store: MemoryStore) -> None:
         result_of(kept.delete_attributes(of, Scope.CLIENT, ["a"]))
         result_of(store.delete_device(of))
     assert not [step for step in steps if step.startswith("SCAN")], steps
+
+
+def test_calls_that_the_broker_looks_for(store: MemoryStore) -> None:
+    of, kept = device().id, store.calls
+    with plans(store) as steps:
+        result_of(kept.waiting(of, after=0, limit=100))
+        result_of(kept.waiting_call(of, 1))
+        result_of(kept.due(5, limit=100))
+        result_of(kept.next_due())
+        result_of(kept.call(TENANT, of))
+        result_of(kept.delete(TENANT, of))
+        result_of(kept.forget_ended(5, limit=100))
+        result_of(store.delete_device(of))
+    assert indexed(steps), steps
+    assert len([step for step in steps if "ix_rpc_wire_id" in step]) == 2, steps
+    assert len([step for step in steps if "ix_rpc_due_time" in step]) == 2, steps
+    assert len([step for step in steps if "ix_rpc_ended_time" in step]) == 1, steps
+
+
+def test_at_the_start_only_calls_that_wait_are_looked_at(store: MemoryStore) -> None:
+    """These indexes have no others."""
+    with plans(store) as steps:
+        store.open(first_records=first_records)
+    mine = [step.replace("COVERING ", "") for step in steps if "rpc" in step]
+    assert mine == ["SCAN rpc USING INDEX ix_rpc_wire_id", "SEARCH rpc USING INDEX ix_rpc_due_time"], mine
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_page_of_a_devices_calls(store: MemoryStore, descending: bool) -> None:
+    with plans(store) as steps:
+        link = PageLink(page_size=100, descending=descending)
+        result_of(store.calls.of_device(device().id, link))
+        result_of(store.calls.of_device(device().id, link, state=CallState.QUEUED))
+    assert indexed(steps), steps
+
+
+@pytest.mark.parametrize("devices", [{}, {"ids": (device().id,)}], ids=["tenant", "device"])
+@pytest.mark.parametrize(
+    "more", [{}, {"state": CallState.QUEUED}, {"method": "m"}, {"since": 5}], ids=["all", "state", "method", "since"]
+)
+def test_the_newest_calls(store: MemoryStore, devices: Any, more: Any) -> None:
+    with plans(store) as steps:
+        wanted = CallFilter(devices=DeviceFilter(tenant_id=TENANT, **devices), **more)
+        result_of(store.calls.calls(wanted, limit=100))
+    assert indexed([step for step in steps if "TEMP B-TREE" not in step]), steps
+    assert indexed(steps) or devices, "of one tenant they come in the order of an index"
 
 
 def test_that_a_query_which_is_not_indexed_would_be_found(store: MemoryStore) -> None:

@@ -26,8 +26,9 @@ def upgrade() -> None:
         sa.Column("retries", sa.BigInteger()),
         sa.Column("max_retries", sa.Integer(), nullable=False),
         sa.Column("unacknowledged", sa.Integer(), nullable=False),
-        sa.Column("strategy", sa.String(32), nullable=False),
+        sa.Column("strategy", sa.String(64), nullable=False),
         sa.Column("omitted", sa.BigInteger(), nullable=False),
+        sa.Column("method_sum", sa.BigInteger(), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("moments", sa.Text(), nullable=False),
         sa.Column("params", sa.Text(), nullable=False),
@@ -45,5 +46,6 @@ def upgrade() -> None:
         op.create_index(
             name, "rpc", columns, unique=name == "ix_rpc_wire_id", sqlite_where=where, postgresql_where=where
         )
-    op.create_index("ix_rpc_of_device", "rpc", ["device_id", "created_time", "id"])
-    op.create_index("ix_rpc_of_tenant", "rpc", ["tenant_id", "created_time", "id"])
+    op.create_index("ix_rpc_of_device", "rpc", ["device_id", "created_time", "id", "method_sum"])
+    op.create_index("ix_rpc_of_tenant", "rpc", ["tenant_id", "created_time", "id", "method_sum"])
+    op.create_index("ix_rpc_status", "rpc", ["tenant_id", "status", "created_time", "id"])
