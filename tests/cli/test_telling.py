@@ -151,6 +151,8 @@ def test_hints_are_commands_that_a_shell_takes() -> None:
 def test_a_call_that_goes_on_says_where_it_is(state: CallState) -> None:
     told = text(timeline_json(record(state=state), "boiler-7"))
     assert told.endswith(STILL[state].format(until="22:13:30.000"))
+    waits = "Why it waits: rpcbroker device show boiler-7"
+    assert advice_for(timeline_json(record(state=state), "boiler-7")) == (waits if state is CallState.QUEUED else None)
 
 
 def test_a_deleted_call_that_has_ended_says_how_long_it_took() -> None:
