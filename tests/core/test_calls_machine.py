@@ -506,5 +506,7 @@ class CallsMachine(RuleBasedStateMachine):
                 outcome.clear()
 
 
-CallsMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
+CallsMachine.TestCase.settings = settings(
+    max_examples=10, stateful_step_count=40, deadline=None, report_multiple_bugs=False
+)
 TestCalls = CallsMachine.TestCase
