@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from rpcbroker.core.bulk import ENDED, BulkState, EntryState
 from rpcbroker.core.calls import FINAL_STATES, CallState, SubmitStrategy
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import MAX_MOMENTS, Mark
@@ -29,6 +30,9 @@ LATE = 60_000
 """Milliseconds that a running broker may be behind with ending what is due: it looks once a second."""
 
 _C, _D = t.rpc.c, t.device.c
+_B, _BD = t.bulk.c, t.bulk_device.c
+_BULK_ENDED = [state.value for state in ENDED]
+_GO_ON = [state.value for state in EntryState if state not in ENDED]
 _WAITING = _C.ended_time.is_(None)
 _ENDED = _C.ended_time.is_not(None)
 _FINAL = _C.status.in_([state.value for state in FINAL_STATES])
@@ -98,6 +102,20 @@ _SHARED = (
     .having(sa.func.count() > 1)
     .subquery()
 )
+
+_DEVICES_OF_BULK = (
+    sa.select(sa.func.count()).select_from(t.bulk_device).where(_BD.bulk == _B.sequence).scalar_subquery()
+)
+
+
+def _bulks(*broken: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(_B.id).where(*broken)
+
+
+def _has(broken: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether a bulk has such a device."""
+    return _B.sequence.in_(sa.select(_BD.bulk).where(broken))
+
 
 INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
@@ -175,6 +193,30 @@ INVARIANTS: tuple[Invariant, ...] = (
     _json("response", "the response of a call, if there is one, is JSON", _C.response),
     _json("additional info", "the additional info of a call, if there is any, is JSON", _C.additional_info),
     _json("time line", f"the time line of a call is a list of at most {MAX_MOMENTS} moments", _C.moments, _Moments),
+    Invariant(
+        name="words of a bulk",
+        sentence="the states of a bulk and of its devices are words that this program knows",
+        broken=_bulks(sa.or_(_B.state.not_in(_words(BulkState)), _has(_BD.state.not_in(_words(EntryState))))),
+    ),
+    Invariant(
+        name="end of a bulk",
+        sentence="a bulk that has ended is done or aborted, and none of its devices waits or runs",
+        broken=_bulks(
+            _B.ended_time.is_not(None),
+            sa.or_(_B.state == BulkState.RUNNING.value, _has(_BD.state.in_(_GO_ON))),
+        ),
+    ),
+    Invariant(
+        name="ends in a bulk",
+        sentence="those devices of a bulk have a place in the order of ends that have ended",
+        broken=_bulks(_has(_BD.ended.is_(None) == _BD.state.in_(_BULK_ENDED))),
+    ),
+    Invariant(
+        name="counts of a bulk",
+        sentence="the counts of a bulk are those of its devices",
+        broken=sa.select(_B.id, _B.counts, _DEVICES_OF_BULK),
+        holds=lambda row: min(row[1].values(), default=0) >= 0 and sum(row[1].values()) == row[2],
+    ),
     Invariant(
         name="device of a call",
         sentence="the device of a call is there, and is its tenant's",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,11 @@ from fakes import EPOCH_MS, OTHER_TENANT, customer, device, first_records, tenan
 from kept_calls import DUE, EVERY_KIND, rpc_id
 from sqlalchemy import Connection, Engine
 from stores import sql_store
+from test_stored_bulk import DEVICES, bulk
 from twisted.internet.defer import Deferred, gatherResults
 
 from rpcbroker.core import jsontext
+from rpcbroker.core.bulk import Change, EntryState
 from rpcbroker.core.records import MAX_MOMENTS
 from rpcbroker.core.wire_ids import BEGIN_AGAIN, HIGHEST
 from rpcbroker.store import tables as t
@@ -37,6 +40,10 @@ def engine(lasting_url: str) -> Iterator[Engine]:
         await gatherResults([store.create_device(device(n), token(device(n))) for n in (100, 101)])
         await store.reserve_wire_ids(RESERVED)
         await gatherResults([store.calls.insert(kept) for kept in EVERY_KIND])
+        one = await store.bulks.create(bulk(1), DEVICES)
+        changes = [Change(0, EntryState.SUCCESSFUL, None, b"1", 1), Change(1, EntryState.RUNNING)]
+        counts = {EntryState.SUCCESSFUL: 1, EntryState.RUNNING: 1, EntryState.WAITING: len(DEVICES) - 2}
+        await store.bulks.save(replace(one, counts=counts), changes, abort_from=None)
         await store.close()
 
     pytest_twisted.blockon(Deferred.fromCoroutine(fill()))
@@ -68,11 +75,20 @@ def the_device(**changes: Any) -> Break:
     )
 
 
+def the_bulk(**changes: Any) -> Break:
+    return lambda connection: connection.execute(sa.update(t.bulk).values(changes))
+
+
+def in_bulk(number: int, **changes: Any) -> Break:
+    statement = sa.update(t.bulk_device).where(t.bulk_device.c.number == number).values(changes)
+    return lambda connection: connection.execute(statement)
+
+
 def no_credentials(connection: Connection) -> None:
     connection.execute(sa.delete(t.credentials).where(t.credentials.c.device_id == device(100).id))
 
 
-DEVICE = device(100).id
+DEVICE, BULK = device(100).id, bulk(1).id
 TOO_MANY = jsontext.encode([(1, "sent", None)] * (MAX_MOMENTS + 1)).decode()
 BREAKS: list[tuple[str, Break, UUID]] = [
     ("words", call(1, strategy="SOMETIMES"), rpc_id(1)),
@@ -104,6 +120,13 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("time line", call(1, moments='[[1,"dreamt",null]]'), rpc_id(1)),
     ("time line", call(1, moments="{}"), rpc_id(1)),
     ("time line", call(1, moments=TOO_MANY), rpc_id(1)),
+    ("words of a bulk", the_bulk(state="LOST"), BULK),
+    ("words of a bulk", in_bulk(1, state="LOST"), BULK),
+    ("end of a bulk", the_bulk(state="DONE", ended_time=EPOCH_MS), BULK),
+    ("ends in a bulk", in_bulk(0, ended=None), BULK),
+    ("ends in a bulk", in_bulk(1, ended=2), BULK),
+    ("counts of a bulk", the_bulk(counts={"WAITING": 3, "RUNNING": 1}), BULK),
+    ("counts of a bulk", the_bulk(counts={"WAITING": 6, "RUNNING": -1}), BULK),
     ("device of a call", call(1, tenant_id=OTHER_TENANT), rpc_id(1)),
     ("customer of a device", the_device(customer_id=UUID(int=99)), DEVICE),
     ("customer of a device", the_device(customer_id=customer().id), DEVICE),
