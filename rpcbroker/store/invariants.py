@@ -14,7 +14,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from rpcbroker.core.bulk import ENDED, BulkState, EntryState
+from rpcbroker.core.bulk import ENDED as BULK_ENTRY_ENDED
+from rpcbroker.core.bulk import BulkState, EntryState
 from rpcbroker.core.calls import FINAL_STATES, CallState, SubmitStrategy
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import MAX_MOMENTS, Mark
@@ -29,10 +30,7 @@ _IN_PARTS = {"yield_per": 1_000}
 LATE = 60_000
 """Milliseconds that a running broker may be behind with ending what is due: it looks once a second."""
 
-_C, _D = t.rpc.c, t.device.c
-_B, _BD = t.bulk.c, t.bulk_device.c
-_BULK_ENDED = [state.value for state in ENDED]
-_GO_ON = [state.value for state in EntryState if state not in ENDED]
+_C, _D, _B, _E = t.rpc.c, t.device.c, t.bulk.c, t.bulk_device.c
 _WAITING = _C.ended_time.is_(None)
 _ENDED = _C.ended_time.is_not(None)
 _FINAL = _C.status.in_([state.value for state in FINAL_STATES])
@@ -56,7 +54,7 @@ class Invariant:
 
     name: str
     sentence: str
-    broken: sa.Select[Any]
+    broken: sa.Select[Any] | sa.CompoundSelect[Any]
     holds: Holds | None = None
     while_running: bool = False
 
@@ -74,8 +72,8 @@ def _calls(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(_C.id).where(*conditions)
 
 
-def _json(name: str, sentence: str, column: sa.Column[Any], shape: Any = Any) -> Invariant:
-    """`column`, where it is not null, is JSON text of this shape."""
+def _parses(shape: Any) -> Holds:
+    """The second column is JSON text of this shape."""
     decode = msgspec.json.Decoder(shape).decode
 
     def holds(row: Row) -> bool:
@@ -85,8 +83,13 @@ def _json(name: str, sentence: str, column: sa.Column[Any], shape: Any = Any) ->
             return False
         return True
 
+    return holds
+
+
+def _json(name: str, sentence: str, column: sa.Column[Any], shape: Any = Any) -> Invariant:
+    """`column`, where it is not null, is JSON text of this shape."""
     return Invariant(
-        name=name, sentence=sentence, broken=sa.select(_C.id, column).where(column.is_not(None)), holds=holds
+        name=name, sentence=sentence, broken=sa.select(_C.id, column).where(column.is_not(None)), holds=_parses(shape)
     )
 
 
@@ -103,21 +106,7 @@ _SHARED = (
     .subquery()
 )
 
-_DEVICES_OF_BULK = (
-    sa.select(sa.func.count()).select_from(t.bulk_device).where(_BD.bulk == _B.sequence).scalar_subquery()
-)
-
-
-def _bulks(*broken: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    return sa.select(_B.id).where(*broken)
-
-
-def _has(broken: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Whether a bulk has such a device."""
-    return _B.sequence.in_(sa.select(_BD.bulk).where(broken))
-
-
-INVARIANTS: tuple[Invariant, ...] = (
+_OF_CALLS: tuple[Invariant, ...] = (
     Invariant(
         name="words",
         sentence="status, reason and strategy of a call are words that this program knows",
@@ -194,36 +183,15 @@ INVARIANTS: tuple[Invariant, ...] = (
     _json("additional info", "the additional info of a call, if there is any, is JSON", _C.additional_info),
     _json("time line", f"the time line of a call is a list of at most {MAX_MOMENTS} moments", _C.moments, _Moments),
     Invariant(
-        name="words of a bulk",
-        sentence="the states of a bulk and of its devices are words that this program knows",
-        broken=_bulks(sa.or_(_B.state.not_in(_words(BulkState)), _has(_BD.state.not_in(_words(EntryState))))),
-    ),
-    Invariant(
-        name="end of a bulk",
-        sentence="a bulk that has ended is done or aborted, and none of its devices waits or runs",
-        broken=_bulks(
-            _B.ended_time.is_not(None),
-            sa.or_(_B.state == BulkState.RUNNING.value, _has(_BD.state.in_(_GO_ON))),
-        ),
-    ),
-    Invariant(
-        name="ends in a bulk",
-        sentence="those devices of a bulk have a place in the order of ends that have ended",
-        broken=_bulks(_has(_BD.ended.is_(None) == _BD.state.in_(_BULK_ENDED))),
-    ),
-    Invariant(
-        name="counts of a bulk",
-        sentence="the counts of a bulk are those of its devices",
-        broken=sa.select(_B.id, _B.counts, _DEVICES_OF_BULK),
-        holds=lambda row: min(row[1].values(), default=0) >= 0 and sum(row[1].values()) == row[2],
-    ),
-    Invariant(
         name="device of a call",
         sentence="the device of a call is there, and is its tenant's",
         broken=_calls(
             ~sa.exists(sa.select(_D.id).where(_D.id == _C.device_id, _D.tenant_id == _C.tenant_id).correlate(t.rpc))
         ),
     ),
+)
+
+_OF_DEVICES: tuple[Invariant, ...] = (
     Invariant(
         name="customer of a device",
         sentence="the customer of a device, if it has one, is there, and is its tenant's",
@@ -244,6 +212,78 @@ INVARIANTS: tuple[Invariant, ...] = (
         ),
     ),
 )
+
+
+def _bulks(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Bulks with an entry of this kind."""
+    return sa.select(_B.id).where(sa.exists(sa.select(_E.number).where(_E.bulk == _B.sequence, *conditions)))
+
+
+def _counted(row: Row) -> bool:
+    counts = {state.value: 0 for state in EntryState} | row[1]
+    return bool(counts == {state.value: row[index] for index, state in enumerate(EntryState, 2)})
+
+
+_OVER = _E.state.in_([state.value for state in BULK_ENTRY_ENDED])
+_COUNTS = [
+    sa.select(sa.func.count()).where(_E.bulk == _B.sequence, _E.state == state.value).scalar_subquery()
+    for state in EntryState
+]
+
+_OF_BULKS: tuple[Invariant, ...] = (
+    Invariant(
+        name="bulk words",
+        sentence="states of a bulk and of its devices are words that this program knows",
+        broken=sa.union(
+            sa.select(_B.id).where(_B.state.not_in(_words(BulkState))), _bulks(_E.state.not_in(_words(EntryState)))
+        ),
+    ),
+    Invariant(
+        name="bulk ends",
+        sentence="a bulk that is done has ended, one that runs has not, and none ends before it was made",
+        broken=sa.select(_B.id).where(
+            sa.or_(
+                sa.and_(_B.state == BulkState.DONE.value, _B.ended_time.is_(None)),
+                sa.and_(_B.state == BulkState.RUNNING.value, _B.ended_time.is_not(None)),
+                _B.ended_time < _B.created_time,
+            )
+        ),
+    ),
+    Invariant(
+        name="bulk rest",
+        sentence="no device of a bulk that has ended waits, or is being called",
+        broken=_bulks(_B.ended_time.is_not(None), sa.not_(_OVER)),
+    ),
+    Invariant(
+        name="bulk order",
+        sentence="a device of a bulk has a place in the order of ends if its call has ended, and then alone",
+        broken=sa.union(
+            _bulks(_OVER, _E.ended.is_(None)),
+            _bulks(sa.not_(_OVER), _E.ended.is_not(None)),
+            sa.select(_B.id)
+            .join(t.bulk_device, _E.bulk == _B.sequence)
+            .where(_E.ended.is_not(None))
+            .group_by(_B.id, _B.sequence, _E.ended)
+            .having(sa.func.count() > 1),
+        ),
+    ),
+    Invariant(
+        name="bulk counts",
+        sentence="a bulk that has ended counts its devices as they are",
+        broken=sa.select(_B.id, _B.counts, *_COUNTS).where(_B.ended_time.is_not(None)),
+        holds=_counted,
+    ),
+    Invariant(
+        name="bulk responses",
+        sentence="the response of a device of a bulk, if there is one, is JSON",
+        broken=sa.select(_B.id, _E.response)
+        .join(t.bulk_device, _E.bulk == _B.sequence)
+        .where(_E.response.is_not(None)),
+        holds=_parses(Any),
+    ),
+)
+
+INVARIANTS: tuple[Invariant, ...] = (*_OF_CALLS, *_OF_DEVICES, *_OF_BULKS)
 
 
 def verify(connection: Connection, *, now: int, running: bool) -> Iterator[Verified]:

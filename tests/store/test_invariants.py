@@ -10,21 +10,40 @@ from uuid import UUID
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from fakes import EPOCH_MS, OTHER_TENANT, customer, device, first_records, tenant, token
+from fakes import ADMIN, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, tenant, token
 from kept_calls import DUE, EVERY_KIND, rpc_id
 from sqlalchemy import Connection, Engine
 from stores import sql_store
-from test_stored_bulk import DEVICES, bulk
 from twisted.internet.defer import Deferred, gatherResults
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.bulk import Change, EntryState
+from rpcbroker.core.bulk import Bulk, BulkPlan, BulkState, Change, EntryState
+from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.records import MAX_MOMENTS
 from rpcbroker.core.wire_ids import BEGIN_AGAIN, HIGHEST
 from rpcbroker.store import tables as t
 from rpcbroker.store.invariants import EXAMPLES, INVARIANTS, LATE, Verified, verify
 
 RESERVED = 8_192
+RUNNING = Bulk(
+    id=UUID(int=901),
+    tenant_id=TENANT,
+    user_id=ADMIN.user_id,
+    customer_id=None,
+    user_name="admin@example.org",
+    content="",
+    request=CallRequest(method="x"),
+    plan=BulkPlan(concurrency=1),
+    created_time=EPOCH_MS,
+    counts={EntryState.WAITING: 2},
+)
+ENDED = replace(
+    RUNNING,
+    id=UUID(int=900),
+    state=BulkState.DONE,
+    ended_time=EPOCH_MS + 9,
+    counts={EntryState.SUCCESSFUL: 1, EntryState.FAILED: 1},
+)
 Break = Callable[[Connection], Any]
 
 
@@ -40,10 +59,11 @@ def engine(lasting_url: str) -> Iterator[Engine]:
         await gatherResults([store.create_device(device(n), token(device(n))) for n in (100, 101)])
         await store.reserve_wire_ids(RESERVED)
         await gatherResults([store.calls.insert(kept) for kept in EVERY_KIND])
-        one = await store.bulks.create(bulk(1), DEVICES)
-        changes = [Change(0, EntryState.SUCCESSFUL, None, b"1", 1), Change(1, EntryState.RUNNING)]
-        counts = {EntryState.SUCCESSFUL: 1, EntryState.RUNNING: 1, EntryState.WAITING: len(DEVICES) - 2}
-        await store.bulks.save(replace(one, counts=counts), changes, abort_from=None)
+        ended, _ = [
+            await store.bulks.create(each, [(device(n).id, "d") for n in (100, 101)]) for each in (ENDED, RUNNING)
+        ]
+        outcomes = Change(0, EntryState.SUCCESSFUL, None, b"1", 1), Change(1, EntryState.FAILED, "NO_REPLY", None, 2)
+        await store.bulks.save(ended, outcomes, abort_from=None)
         await store.close()
 
     pytest_twisted.blockon(Deferred.fromCoroutine(fill()))
@@ -75,20 +95,25 @@ def the_device(**changes: Any) -> Break:
     )
 
 
-def the_bulk(**changes: Any) -> Break:
-    return lambda connection: connection.execute(sa.update(t.bulk).values(changes))
-
-
-def in_bulk(number: int, **changes: Any) -> Break:
-    statement = sa.update(t.bulk_device).where(t.bulk_device.c.number == number).values(changes)
-    return lambda connection: connection.execute(statement)
-
-
 def no_credentials(connection: Connection) -> None:
     connection.execute(sa.delete(t.credentials).where(t.credentials.c.device_id == device(100).id))
 
 
-DEVICE, BULK = device(100).id, bulk(1).id
+def bulk(**changes: Any) -> Break:
+    return lambda connection: connection.execute(sa.update(t.bulk).where(t.bulk.c.id == ENDED.id).values(changes))
+
+
+def entry(number: int, *, of: int = 1, **changes: Any) -> Break:
+    where = t.bulk_device.c.bulk == of, t.bulk_device.c.number == number
+    return lambda connection: connection.execute(sa.update(t.bulk_device).where(*where).values(changes))
+
+
+def one_still_waits(connection: Connection) -> None:
+    entry(0, state="WAITING", ended=None)(connection)
+    bulk(counts={"WAITING": 1, "FAILED": 1})(connection)
+
+
+DEVICE = device(100).id
 TOO_MANY = jsontext.encode([(1, "sent", None)] * (MAX_MOMENTS + 1)).decode()
 BREAKS: list[tuple[str, Break, UUID]] = [
     ("words", call(1, strategy="SOMETIMES"), rpc_id(1)),
@@ -120,17 +145,21 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("time line", call(1, moments='[[1,"dreamt",null]]'), rpc_id(1)),
     ("time line", call(1, moments="{}"), rpc_id(1)),
     ("time line", call(1, moments=TOO_MANY), rpc_id(1)),
-    ("words of a bulk", the_bulk(state="LOST"), BULK),
-    ("words of a bulk", in_bulk(1, state="LOST"), BULK),
-    ("end of a bulk", the_bulk(state="DONE", ended_time=EPOCH_MS), BULK),
-    ("ends in a bulk", in_bulk(0, ended=None), BULK),
-    ("ends in a bulk", in_bulk(1, ended=2), BULK),
-    ("counts of a bulk", the_bulk(counts={"WAITING": 3, "RUNNING": 1}), BULK),
-    ("counts of a bulk", the_bulk(counts={"WAITING": 6, "RUNNING": -1}), BULK),
     ("device of a call", call(1, tenant_id=OTHER_TENANT), rpc_id(1)),
     ("customer of a device", the_device(customer_id=UUID(int=99)), DEVICE),
     ("customer of a device", the_device(customer_id=customer().id), DEVICE),
     ("credentials", no_credentials, DEVICE),
+    ("bulk words", bulk(state="LOST"), ENDED.id),
+    ("bulk words", entry(0, of=2, state="LOST"), RUNNING.id),
+    ("bulk ends", bulk(state="RUNNING"), ENDED.id),
+    ("bulk ends", bulk(ended_time=EPOCH_MS - 1), ENDED.id),
+    ("bulk rest", one_still_waits, ENDED.id),
+    ("bulk order", entry(0, ended=None), ENDED.id),
+    ("bulk order", entry(1, ended=1), ENDED.id),
+    ("bulk order", entry(0, of=2, ended=1), RUNNING.id),
+    ("bulk counts", entry(0, state="UNKNOWN"), ENDED.id),
+    ("bulk counts", bulk(counts={"SUCCESSFUL": 2}), ENDED.id),
+    ("bulk responses", entry(0, response="OK"), ENDED.id),
 ]
 
 
