@@ -127,6 +127,11 @@ CAUSES: dict[Reason, Cause] = {
         "the broker was stopped",
         "Ask again. A call that is made with --persistent outlives the broker's stop.",
     ),
+    Reason.STORE_UNAVAILABLE: Cause(
+        "the broker's store could not keep it",
+        "Is the disk full, or the database away? The broker's log says it, and GET /readyz. "
+        "Calls that are not persistent need no store.",
+    ),
 }
 """What each reason means to people."""
 
@@ -145,7 +150,7 @@ DEVICE_ERROR = (
 
 
 class Story(NamedTuple):
-    """`text` is one line; `reason` and `hint` are for a call that did not go well."""
+    """`text` is one line; `reason` and `hint` are for a call that did not go well, `hint` also for one that waits."""
 
     text: str
     reason: str | None
@@ -183,11 +188,13 @@ def tell(timeline: TimelineJSON, *, now: int, zone: tzinfo | None = None) -> Sto
 
 
 def advice_for(call: CallRecordJSON) -> str | None:
-    """What to do about a call that did not go well; None for others."""
-    if call.reason is None:
-        return DEVICE_ERROR if call.device_error else None
+    """What to do about a call that did not go well, or does not go at all; None for others."""
     device = shlex.quote(printable(call.device_name or str(call.device_id)))
     show = f"rpcbroker device show {device}"
+    if call.ended_time is None:
+        return f"Why it waits: {show}" if call.state is CallState.QUEUED else None
+    if call.reason is None:
+        return DEVICE_ERROR if call.device_error else None
     return CAUSES[call.reason].advice.format(device=device, show=show, wire_id=call.wire_id)
 
 
