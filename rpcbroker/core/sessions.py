@@ -102,7 +102,7 @@ class DeviceSession:
             return CallTimeout(
                 "The call had expired when it came in",
                 reason=Reason.EXPIRED,
-                hint="expirationTime is in the past: compare the caller's clock with the server's.",
+                hint="expirationTime is in the past, or no number: compare the caller's clock with the server's.",
             )
         if call.persistent:
             waiting = around.persistence.waiting(call.device_id)
