@@ -197,7 +197,7 @@ class PersistentCalls:
     def _resumed(self, kept: KeptCall) -> KeptCall:
         """With the record that memory has, if it has one: that tells more."""
         record = self._recorder.find(kept.call.tenant_id, kept.call.rpc_id)
-        if record is not None and record.ended_time is None:
+        if record is not None and record.persistent and record.ended_time is None:
             kept.record = record
         else:
             kept.record.note(self._now_ms(), Mark.RESUMED, "from the store")
