@@ -55,11 +55,11 @@ class Ledger:
         """What became of one call."""
         tenant_id = principal.tenant_id
         record = self._broker.recorder.find(tenant_id, rpc_id) or self._broker.waiting_record(tenant_id, rpc_id)
-        if record is None:
+        if record is None or not record.persistent:  # a lightweight call may have been given the id of a kept one
             kept = await self._store.calls.call(tenant_id, rpc_id)
-            if kept is None:
-                raise _not_found(rpc_id)
-            record = kept.record
+            record = kept.record if kept is not None else record
+        if record is None:
+            raise _not_found(rpc_id)
         device = await self._store.device(record.device_id)
         if not _may_see(principal, device):
             raise _not_found(rpc_id)

@@ -127,6 +127,12 @@ class PersistentCalls:
         if device_id not in self._behind and session.callable and session.calls.kept < WINDOW:
             session.admit(kept)
         else:
+            waits = (
+                f"behind {self.waiting(device_id) - 1} others"
+                if session.callable
+                else f"for the device {session.where()}"
+            )
+            record.note(self._now_ms(), Mark.QUEUED, waits)
             self._leave_out(device_id)
         return Reply(call.rpc_id)
 
@@ -197,7 +203,7 @@ class PersistentCalls:
     def _resumed(self, kept: KeptCall) -> KeptCall:
         """With the record that memory has, if it has one: that tells more."""
         record = self._recorder.find(kept.call.tenant_id, kept.call.rpc_id)
-        if record is not None and record.ended_time is None:
+        if record is not None and record.persistent and record.ended_time is None:
             kept.record = record
         else:
             kept.record.note(self._now_ms(), Mark.RESUMED, "from the store")
