@@ -79,11 +79,11 @@ class Ledger:
         devices = access.visible_devices(principal, ids=ids)
         if devices is None:
             return Page(items=(), total=0)
-        kept = await self._store.calls.calls(
+        kept = await self._store.calls.records(
             CallFilter(devices=devices, state=wanted.state, method=wanted.method, since=wanted.since), limit=end
         )
         recorded = self._recorded(principal, wanted)
-        both = merge((each.record for each in kept.items), recorded, key=lambda record: -record.created_time)
+        both = merge(kept.items, recorded, key=lambda record: -record.created_time)
         records = tuple(islice(both, start, end))
         names = await self._names(principal, records)
         return Page(
@@ -109,7 +109,7 @@ class Ledger:
     async def of_device(
         self, principal: Principal, device_id: UUID, link: PageLink, *, state: CallState | None
     ) -> Page[KeptCall]:
-        """One part of the persistent calls of a device."""
+        """One part of the persistent calls of a device. Raises InvalidRequest for one that is too large."""
         await self._device(principal, device_id)
         return await self._store.calls.of_device(device_id, link, state=state)
 
