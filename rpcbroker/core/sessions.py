@@ -7,6 +7,7 @@ it cannot, is in `links`; how calls end is in `device_calls`; what only the stor
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -201,7 +202,7 @@ class DeviceSession:
                 pending.stop_waiting()
             if pending.kept is not None and pending.ending is None:
                 self.calls.forget(pending)
-                self._around.persistence.shelved(self.device.id)
+                self._around.persistence.shelved(pending.call)
 
     def seen(self, cause: str) -> None:
         """The device sent something."""
@@ -245,24 +246,29 @@ class DeviceSession:
         finally:
             self._giving = _IDLE
 
+    def go_on(self) -> None:
+        """Give what had to wait, and need not any more."""
+        for link in self._links.callable:
+            self.resume(link)
+
     def _next(self) -> None:
-        """Give what waited for others, and need not any more."""
         if self.calls.sequential:
-            for link in self._links.callable:
-                self.resume(link)
+            self.go_on()
 
     def _give_all(self, link: Link) -> None:
         """All that this link has to get and may get now: see SubmitStrategy."""
         any_before = unacknowledged_before = False
-        more = self._around.persistence.more(self.device.id)
+        reached = self._around.persistence.reached(self.device.id)
         for pending in self.calls:
             strategy = pending.call.strategy
             if pending not in self.calls:
                 continue
-            if strategy is SubmitStrategy.BURST:
+            if strategy is SubmitStrategy.BURST and pending.kept is None:
                 may_go = True
-            elif more and pending.kept is None:  # older ones may be in the store
+            elif pending.call.wire_id > reached:  # older ones may be in the store
                 may_go = False
+            elif strategy is SubmitStrategy.BURST:
+                may_go = True
             else:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
             if may_go and pending.given_to is not link:
@@ -357,10 +363,21 @@ class DeviceSession:
             return False
 
         pending = self.calls.get(wire_id)
-        persistence = self._around.persistence
-        if pending is None and persistence.more(self.device.id):
-            return persistence.load(self.device.id, wire_id).addCallback(found)
+        if pending is None and wire_id > self._around.persistence.reached(self.device.id):
+            return self._visit(wire_id, found)
         return found(pending)
+
+    def _visit(self, wire_id: int, act: Callable[[PendingCall | None], Any]) -> Deferred[Any]:
+        """`act` on a call that the store has, if it waits: it is in memory for as long as that takes."""
+
+        def found(pending: PendingCall | None) -> Any:
+            acted = act(pending)
+            persistence = self._around.persistence
+            if pending is not None and pending.ending is None and wire_id > persistence.reached(self.device.id):
+                self.calls.forget(pending)
+            return acted
+
+        return self._around.persistence.load(self.device.id, wire_id).addCallback(found)
 
     def _progressed(self, pending: PendingCall, payload: bytes) -> bool:
         around, call, record = self._around, pending.call, pending.record
@@ -384,7 +401,7 @@ class DeviceSession:
     def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
         """A link tells what became of a call that it was given."""
         pending = self.calls.get(wire_id)
-        if pending is None and step is Step.ACKNOWLEDGED and self._around.persistence.more(self.device.id):
+        if pending is None and step is Step.ACKNOWLEDGED:
             self._acknowledged_late(wire_id)
         if pending is None or pending.ending is not None:
             return
@@ -416,7 +433,7 @@ class DeviceSession:
         self._went_on(pending)
 
     def _acknowledged_late(self, wire_id: int) -> None:
-        """The device has a call that left memory before it said so."""
+        """The device has a call that left memory before it said so, or has ended."""
 
         def found(pending: PendingCall | None) -> None:
             if pending is not None:
@@ -425,7 +442,8 @@ class DeviceSession:
         def lost(failure: Failure) -> None:
             failure.trap(BrokerError)  # it is in the log; the device is given the call again
 
-        self._around.persistence.load(self.device.id, wire_id).addCallback(found).addErrback(lost)
+        if wire_id > self._around.persistence.reached(self.device.id):
+            self._visit(wire_id, found).addErrback(lost)
 
     def _unacknowledged(self, pending: PendingCall) -> None:
         pending.unacknowledged += 1

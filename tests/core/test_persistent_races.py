@@ -1,0 +1,174 @@
+"""Persistent calls while something else happens at the same time: reads on their way, links that end, ends that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from fakes import EPOCH_MS, TENANT, FakeLink, Slow, World, result_of
+
+from rpcbroker.core import wire_ids
+from rpcbroker.core.calls import Call, CallRequest, Step, SubmitStrategy
+from rpcbroker.core.persistent import WINDOW
+from rpcbroker.core.records import CallRecord, KeptCall
+
+TICK = 1 / 32
+CALL = CallRequest(method="get", persistent=True, timeout=60)
+LIGHT = replace(CALL, persistent=False)
+ON_ACK = replace(CALL, strategy=SubmitStrategy.ON_ACK)
+ON_RESPONSE = replace(CALL, strategy=SubmitStrategy.ON_RESPONSE)
+SEQUENTIAL = pytest.mark.parametrize("strategy", [SubmitStrategy.ON_ACK, SubmitStrategy.ON_RESPONSE])
+
+
+def accept(world: World, request: CallRequest = CALL) -> UUID:
+    rpc_id: UUID = result_of(world.call(request)).rpc_id
+    return rpc_id
+
+
+def kept(world: World, rpc_id: UUID) -> KeptCall:
+    found = result_of(world.store.calls.call(TENANT, rpc_id))
+    assert found is not None
+    return found  # type: ignore[no-any-return]
+
+
+def recorded(world: World, rpc_id: UUID) -> CallRecord:
+    found = world.broker.recorder.find(TENANT, rpc_id)
+    assert found is not None
+    return found
+
+
+def restarted(world: World, **rpc: Any) -> World:
+    after = World(store=world.store, **rpc)
+    after.clock.rightNow = world.clock.rightNow
+    return after
+
+
+def answer(world: World, link: FakeLink, number: int) -> None:
+    assert result_of(world.session().receive(link.calls[number].wire_id, b"1")) is True
+
+
+@dataclass(eq=False)
+class Fickle(FakeLink):
+    """It does something when it is given its first call."""
+
+    then: Callable[[FakeLink], object] = lambda _: None
+
+    def deliver(self, call: Call) -> bool:
+        taken = super().deliver(call)
+        if len(self.calls) == 1:
+            self.then(self)
+        return taken
+
+
+class TestBacklog:
+    def test_calls_are_not_forgotten_when_the_link_ends_while_it_is_given_them(self) -> None:
+        world = World()
+        ids = [accept(world) for _ in range(3)]
+        session = world.session()
+        link = Fickle(session, then=lambda link: session.detach(link, "lost"))
+        session.attach(link)
+        session.subscribe(link)
+        assert [call.rpc_id for call in world.link().calls] == ids
+
+    def test_a_few_free_places_are_used_too(self) -> None:
+        world = World()
+        link = world.link()
+        for _ in range(WINDOW + 1):
+            accept(world)
+        answer(world, link, 0)
+        world.clock.advance(1)
+        assert len(link.calls) == WINDOW + 1
+
+    def test_who_reports_progress_before_it_subscribes_is_given_the_call_again(self) -> None:
+        world = World()
+        rpc_id = accept(world)
+        wire_id = world.link().calls[0].wire_id
+        after = restarted(world, progress_extension=100.0)
+        link = after.link(subscribed=False)
+        with Slow(after.store.calls, "waiting_call") as reading:
+            after.session().progress(wire_id, b"1")
+            with Slow(after.store.calls, "waiting") as refilling:
+                after.session().subscribe(link)
+        reading.arrive()
+        refilling.arrive()
+        assert [call.wire_id for call in link.calls] == [wire_id]
+        after.clock.advance(1)
+        assert kept(after, rpc_id).record.expiration_time == EPOCH_MS + 100_000
+
+    @SEQUENTIAL
+    def test_progress_of_one_does_not_let_it_pass_those_before_it(self, strategy: SubmitStrategy) -> None:
+        world = World()
+        ids = [accept(world, replace(CALL, strategy=strategy)) for _ in range(3)]
+        last = kept(world, ids[2]).call.wire_id
+        link = world.link(step=Step.WRITTEN, subscribed=False)
+        world.session().progress(last, b"1")
+        with Slow(world.store.calls, "waiting") as refilling:
+            world.session().subscribe(link)
+            assert link.calls == []
+        refilling.arrive()
+        assert [call.rpc_id for call in link.calls] == ids[:1]
+
+    def test_reports_of_what_is_not_due_do_not_fill_the_memory(self) -> None:
+        world = World()
+        wire_ids = [kept(world, accept(world)).call.wire_id for _ in range(WINDOW + 50)]
+        for wire_id in wire_ids:
+            world.session().progress(wire_id, b"1")
+        assert len(world.session().calls) == 0
+        assert len(world.link().calls) == WINDOW
+
+    @SEQUENTIAL
+    def test_others_go_on_when_nothing_is_found_in_the_store(self, strategy: SubmitStrategy) -> None:
+        world = World()
+        before = accept(world)
+        result_of(world.session().cancel(kept(world, before).record, "by me"))
+        waiting = world.call(replace(LIGHT, strategy=strategy))
+        with Slow(world.store.calls, "waiting") as refilling:
+            link = world.link()
+            assert link.calls == [], "older ones may be in the store"
+        refilling.arrive()
+        assert len(link.calls) == 1
+        assert world.session().receive(link.calls[0].wire_id, b"1") is True
+        result_of(waiting)
+
+    def test_a_lightweight_call_does_not_wait_for_newer_ones_in_the_store(self) -> None:
+        world = World()
+        link = world.link(step=Step.WRITTEN)
+        for _ in range(WINDOW):
+            accept(world)
+        waiting = world.call(replace(LIGHT, strategy=SubmitStrategy.ON_ACK))
+        accept(world)
+        assert len(link.calls) == WINDOW
+        for call in link.calls[:WINDOW]:
+            world.session().report(call.wire_id, Step.ACKNOWLEDGED)
+        assert len(link.calls) == WINDOW + 1
+        assert world.session().receive(link.calls[-1].wire_id, b"1") is True
+        result_of(waiting)
+
+    def test_when_wire_ids_begin_again_new_calls_are_found_behind_old_ones(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World()
+        world.session()._last_wire_id = 5_000
+        for _ in range(WINDOW):
+            accept(world)
+        monkeypatch.setattr(wire_ids, "BEGIN_AGAIN", 1_000)
+        after = restarted(world)
+        link = after.link()
+        new = accept(after)
+        assert kept(after, new).call.wire_id == 1
+        assert len(link.calls) == WINDOW
+        for number in range(WINDOW):
+            answer(after, link, number)
+        assert [call.rpc_id for call in link.calls[WINDOW:]] == [new]
+
+    def test_nothing_is_remembered_of_a_deleted_device(self) -> None:
+        world = World()
+        world.link()
+        accept(world)
+        result_of(world.store.delete_device(world.device.id))
+        world.broker.device_deleted(world.device.id)
+        persistent = world.broker.persistent
+        assert (persistent.waiting_count, persistent._behind) == (0, {})
