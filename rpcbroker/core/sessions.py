@@ -234,7 +234,10 @@ class DeviceSession:
                 pending.record.note(around.now_ms(), Mark.QUEUED, f"behind {ahead} others")
 
     def resume(self, link: Link) -> None:
-        """The link can take more. What it was given already it is not given again."""
+        """The link can take more. What it was given already it is not given again.
+
+        Harmless for a link that can take no calls any more.
+        """
         if self._giving is not _IDLE:  # a link may report, and so end a call, while it is given one
             self._giving = _AND_AGAIN
             return
@@ -261,6 +264,8 @@ class DeviceSession:
         reached = self._around.persistence.reached(self.device.id)
         for pending in self.calls:
             strategy = pending.call.strategy
+            if link not in self._links.callable:
+                return
             if pending not in self.calls:
                 continue
             if strategy is SubmitStrategy.BURST and pending.kept is None:
@@ -425,11 +430,11 @@ class DeviceSession:
             if call.oneway:
                 self.calls.hand_over(pending)
                 return
-            if call.strategy is SubmitStrategy.ON_RESPONSE:
-                self.calls.await_reply(pending)
         elif call.oneway and pending.kept is None and call.strategy is SubmitStrategy.BURST:
             self.calls.hand_over(pending)
             return
+        if call.strategy is SubmitStrategy.ON_RESPONSE:  # also of one that was acknowledged before, on another link
+            self.calls.await_reply(pending)
         self._went_on(pending)
 
     def _acknowledged_late(self, wire_id: int) -> None:
@@ -459,8 +464,9 @@ class DeviceSession:
             pending.given_to = None
             pending.advance(Step.PUT_BACK)
             pending.record.note(self._around.now_ms(), Mark.PUT_BACK, "and the device's connection closed")
-            self._went_on(pending)
-            self.close(CloseReason.DELIVERY_TIMEOUT)
+            self.calls.keep(pending)
+            self.close(CloseReason.DELIVERY_TIMEOUT)  # before anything is given to that connection once more
+            self._around.events.emit(CallAdvanced, pending.call, pending.state)
             return
         if pending.call.strategy is not SubmitStrategy.BURST:
             pending.given_to = None  # and so it is given again

@@ -12,6 +12,7 @@ from fakes import EPOCH_MS, TENANT, FakeLink, Slow, World, result_of
 
 from rpcbroker.core import wire_ids
 from rpcbroker.core.calls import Call, CallRequest, Step, SubmitStrategy
+from rpcbroker.core.errors import Reason
 from rpcbroker.core.persistent import WINDOW
 from rpcbroker.core.records import CallRecord, KeptCall
 
@@ -172,3 +173,38 @@ class TestBacklog:
         world.broker.device_deleted(world.device.id)
         persistent = world.broker.persistent
         assert (persistent.waiting_count, persistent._behind) == (0, {})
+
+
+class TestLinks:
+    def test_a_link_that_takes_no_calls_any_more_is_given_none(self) -> None:
+        world = World()
+        link = world.link(full=True)
+        waiting = world.call(LIGHT)
+        world.session().detach(link, "moved to another gateway")
+        link.full = False
+        world.session().resume(link)
+        assert link.calls == []
+        world.link(reply=b"1")
+        result_of(waiting)
+
+    @pytest.mark.parametrize("persistent", [False, True])
+    def test_a_call_that_begins_anew_waits_for_the_next_link(self, persistent: bool) -> None:
+        world = World(close_session_on_delivery_timeout=True)
+        link = world.link(step=Step.WRITTEN)
+        waiting = world.call(replace(ON_ACK, persistent=persistent, retries=0))
+        world.session().report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
+        assert len(link.calls) == 1
+        again = world.link(reply=b"1")
+        assert len(again.calls) == 1
+        result_of(waiting)
+
+    def test_others_do_not_wait_for_ever_for_one_that_was_acknowledged_on_an_earlier_link(self) -> None:
+        world = World(response_timeout=20.0)
+        first = accept(world, ON_RESPONSE)
+        accept(world, ON_RESPONSE)
+        world.link()
+        link = world.link(step=Step.WRITTEN)
+        world.session().report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
+        world.clock.advance(20.1)
+        assert kept(world, first).record.reason is Reason.NO_REPLY
+        assert len(link.calls) == 2
