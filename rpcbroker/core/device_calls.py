@@ -164,9 +164,8 @@ class DeviceCalls:
         else:
             self.end_kept(pending, None).addErrback(_ignore)
 
-    def expire(self, kept: KeptCall) -> Deferred[bool]:
-        """A persistent call that is not in memory is over its time; as `end_kept`."""
-        pending = self.adopt(kept)
+    def expire(self, pending: PendingCall) -> Deferred[bool]:
+        """A persistent call is over its time; as `end_kept`."""
         return self.end_kept(pending, Step.EXPIRED, reason=self._links.no_answer(pending.state).reason)
 
     def fail(self, pending: PendingCall, step: Step, error: CallFailed) -> None:

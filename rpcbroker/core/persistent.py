@@ -282,10 +282,11 @@ class PersistentCalls:
 
         def swept(result: int | Failure | None) -> None:
             self._sweeping = False
-            if isinstance(result, Failure):
-                result.trap(BrokerError)
-                result = self._now_ms() + int(AGAIN * 1000)
-            self._sweep_at(result)
+            if not isinstance(result, Failure):
+                self._sweep_at(result)
+                return
+            self._sweep_at(self._now_ms() + int(AGAIN * 1000))
+            result.trap(BrokerError)
 
         Deferred.fromCoroutine(self._sweep_all()).addBoth(swept)
 
@@ -293,23 +294,36 @@ class PersistentCalls:
         """End what is due, and tell when to look again."""
         while True:
             due = await self._store.due(self._now_ms(), limit=SWEPT_AT_ONCE)
-            ending = [each for kept in due if (each := await self._overdue(kept)) is not None]
+            away = {kept.call.device_id for kept in due if self._present(kept.call.device_id) is None}
+            for device_id in away:
+                await self._session(device_id)
+            if away:  # much may have happened meanwhile
+                due = await self._store.due(self._now_ms(), limit=SWEPT_AT_ONCE)
+            ending = [each for kept in due if (each := self._overdue(kept)) is not None]
             await DeferredList(ending, consumeErrors=True)
             if len(due) < SWEPT_AT_ONCE or not ending:
                 return await self._store.next_due()
 
-    async def _overdue(self, kept: KeptCall) -> Deferred[bool] | None:
-        """End a call that nobody has in memory; None if that is not for here."""
-        session = await self._session(kept.call.device_id)
-        if session is None or session.calls.get(kept.call.wire_id) is not None:
+    def _overdue(self, kept: KeptCall) -> Deferred[bool] | None:
+        """End a call, which was read in this turn, unless something could take it in time, or it is ending; None then.
+
+        Those in memory have deadlines of their own, but the wall clock may be ahead of these.
+        """
+        session = self._present(kept.call.device_id)
+        if session is None:
             return None
-        kept = self._resumed(kept)
-        record = kept.record
+        pending = session.calls.get(kept.call.wire_id)
+        if pending is not None and pending.ending is not None:
+            return None
+        record = self._resumed(kept).record if pending is None else pending.record
         if record.expiration_time > self._now_ms() and (session.callable or record.state is not CallState.QUEUED):
-            kept.due_time = record.expiration_time  # something could take it in time
-            self._store.advance(kept)
+            if pending is None:
+                kept.due_time = record.expiration_time
+                self._store.advance(kept)
+            else:
+                session.calls.keep(pending)
             return None
-        return session.calls.expire(kept)
+        return session.calls.expire(pending or session.calls.adopt(kept))
 
     def _forget_old(self, _: None) -> None:
         def forgotten(number: int | Failure) -> None:

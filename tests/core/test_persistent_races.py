@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes import EPOCH_MS, TENANT, FakeLink, Slow, World, result_of
+from fakes import EPOCH_MS, TENANT, FakeLink, Slow, World, device, result_of
 
 from rpcbroker.core import wire_ids
-from rpcbroker.core.calls import Call, CallRequest, Step, SubmitStrategy
+from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
 from rpcbroker.core.errors import Reason
-from rpcbroker.core.persistent import WINDOW
+from rpcbroker.core.persistent import SWEPT_AT_ONCE, WINDOW
 from rpcbroker.core.records import CallRecord, KeptCall
 
 TICK = 1 / 32
@@ -208,3 +208,43 @@ class TestLinks:
         world.clock.advance(20.1)
         assert kept(world, first).record.reason is Reason.NO_REPLY
         assert len(link.calls) == 2
+
+
+class TestSweep:
+    def test_calls_that_wait_for_their_turn_do_not_hide_others_that_expire(self) -> None:
+        world = World(max_persistent_per_device=1_000)
+        others = [device(200 + number) for number in range(SWEPT_AT_ONCE // WINDOW + 1)]
+        for other in others:
+            world.add(other)
+            world.link(other, step=Step.WRITTEN)
+            for _ in range(WINDOW):
+                result_of(world.call(replace(ON_RESPONSE, connect_timeout=2.0), device_id=other.id))
+        alone = accept(world, replace(CALL, timeout=10))
+        world.clock.pump([1] * 12)
+        assert kept(world, alone).record.state is CallState.EXPIRED
+
+    def test_one_that_is_overdue_by_the_wall_clock_ends_wherever_it_is(self) -> None:
+        world = World()
+        world.link()
+        rpc_id = accept(world)
+        accept(world, replace(CALL, expiration_time=EPOCH_MS + 5_000))
+        later = world.now_ms() + 3_600_000
+        world.broker.persistent._now_ms = lambda: later
+        world.clock.pump([1] * 8)
+        assert kept(world, rpc_id).record.ended_time is not None
+
+    def test_one_that_ends_while_the_sweep_is_under_way_is_told_of_as_it_ended(self) -> None:
+        world = World()
+        rpc_id = accept(world)
+        after = restarted(world)
+        with Slow(after.store, "device") as looking:
+            after.clock.rightNow += 60
+            after.clock.advance(2)
+        link = after.link(subscribed=False)
+        assert result_of(after.session().receive(kept(after, rpc_id).call.wire_id, b"1")) is True
+        assert link.calls == []
+        looking.arrive()
+        assert kept(after, rpc_id).record.state is CallState.SUCCESSFUL
+        assert recorded(after, rpc_id).state is CallState.SUCCESSFUL
+        assert recorded(after, rpc_id).ended_time is not None
+        assert after.broker.persistent.waiting_count == 0
