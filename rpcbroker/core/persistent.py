@@ -230,9 +230,15 @@ class PersistentCalls:
 
     def _resumed(self, kept: KeptCall) -> KeptCall:
         """With the record that memory has, if it has one: that tells more."""
-        record = self._recorder.find(kept.call.tenant_id, kept.call.rpc_id)
-        if record is not None and record.ended_time is None:
-            kept.record = record
+        call = kept.call
+        record = self._recorder.find(call.tenant_id, call.rpc_id)
+        if (
+            record is not None
+            and record.ended_time is None
+            and record.persistent
+            and record.device_id == call.device_id
+        ):
+            kept.record = record  # there may also be a lightweight call that was given this id, much later
         else:
             kept.record.note(self._now_ms(), Mark.RESUMED, "from the store")
             self._recorder.add(kept.record)

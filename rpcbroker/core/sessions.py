@@ -129,7 +129,8 @@ class DeviceSession:
     def cancel(self, record: CallRecord, why: str) -> Deferred[Cancellation]:
         """End the call without a reply; the device is told if it has it and wants to hear that.
 
-        `why` is half a sentence, such as "by admin@example.org". Fails with Unavailable if the store cannot keep it.
+        `why` is half a sentence, such as "by admin@example.org". Fails with Unavailable if the store cannot keep it; it
+        ends so all the same, as soon as it can be kept.
         """
         return Deferred.fromCoroutine(self._cancel(record, why))
 
@@ -137,9 +138,12 @@ class DeviceSession:
         pending = self.calls.get(record.wire_id)
         if pending is None and record.persistent and record.ended_time is None:
             pending = await self._around.persistence.load(self.device.id, record.wire_id)
-        if pending is None or pending.record.rpc_id != record.rpc_id or pending.ending is not None:
+        if pending is not None and pending.ending is not None and pending.record.rpc_id == record.rpc_id:
+            await self.calls.ended(pending)
+            pending = None
+        if pending is None or pending.record.rpc_id != record.rpc_id:
             return Cancellation(record.rpc_id, False, record.was_sent, False)
-        delivered = pending.state is not CallState.QUEUED
+        delivered = pending.record.was_sent or pending.state is not CallState.QUEUED
         pending.record.note(self._around.now_ms(), Mark.CANCELLED, why)
         if pending.kept is None:
             told = self._tell_cancelled(pending)
@@ -156,7 +160,7 @@ class DeviceSession:
         self.calls.fail(pending, Step.CANCELLED, CallCancelled("The caller left", reason=Reason.CANCELLED))
 
     def _tell_cancelled(self, pending: PendingCall) -> bool:
-        if pending.given_to is None or not self.device.hears_cancel:
+        if not (self.device.hears_cancel and pending.record.was_sent):
             return False
         told = any(link.cancel(pending.call) for link in self._links)
         if told:

@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes import EPOCH_MS, TENANT, FakeLink, Slow, World, device, result_of
+from fakes import ADMIN, EPOCH_MS, TENANT, FakeLink, Slow, World, device, error_of, result_of
+from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core import wire_ids
 from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
-from rpcbroker.core.errors import Reason
+from rpcbroker.core.errors import NotFound, Reason, Unavailable
+from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.persistent import SWEPT_AT_ONCE, WINDOW
 from rpcbroker.core.records import CallRecord, KeptCall
 
@@ -248,3 +250,74 @@ class TestSweep:
         assert recorded(after, rpc_id).state is CallState.SUCCESSFUL
         assert recorded(after, rpc_id).ended_time is not None
         assert after.broker.persistent.waiting_count == 0
+
+
+class TestEnds:
+    def ending(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, request: CallRequest = CALL
+    ) -> tuple[FakeLink, UUID]:
+        """A call that was answered, and the answer could not be written."""
+        link = world.link()
+        rpc_id = accept(world, request)
+        with monkeypatch.context() as full:
+            full.setattr(world.store.calls, "end", lambda kept: fail(Unavailable("disk full")))
+            assert isinstance(error_of(world.session().receive(link.calls[0].wire_id, b"1")), Unavailable)
+        return link, rpc_id
+
+    def test_one_whose_end_is_not_written_yet_is_not_deleted_under_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = World()
+        link, rpc_id = self.ending(world, monkeypatch, ON_RESPONSE)
+        accept(world, ON_RESPONSE)
+        ledger = Ledger(broker=world.broker, store=world.store)
+        deleting = Deferred.fromCoroutine(ledger.delete(ADMIN, rpc_id))
+        assert not deleting.called
+        world.clock.advance(1 + TICK)
+        assert result_of(deleting).call.rpc_id == rpc_id
+        assert result_of(world.store.calls.call(TENANT, rpc_id)) is None
+        assert world.broker.persistent.waiting_count == 1
+        assert len(link.calls) == 2, "the next one has its turn"
+
+    def test_the_next_has_its_turn_when_one_is_gone_from_the_store(self) -> None:
+        world = World()
+        link = world.link()
+        first = accept(world, ON_RESPONSE)
+        accept(world, ON_RESPONSE)
+        result_of(world.store.calls.delete(TENANT, first))
+        assert result_of(world.session().receive(link.calls[0].wire_id, b"1")) is False
+        assert len(link.calls) == 2
+
+    def test_the_calls_of_a_deleted_device_are_not_told_of_as_going_on(self) -> None:
+        world = World()
+        rpc_id = accept(world)
+        result_of(world.store.delete_device(world.device.id))
+        world.broker.device_deleted(world.device.id)
+        ledger = Ledger(broker=world.broker, store=world.store)
+        assert isinstance(error_of(Deferred.fromCoroutine(ledger.find(ADMIN, rpc_id))), NotFound)
+
+    def test_a_lightweight_call_of_the_same_id_is_another_one(self) -> None:
+        world = World(idempotency_window=1.0)
+        named = replace(CALL, request_id=UUID(int=77), once=True)
+        accept(world, named)
+        world.clock.advance(2)
+        other = device(200)
+        world.add(other)
+        other_link = world.link(other)
+        waiting = world.call(replace(named, persistent=False), device_id=other.id)
+        link = world.link(step=Step.WRITTEN)
+        world.session(other).receive(other_link.calls[0].wire_id, b"2")
+        assert result_of(waiting).payload == b"2"
+        answer(world, link, 0)
+        assert kept(world, UUID(int=77)).response == b"1"
+
+    def test_cancelled_after_a_restart_the_device_that_has_it_is_told(self) -> None:
+        world = World()
+        world.link(step=Step.WRITTEN)
+        rpc_id = accept(world)
+        assert kept(world, rpc_id).record.state is CallState.SENT
+        after = restarted(world)
+        after.session()
+        after.broker.device_changed(replace(world.device, additional_info={"rpcCancel": True}))
+        link = after.link(subscribed=False)
+        cancelled = result_of(after.session().cancel(kept(after, rpc_id).record, "by me"))
+        assert (cancelled.cancelled, cancelled.delivered_before, cancelled.device_told) == (True, True, True)
+        assert [call.rpc_id for call in link.cancelled] == [rpc_id]
