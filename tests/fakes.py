@@ -128,7 +128,7 @@ class FakeMqtt:
 class World:
     """A broker on a Clock and a MemoryStore, with one device; on the `store` of another it goes on after a restart."""
 
-    def __init__(self, *, store: MemoryStore | None = None, **rpc: Any) -> None:
+    def __init__(self, *, store: MemoryStore | None = None, resume_after: float = 0.0, **rpc: Any) -> None:
         self.clock = Clock()
         self.store = store or MemoryStore()
         self.opened = self.store.open(first_records=first_records)
@@ -147,7 +147,7 @@ class World:
             store=self.store,
             now_ms=self.now_ms,
             seconds=self.clock.seconds,
-            settings=BulkSettings(resume_after=Duration(0.0)),
+            settings=BulkSettings(resume_after=Duration(resume_after)),
         )
         self.bulks.start(self.opened.running_bulks)
         self.device = device()

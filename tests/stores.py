@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from postgres import emptied
 from twisted.internet import reactor
 
 from rpcbroker.store.database import ThreadedDatabase
@@ -17,3 +19,10 @@ def sql_store(url: str, *, max_queue: int = 10_000) -> SqlStore:
 
 def url_of(path: Path) -> str:
     return f"sqlite:///{path / 'store.sqlite'}"
+
+
+def url_for(request: pytest.FixtureRequest, directory: Path) -> str:
+    """Of an empty database: in `directory`, or in PostgreSQL, as the fixture's param says."""
+    if request.param == "sqlite":
+        return url_of(directory)
+    return emptied(request.getfixturevalue("postgresql"))

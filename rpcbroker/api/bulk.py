@@ -112,7 +112,7 @@ class BulkCalls:
         bulk = await self._bulks.bulk(principal, bulk_id)
         if events:
             return Answer(self._events(bulk))
-        link = PageLink(page_size=query.page_size, page=query.page, sort_property="number")
+        link = PageLink(page_size=query.page_size, page=query.page)
         page = await self._bulks.entries(bulk, link, state=query.state)
         return bulk_with_results_json(
             bulk, page_json(page, [bulk_result_json(bulk, entry) for entry in page.items], query)

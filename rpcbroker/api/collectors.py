@@ -46,7 +46,8 @@ class CallCounts(Collector):
     def _settled(self, event: CallSettled) -> None:
         oneway = event.call.oneway
         self._calls[event.state, event.reason, event.transport, oneway] += 1
-        self._seconds[oneway].observe(max(0.0, event.seconds))
+        if not event.call.persistent:  # those may take days
+            self._seconds[oneway].observe(max(0.0, event.seconds))
 
     def _refused(self, event: CallRefused) -> None:
         self._calls[REFUSED, event.reason, None, event.call.oneway] += 1
@@ -73,7 +74,8 @@ class CallCounts(Collector):
         yield calls
         seconds = HistogramMetricFamily(
             "rpcbroker_call_seconds",
-            "Seconds from a call's creation to its end, however it ended; a one-way call ends when it is handed over.",
+            "Seconds from a lightweight call's creation to its end, however it ended; a one-way call ends when it is "
+            "handed over.",
             labels=("direction",),
         )
         for oneway, histogram in self._seconds.items():

@@ -69,6 +69,7 @@ class Metrics:
         readings = (
             *_of_connections(mqtt, http_connections),
             *_of_store(store),
+            *_of_calls(broker),
             Reading(
                 "rpcbroker_limits_refusals_total",
                 "Messages of devices that a rate in [limits] has kept out, by the rate's name.",
@@ -186,5 +187,25 @@ def _of_store(store: Store) -> tuple[Reading, ...]:
             "rpcbroker_store_failures_total",
             "Reads and writes that the database failed at; any is a reason to read the log.",
             lambda: store.failures,
+        ),
+    )
+
+
+def _of_calls(broker: Broker) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_persistent_calls_waiting",
+            "Persistent calls that have not ended, in memory or not.",
+            lambda: broker.persistent.waiting_count,
+        ),
+        Reading(
+            "rpcbroker_call_results_remembered",
+            "Calls with a requestUUID whose result is remembered, or waited for.",
+            lambda: len(broker.once),
+        ),
+        Reading(
+            "rpcbroker_call_results_forgotten_total",
+            "Results that were forgotten before their time: [rpc] idempotency_size is too small for their window.",
+            lambda: broker.once.forgotten,
         ),
     )

@@ -45,7 +45,7 @@ CLAUSES: dict[Mark, Clause] = {
     Mark.PROGRESS: Clause("made progress{times}"),
     Mark.RESUMED: Clause("was read{again}{detail} {at}", begins=True),
     Mark.ANSWERED: Clause("was answered {gap} later{detail}"),
-    Mark.HANDED_OVER: Clause("was handed over, and a one-way call asks for no more"),
+    Mark.HANDED_OVER: Clause("asks for no more", begins=True, subject="A one-way call"),
     Mark.FAILED: Clause("failed {at}{detail}", begins=True),
     Mark.EXPIRED: Clause("expired {at}{detail}", begins=True),
     Mark.CANCELLED: Clause("was cancelled {at}{detail}", begins=True),
@@ -88,7 +88,7 @@ CAUSES: dict[Reason, Cause] = {
     ),
     Reason.NO_REPLY: Cause(
         "the device got it and did not reply in time",
-        "The device must reply on v1/devices/me/rpc/response/ with the id of the request, here {wire_id}. "
+        "The device must reply, over MQTT on v1/devices/me/rpc/response/{wire_id}. "
         "What it nearly got right: {show}. If it is only slow, give the call a longer --timeout.",
     ),
     Reason.EXPIRED: Cause(
@@ -127,6 +127,11 @@ CAUSES: dict[Reason, Cause] = {
         "the broker was stopped",
         "Ask again. A call that is made with --persistent outlives the broker's stop.",
     ),
+    Reason.STORE_UNAVAILABLE: Cause(
+        "the broker's store could not keep it",
+        "Is the disk full, or the database away? The broker's log says it, and GET /readyz. "
+        "Calls that are not persistent need no store.",
+    ),
 }
 """What each reason means to people."""
 
@@ -145,7 +150,7 @@ DEVICE_ERROR = (
 
 
 class Story(NamedTuple):
-    """`text` is one line; `reason` and `hint` are for a call that did not go well."""
+    """`text` is one line; `reason` and `hint` are for a call that did not go well, `hint` also for one that waits."""
 
     text: str
     reason: str | None
@@ -183,11 +188,13 @@ def tell(timeline: TimelineJSON, *, now: int, zone: tzinfo | None = None) -> Sto
 
 
 def advice_for(call: CallRecordJSON) -> str | None:
-    """What to do about a call that did not go well; None for others."""
-    if call.reason is None:
-        return DEVICE_ERROR if call.device_error else None
+    """What to do about a call that did not go well, or does not go at all; None for others."""
     device = shlex.quote(printable(call.device_name or str(call.device_id)))
     show = f"rpcbroker device show {device}"
+    if call.ended_time is None:
+        return f"Why it waits: {show}" if call.state is CallState.QUEUED else None
+    if call.reason is None:
+        return DEVICE_ERROR if call.device_error else None
     return CAUSES[call.reason].advice.format(device=device, show=show, wire_id=call.wire_id)
 
 

@@ -208,9 +208,10 @@ class Bulks:
         """Those that there are for somebody."""
         return self._kept.bulks(visible_bulks(principal), link)
 
-    def entries(self, bulk: Bulk, link: PageLink, *, state: EntryState | None) -> Deferred[Page[BulkEntry]]:
+    async def entries(self, bulk: Bulk, link: PageLink, *, state: EntryState | None) -> Page[BulkEntry]:
         """Its devices, in the order in which they are called."""
-        return self._kept.entries(bulk.sequence, link, state=state)
+        found = await self._kept.entries(bulk.sequence, link, state=state)
+        return Page(items=tuple(found), total=bulk.total if state is None else bulk.counts.get(state, 0))
 
     async def abort(self, principal: Principal, bulk_id: UUID) -> Bulk:
         """Begin no more calls of it; those that have begun go on. Nothing happens to one that has ended.

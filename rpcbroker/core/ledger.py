@@ -83,7 +83,7 @@ class Ledger:
         kept = await self._store.calls.calls(
             CallFilter(devices=devices, state=wanted.state, method=wanted.method, since=wanted.since), limit=end
         )
-        recorded = [each for each in self._broker.recorder.newest_first() if self._fits(principal, each, wanted)]
+        recorded = self._recorded(principal, wanted)
         both = merge((each.record for each in kept.items), recorded, key=lambda record: -record.created_time)
         records = tuple(islice(both, start, end))
         names = await self._names(principal, records)
@@ -136,17 +136,30 @@ class Ledger:
         if device is None or not access.may_see(principal, device):
             raise NotFound(access.DEVICE_NOT_FOUND)
 
-    def _fits(self, principal: Principal, record: CallRecord, wanted: Wanted) -> bool:
-        """Whether this is a lightweight call that is asked for: persistent ones are in the store, too."""
-        return (
-            record.tenant_id == principal.tenant_id
-            and not record.persistent
-            and (wanted.device_id is None or record.device_id == wanted.device_id)
-            and (wanted.state is None or record.state is wanted.state)
-            and (wanted.method is None or record.method == wanted.method[:MAX_METHOD])
-            and (wanted.since is None or record.created_time >= wanted.since)
-            and _may_see(principal, self._broker.known_device(record.device_id))
-        )
+    def _recorded(self, principal: Principal, wanted: Wanted) -> list[CallRecord]:
+        """Lightweight calls that are asked for, the newest first: persistent ones are in the store, too."""
+        tenant_id, method = principal.tenant_id, wanted.method and wanted.method[:MAX_METHOD]
+        visible: dict[UUID, bool] = {}  # looking at a device, and comparing ids, costs more than all the rest
+        found = []
+        for record in self._broker.recorder.newest_first():
+            if (
+                record.persistent
+                or (wanted.since is not None and record.created_time < wanted.since)
+                or (wanted.state is not None and record.state is not wanted.state)
+                or (method is not None and record.method != method)
+            ):
+                continue
+            device_id = record.device_id
+            seen = visible.get(device_id)
+            if seen is None:
+                seen = visible[device_id] = (
+                    record.tenant_id == tenant_id
+                    and wanted.device_id in (None, device_id)
+                    and _may_see(principal, self._broker.known_device(device_id))
+                )
+            if seen:
+                found.append(record)
+        return found
 
     async def _names(self, principal: Principal, records: Iterable[CallRecord]) -> dict[UUID, str]:
         """Of those devices that there are."""

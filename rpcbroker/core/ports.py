@@ -353,8 +353,8 @@ class KeptBulks(Protocol):
 
     def bulks(self, wanted: BulkFilter, link: PageLink) -> Deferred[Page[Bulk]]: ...
 
-    def entries(self, sequence: int, link: PageLink, *, state: EntryState | None) -> Deferred[Page[BulkEntry]]:
-        """By their numbers."""
+    def entries(self, sequence: int, link: PageLink, *, state: EntryState | None) -> Deferred[list[BulkEntry]]:
+        """One part of them, by their numbers; how many there are stands in `Bulk.counts`."""
 
     def ended(self, sequence: int, *, after: int, limit: int) -> Deferred[list[BulkEntry]]:
         """Those that have ended, in that order, whose `ended` is above `after`."""

@@ -157,4 +157,4 @@ class Recorder:
         return self._records.get((tenant_id.int, rpc_id.int))
 
     def newest_first(self) -> Iterator[CallRecord]:
-        return (self._records[key] for key in reversed(self._order))
+        return reversed(self._records.values())

@@ -220,8 +220,12 @@ class DeviceSession:
     # -- what goes out
 
     def admit(self, kept: KeptCall) -> None:
-        """A persistent call is due: it is given to the device when it may."""
-        self._begin(self.calls.adopt(kept))
+        """A persistent call is due: it is given to the device when it may; if it is over its time it ends instead."""
+        pending = self.calls.adopt(kept)
+        if kept.record.expiration_time > self._around.now_ms():
+            self._begin(pending)
+        else:
+            self.calls.fail(pending, Step.EXPIRED, self._links.no_answer(pending.state))
 
     def _begin(self, pending: PendingCall) -> None:
         around = self._around

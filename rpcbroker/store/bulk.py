@@ -32,7 +32,11 @@ from rpcbroker.store.queries import IDS_AT_ONCE, device_conditions, exists, page
 from rpcbroker.store.rows import one, values
 
 _B, _D = t.bulk.c, t.bulk_device.c
+_INSERT = "INSERT INTO bulk_device (bulk, number, device_id, device_name, state) VALUES (?, ?, ?, ?, ?)"
 _CHANGE = "UPDATE bulk_device SET state = ?, reason = ?, ended = ?, response = ? WHERE bulk = ? AND number = ?"
+
+LARGEST = 2**31 - 1
+"""No number is larger, in any database."""
 
 
 class SqlBulks:
@@ -70,12 +74,9 @@ class SqlBulks:
                 raise AlreadyExists("Such a bulk already exists!")
             sequence = connection.execute(sa.insert(t.bulk).returning(_B.sequence), row).scalar_one()
             waiting = EntryState.WAITING.value
-            rows = [
-                {"bulk": sequence, "number": number, "device_id": id_, "device_name": name, "state": waiting}
-                for number, (id_, name) in enumerate(devices)
-            ]
+            rows = [(sequence, number, id_.hex, name, waiting) for number, (id_, name) in enumerate(devices)]
             if rows:
-                connection.execute(sa.insert(t.bulk_device), rows)
+                run(connection, _INSERT, rows)
             return _bulk_of({**row, "sequence": sequence})
 
         return self._database.write(work)
@@ -125,14 +126,15 @@ class SqlBulks:
             lambda connection: page(connection, query, link, sort=sort, id_=_B.sequence, make=_of_row)
         )
 
-    def entries(self, sequence: int, link: PageLink, *, state: EntryState | None) -> Deferred[Page[BulkEntry]]:
+    def entries(self, sequence: int, link: PageLink, *, state: EntryState | None) -> Deferred[list[BulkEntry]]:
         """See the port."""
-        query = sa.select(t.bulk_device).where(_D.bulk == sequence)
-        if state is not None:
-            query = query.where(_D.state == state.value)
-        return self._database.read(
-            lambda connection: page(connection, query, link, sort=_D.number, id_=_D.number, make=_entry_of)
-        )
+        query = sa.select(t.bulk_device).where(_D.bulk == sequence).order_by(_D.number).limit(link.page_size)
+        first = link.page * link.page_size
+        if state is None:  # their numbers have no gaps
+            query = query.where(_D.number >= min(first, LARGEST))
+        else:
+            query = query.where(_D.state == state.value).offset(first)
+        return self._database.read(lambda connection: [_entry_of(row) for row in connection.execute(query)])
 
     def ended(self, sequence: int, *, after: int, limit: int) -> Deferred[list[BulkEntry]]:
         """See the port."""

@@ -119,15 +119,20 @@ def _begin(connection: Connection) -> None:
 
 
 def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | None]:
-    """All at once; if that fails, each half by itself, until the ones that are to blame stand alone."""
+    """All at once; if that fails, each half by itself, until the ones that are to blame stand alone.
+
+    What no row is to blame for passes through, with the savepoint as it is: a full disk may have ended that already.
+    """
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            run(connection, _INSERT, list(rows))
+        run(connection, _INSERT, list(rows))
     except (IntegrityError, DataError, OverflowError) as error:
+        savepoint.rollback()
         if len(rows) == 1:
             return [_refusal(connection, rows[0], error)]
         half = len(rows) // 2
         return _insert(connection, rows[:half]) + _insert(connection, rows[half:])
+    savepoint.commit()
     return [None] * len(rows)
 
 
@@ -147,10 +152,11 @@ def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
 
 def _end(connection: Connection, rows: Sequence[Row]) -> list[bool]:
     """All at once; if some did not take effect, which nobody says of which, each half by itself."""
-    with connection.begin_nested() as savepoint:
-        if run(connection, _END, list(rows)).rowcount == len(rows):
-            return [True] * len(rows)
-        savepoint.rollback()
+    savepoint = connection.begin_nested()
+    if run(connection, _END, list(rows)).rowcount == len(rows):
+        savepoint.commit()
+        return [True] * len(rows)
+    savepoint.rollback()
     if len(rows) == 1:
         return [False]
     half = len(rows) // 2

@@ -14,6 +14,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from rpcbroker.core.bulk import ENDED as BULK_ENTRY_ENDED
+from rpcbroker.core.bulk import BulkState, EntryState
 from rpcbroker.core.calls import FINAL_STATES, CallState, SubmitStrategy
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import MAX_MOMENTS, Mark
@@ -28,7 +30,7 @@ _IN_PARTS = {"yield_per": 1_000}
 LATE = 60_000
 """Milliseconds that a running broker may be behind with ending what is due: it looks once a second."""
 
-_C, _D = t.rpc.c, t.device.c
+_C, _D, _B, _E = t.rpc.c, t.device.c, t.bulk.c, t.bulk_device.c
 _WAITING = _C.ended_time.is_(None)
 _ENDED = _C.ended_time.is_not(None)
 _FINAL = _C.status.in_([state.value for state in FINAL_STATES])
@@ -52,7 +54,7 @@ class Invariant:
 
     name: str
     sentence: str
-    broken: sa.Select[Any]
+    broken: sa.Select[Any] | sa.CompoundSelect[Any]
     holds: Holds | None = None
     while_running: bool = False
 
@@ -70,8 +72,8 @@ def _calls(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return sa.select(_C.id).where(*conditions)
 
 
-def _json(name: str, sentence: str, column: sa.Column[Any], shape: Any = Any) -> Invariant:
-    """`column`, where it is not null, is JSON text of this shape."""
+def _parses(shape: Any) -> Holds:
+    """The second column is JSON text of this shape."""
     decode = msgspec.json.Decoder(shape).decode
 
     def holds(row: Row) -> bool:
@@ -81,8 +83,13 @@ def _json(name: str, sentence: str, column: sa.Column[Any], shape: Any = Any) ->
             return False
         return True
 
+    return holds
+
+
+def _json(name: str, sentence: str, column: sa.Column[Any], shape: Any = Any) -> Invariant:
+    """`column`, where it is not null, is JSON text of this shape."""
     return Invariant(
-        name=name, sentence=sentence, broken=sa.select(_C.id, column).where(column.is_not(None)), holds=holds
+        name=name, sentence=sentence, broken=sa.select(_C.id, column).where(column.is_not(None)), holds=_parses(shape)
     )
 
 
@@ -99,7 +106,7 @@ _SHARED = (
     .subquery()
 )
 
-INVARIANTS: tuple[Invariant, ...] = (
+_OF_CALLS: tuple[Invariant, ...] = (
     Invariant(
         name="words",
         sentence="status, reason and strategy of a call are words that this program knows",
@@ -182,6 +189,9 @@ INVARIANTS: tuple[Invariant, ...] = (
             ~sa.exists(sa.select(_D.id).where(_D.id == _C.device_id, _D.tenant_id == _C.tenant_id).correlate(t.rpc))
         ),
     ),
+)
+
+_OF_DEVICES: tuple[Invariant, ...] = (
     Invariant(
         name="customer of a device",
         sentence="the customer of a device, if it has one, is there, and is its tenant's",
@@ -202,6 +212,78 @@ INVARIANTS: tuple[Invariant, ...] = (
         ),
     ),
 )
+
+
+def _bulks(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Bulks with an entry of this kind."""
+    return sa.select(_B.id).where(sa.exists(sa.select(_E.number).where(_E.bulk == _B.sequence, *conditions)))
+
+
+def _counted(row: Row) -> bool:
+    counts = {state.value: 0 for state in EntryState} | row[1]
+    return bool(counts == {state.value: row[index] for index, state in enumerate(EntryState, 2)})
+
+
+_OVER = _E.state.in_([state.value for state in BULK_ENTRY_ENDED])
+_COUNTS = [
+    sa.select(sa.func.count()).where(_E.bulk == _B.sequence, _E.state == state.value).scalar_subquery()
+    for state in EntryState
+]
+
+_OF_BULKS: tuple[Invariant, ...] = (
+    Invariant(
+        name="bulk words",
+        sentence="states of a bulk and of its devices are words that this program knows",
+        broken=sa.union(
+            sa.select(_B.id).where(_B.state.not_in(_words(BulkState))), _bulks(_E.state.not_in(_words(EntryState)))
+        ),
+    ),
+    Invariant(
+        name="bulk ends",
+        sentence="a bulk that is done has ended, one that runs has not, and none ends before it was made",
+        broken=sa.select(_B.id).where(
+            sa.or_(
+                sa.and_(_B.state == BulkState.DONE.value, _B.ended_time.is_(None)),
+                sa.and_(_B.state == BulkState.RUNNING.value, _B.ended_time.is_not(None)),
+                _B.ended_time < _B.created_time,
+            )
+        ),
+    ),
+    Invariant(
+        name="bulk rest",
+        sentence="no device of a bulk that has ended waits, or is being called",
+        broken=_bulks(_B.ended_time.is_not(None), sa.not_(_OVER)),
+    ),
+    Invariant(
+        name="bulk order",
+        sentence="a device of a bulk has a place in the order of ends if its call has ended, and then alone",
+        broken=sa.union(
+            _bulks(_OVER, _E.ended.is_(None)),
+            _bulks(sa.not_(_OVER), _E.ended.is_not(None)),
+            sa.select(_B.id)
+            .join(t.bulk_device, _E.bulk == _B.sequence)
+            .where(_E.ended.is_not(None))
+            .group_by(_B.id, _B.sequence, _E.ended)
+            .having(sa.func.count() > 1),
+        ),
+    ),
+    Invariant(
+        name="bulk counts",
+        sentence="a bulk that has ended counts its devices as they are",
+        broken=sa.select(_B.id, _B.counts, *_COUNTS).where(_B.ended_time.is_not(None)),
+        holds=_counted,
+    ),
+    Invariant(
+        name="bulk responses",
+        sentence="the response of a device of a bulk, if there is one, is JSON",
+        broken=sa.select(_B.id, _E.response)
+        .join(t.bulk_device, _E.bulk == _B.sequence)
+        .where(_E.response.is_not(None)),
+        holds=_parses(Any),
+    ),
+)
+
+INVARIANTS: tuple[Invariant, ...] = (*_OF_CALLS, *_OF_DEVICES, *_OF_BULKS)
 
 
 def verify(connection: Connection, *, now: int, running: bool) -> Iterator[Verified]:

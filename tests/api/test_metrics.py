@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fakes import ADMIN, EPOCH_MS, FakeLink, FakeMqtt, World, device, error_of, metrics_of, result_of
@@ -130,6 +131,28 @@ class TestCalls:
         assert numbers(metrics, "rpcbroker_call_seconds_count")["twoway",] == 0, "they did not wait"
         waiting.cancel()
         error_of(waiting)
+
+    def test_persistent_calls_are_counted_and_not_timed(self) -> None:
+        world = World()
+        metrics = metrics_of(world)
+        result_of(world.call(replace(TWO_WAY, persistent=True)))
+        assert number(metrics, "rpcbroker_persistent_calls_waiting") == 1
+        link = world.link()
+        result_of(world.session().receive(link.calls[0].wire_id, b"1"))
+        assert number(metrics, "rpcbroker_persistent_calls_waiting") == 0
+        assert calls(metrics) == {("twoway", "", "successful", "fake"): 1}
+        assert numbers(metrics, "rpcbroker_call_seconds_count")["twoway",] == 0
+
+    def test_results_that_are_remembered_and_forgotten(self) -> None:
+        world = World(idempotency_size=1)
+        metrics = metrics_of(world)
+        link = world.link()
+        waiting = world.call(replace(TWO_WAY, request_id=UUID(int=7), once=True))
+        assert number(metrics, "rpcbroker_call_results_remembered") == 1
+        world.session().receive(link.calls[0].wire_id, b"1")
+        result_of(waiting)
+        assert number(metrics, "rpcbroker_call_results_remembered") == 0
+        assert number(metrics, "rpcbroker_call_results_forgotten_total") == 1
 
     def test_a_clock_that_was_set_back_does_not_make_the_sum_fall(self) -> None:
         world = World()

@@ -136,8 +136,8 @@ class Told:
     acknowledged: float | None = None
     answered: bool = False
     """The device replied to it while it waited."""
-    reported: bool = False
-    """The device reported progress, so that it may go on for longer."""
+    prolonged: float = 0.0
+    """Until when it may go on, for the device reported progress."""
     settled: CallState | None = None
     lost: bool = False
     """The process that it lived in was killed, or its device deleted."""
@@ -198,16 +198,16 @@ class Way:
         """What the session says of it: nothing yet, or whether anybody waited for it, or why it cannot be kept."""
         assert told.wire_id is not None
         told.answered = told.answered or told.open
-        return self._said(self.session.receive(told.wire_id, payload))
+        return self.said(self.session.receive(told.wire_id, payload))
 
     def reply_badly(self, told: Told) -> list[Any]:
         """The same, with what is not JSON; a persistent call keeps even that as its response."""
         assert told.wire_id is not None
         told.answered = told.answered or (told.open and told.request.persistent)
-        return self._said(self.session.receive_bad(told.wire_id, "it ends early", b"{"))
+        return self.said(self.session.receive_bad(told.wire_id, "it ends early", b"{"))
 
     @staticmethod
-    def _said(answer: bool | Deferred[bool]) -> list[Any]:
+    def said(answer: bool | Deferred[bool]) -> list[Any]:
         said: list[Any] = []
         if isinstance(answer, Deferred):
             answer.addBoth(said.append)

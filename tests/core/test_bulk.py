@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
-from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, FakeLink, Slow, World, customer, device, error_of, result_of
+from bulk_fleet import BULK, Fleet
+from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, Slow, customer, device, error_of, result_of
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from rpcbroker.core.bulk import (
@@ -15,89 +15,25 @@ from rpcbroker.core.bulk import (
     TRANSITIONS,
     Bulk,
     BulkEntry,
-    BulkPlan,
     BulkState,
     EntryState,
     EntryStep,
     visible_bulks,
 )
-from rpcbroker.core.bulks import BulkOrder
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
-    Reason,
     TooManyRequests,
     Unavailable,
     VersionConflict,
 )
-from rpcbroker.core.model import Authority, Device, KeyScope, PageLink, Principal
+from rpcbroker.core.model import Authority, Device, KeyScope, PageLink
 from rpcbroker.core.settings import BulkSettings, Rate
 
 S = EntryState
-BULK = UUID(int=0xB01C)
 USER = replace(ADMIN, user_id=UUID(int=11), authority=Authority.CUSTOMER_USER, customer_id=CUSTOMER, email="cu@x.org")
-
-
-class Fleet(World):
-    """Devices that are all online; each link writes down what it was given."""
-
-    def __init__(self, size: int = 5, *, reply: bytes | None = None, store: Any = None, offline: tuple[int, ...] = ()):
-        super().__init__(store=store)
-        self.devices = [device(200 + number, type="lamp") for number in range(size)]
-        self.links: list[FakeLink] = []
-        for number, one in enumerate(self.devices):
-            if store is None:
-                self.add(one)
-            self.links.append(self.link(one, reply=reply, subscribed=number not in offline))
-
-    def order(self, *, bulk_id: UUID = BULK, content: str = "c", plan: Any = None, **more: Any) -> BulkOrder:
-        chosen = more.pop("devices", None)
-        if chosen is None and not more.keys() & {"type_", "customer_id"}:
-            chosen = tuple(one.id for one in self.devices)
-        known = {each: more.pop(each) for each in ("type_", "customer_id", "ignore_unknown") if each in more}
-        request = CallRequest(**{"method": "reboot"} | more)
-        return BulkOrder(
-            bulk_id=bulk_id,
-            content=content,
-            request=request,
-            plan=BulkPlan(**{"concurrency": 100} | (plan or {})),
-            devices=chosen,
-            **known,
-        )
-
-    def begin(self, principal: Principal = ADMIN, **more: Any) -> Bulk:
-        return result_of(self.create(principal, **more))
-
-    def create(self, principal: Principal = ADMIN, **more: Any) -> Deferred[Bulk]:
-        return Deferred.fromCoroutine(self.bulks.create(principal, self.order(**more)))
-
-    def bulk(self, bulk_id: UUID = BULK) -> Bulk:
-        return result_of(Deferred.fromCoroutine(self.bulks.bulk(ADMIN, bulk_id)))
-
-    def abort(self) -> Bulk:
-        return result_of(Deferred.fromCoroutine(self.bulks.abort(ADMIN, BULK)))
-
-    def entries(self) -> tuple[BulkEntry, ...]:
-        link = PageLink(page_size=1000, sort_property="number")
-        return result_of(self.bulks.entries(self.bulk(), link, state=None)).items
-
-    def states(self) -> list[EntryState]:
-        return [entry.state for entry in self.entries()]
-
-    def reasons(self) -> list[str | None]:
-        return [entry.reason for entry in self.entries()]
-
-    def called(self) -> list[int]:
-        """How often each device was called."""
-        return [len(link.calls) for link in self.links]
-
-    def reply(self, number: int, payload: bytes = b"{}") -> None:
-        """The device answers the last call."""
-        result = self.links[number].session.receive(self.links[number].calls[-1].wire_id, payload)
-        if isinstance(result, Deferred):
-            result_of(result)
 
 
 def test_every_state_has_a_way_out_unless_it_has_ended() -> None:
@@ -298,144 +234,6 @@ def test_another_call_of_the_same_id_is_a_failure() -> None:
 
 def rpc_id_of(one: Device) -> UUID:
     return uuid5(BULK, str(one.id))
-
-
-# -- restarts
-
-
-def test_after_a_crash_nobody_knows_of_running_calls_and_they_are_not_made_again() -> None:
-    before = Fleet(4)
-    before.begin(plan={"concurrency": 2})
-    before.reply(0)
-    after = Fleet(4, store=before.store, reply=b"1")
-    assert after.states() == [S.SUCCESSFUL, S.UNKNOWN, S.UNKNOWN, S.SUCCESSFUL]
-    assert after.called() == [0, 0, 0, 1]
-    assert after.reasons() == [None, "INTERRUPTED", "INTERRUPTED", None]
-    assert after.bulk().state is BulkState.DONE
-    assert after.bulk().counts[S.UNKNOWN] == 2
-    assert [e.ended for e in after.entries()] == [1, 2, 3, 4]
-
-
-def test_after_a_start_devices_have_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Fleet(3)
-    before.begin(plan={"concurrency": 1}, connect_timeout=0)
-    before.bulks.stop()
-    monkeypatch.setattr("fakes.BulkSettings", lambda **_: BulkSettings())
-    after = Fleet(3, store=before.store, reply=b"1")
-    assert after.states() == [S.UNKNOWN, S.WAITING, S.WAITING]
-    after.clock.advance(9.9)
-    assert after.called() == [0, 0, 0]
-    after.clock.advance(0.2)
-    assert after.called() == [0, 1, 1]
-
-
-def test_a_canary_that_nobody_knows_of_aborts_the_bulk() -> None:
-    before = Fleet(4)
-    before.begin(plan={"canary": 2})
-    before.reply(0)
-    after = Fleet(4, store=before.store, reply=b"1")
-    assert after.states() == [S.SUCCESSFUL, S.UNKNOWN, S.ABORTED, S.ABORTED]
-    assert after.bulk().reason == "the canary device-201 did not succeed: INTERRUPTED"
-
-
-def test_canaries_that_succeeded_before_the_crash_count() -> None:
-    before = Fleet(3)
-    before.begin(plan={"canary": 1, "concurrency": 1})
-    before.reply(0)
-    after = Fleet(3, store=before.store, reply=b"1")
-    assert after.states() == [S.SUCCESSFUL, S.UNKNOWN, S.SUCCESSFUL]
-
-
-def test_an_aborted_bulk_ends_after_a_crash() -> None:
-    before = Fleet(3)
-    before.begin(plan={"concurrency": 1})
-    before.abort()
-    after = Fleet(3, store=before.store, reply=b"1")
-    assert after.states() == [S.UNKNOWN, S.ABORTED, S.ABORTED]
-    assert (after.bulk().state, after.bulk().ended_time) == (BulkState.ABORTED, EPOCH_MS)
-    assert after.called() == [0, 0, 0]
-
-
-def test_persistent_calls_are_followed_after_a_crash() -> None:
-    before = Fleet(3)
-    before.begin(persistent=True)
-    before.reply(0, b"5")
-    after = Fleet(3, store=before.store)
-    assert after.states() == [S.SUCCESSFUL, S.RUNNING, S.RUNNING]
-    assert after.called() == [0, 1, 1], "the calls themselves are given to their devices again"
-    assert after.links[1].calls[0].wire_id == before.links[1].calls[0].wire_id
-    after.reply(1, b"6")
-    after.reply(2, b"7")
-    assert [e.response for e in after.entries()] == [b"5", b"6", b"7"]
-    assert after.bulk().state is BulkState.DONE
-
-
-def test_a_persistent_call_whose_end_was_not_written_is_as_the_store_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Fleet(2)
-    before.begin(persistent=True)
-    with monkeypatch.context() as crash:
-        crash.setattr(before.store.bulks, "save", lambda *_args, **_more: Deferred())
-        before.reply(0, b"5")
-    assert before.states() == [S.RUNNING, S.RUNNING]
-    after = Fleet(2, store=before.store)
-    assert after.states() == [S.SUCCESSFUL, S.RUNNING]
-    assert after.entries()[0].response == b"5"
-    assert after.called() == [0, 1]
-
-
-def test_a_persistent_call_that_was_about_to_be_made_is_made_after_a_crash() -> None:
-    before = Fleet(2)
-    with Slow(before.store.bulks, "save"):
-        before.create(persistent=True)
-    assert before.called() == [0, 0]
-    assert before.states() == [S.RUNNING, S.RUNNING]
-    after = Fleet(2, store=before.store)
-    assert after.called() == [1, 1]
-    after.reply(0)
-    after.reply(1)
-    assert after.states() == [S.SUCCESSFUL] * 2
-
-
-def test_also_when_devices_are_given_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Fleet(4)
-    with Slow(before.store.bulks, "save"):
-        before.create(persistent=True, plan={"concurrency": 2})
-    assert before.states() == [S.RUNNING, S.RUNNING, S.WAITING, S.WAITING]
-    monkeypatch.setattr("fakes.BulkSettings", lambda **_: BulkSettings())
-    after = Fleet(4, store=before.store)
-    assert after.states() == [S.WAITING] * 4, "those that had begun wait, too"
-    assert after.bulk().counts[S.WAITING] == 4
-    after.clock.advance(10.1)
-    assert after.called() == [1, 1, 1, 1]
-    for number in range(4):
-        after.reply(number)
-    assert after.bulk().counts[S.SUCCESSFUL] == 4
-    assert after.bulk().state is BulkState.DONE
-
-
-def test_bulks_that_only_wait_are_stopped_at_once() -> None:
-    fleet = Fleet(3, reply=b"1")
-    for number in (1, 2):
-        fleet.begin(bulk_id=UUID(int=number), plan={"rate": Rate(((1, 60.0),))})
-    fleet.bulks.stop()
-    result_of(fleet.bulks.finish())
-    assert fleet.called() == [2, 0, 0]
-
-
-def test_a_bulk_that_is_stopped_in_good_order_goes_on_in_the_next_process() -> None:
-    before = Fleet(4)
-    before.begin(plan={"concurrency": 2})
-    before.bulks.stop()
-    drained = before.broker.drain(5.0)
-    before.reply(0)
-    before.clock.advance(6)
-    result_of(drained)
-    result_of(before.bulks.finish())
-    assert before.states() == [S.SUCCESSFUL, S.UNKNOWN, S.WAITING, S.WAITING]
-    assert error_of(before.create(bulk_id=UUID(int=7))).reason is Reason.SHUTTING_DOWN
-    after = Fleet(4, store=before.store, reply=b"1")
-    assert after.called() == [0, 0, 1, 1]
-    assert after.bulk().state is BulkState.DONE
 
 
 # -- when something cannot be done now

@@ -263,6 +263,16 @@ class TestRestart:
         after.clock.advance(1 + TICK)
         assert state(after, rpc_id) is CallState.EXPIRED
 
+    def test_what_expired_meanwhile_is_not_given_to_a_device_that_comes_before_it_ends(self) -> None:
+        world = World()
+        rpc_id = accept(world)
+        after = restarted(world)
+        after.clock.rightNow += 1_000_000.0
+        after = restarted(after)
+        link = after.link()
+        assert link.calls == []
+        assert state(after, rpc_id) is CallState.EXPIRED
+
     def test_new_calls_have_higher_wire_ids(self) -> None:
         world = World()
         accept(world)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from fakes import first_records
-from postgres import emptied
-from stores import sql_store, url_of
+from stores import sql_store, url_for
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.ports import OpenedStore
@@ -46,9 +45,3 @@ def opened_again(store: Any) -> Callable[[], Deferred[OpenedStore]]:
         return store.open(first_records=lambda: pytest.fail("it is not empty"))  # type: ignore[no-any-return]
 
     return lambda: store.close().addCallback(open_again)
-
-
-def url_for(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return url_of(tmp_path)
-    return emptied(request.getfixturevalue("postgresql"))

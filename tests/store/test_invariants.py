@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from fakes import EPOCH_MS, OTHER_TENANT, customer, device, first_records, tenant, token
+from fakes import ADMIN, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, tenant, token
 from kept_calls import DUE, EVERY_KIND, rpc_id
 from sqlalchemy import Connection, Engine
 from stores import sql_store
 from twisted.internet.defer import Deferred, gatherResults
 
 from rpcbroker.core import jsontext
+from rpcbroker.core.bulk import Bulk, BulkPlan, BulkState, Change, EntryState
+from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.records import MAX_MOMENTS
 from rpcbroker.core.wire_ids import BEGIN_AGAIN, HIGHEST
 from rpcbroker.store import tables as t
 from rpcbroker.store.invariants import EXAMPLES, INVARIANTS, LATE, Verified, verify
 
 RESERVED = 8_192
+RUNNING = Bulk(
+    id=UUID(int=901),
+    tenant_id=TENANT,
+    user_id=ADMIN.user_id,
+    customer_id=None,
+    user_name="admin@example.org",
+    content="",
+    request=CallRequest(method="x"),
+    plan=BulkPlan(concurrency=1),
+    created_time=EPOCH_MS,
+    counts={EntryState.WAITING: 2},
+)
+ENDED = replace(
+    RUNNING,
+    id=UUID(int=900),
+    state=BulkState.DONE,
+    ended_time=EPOCH_MS + 9,
+    counts={EntryState.SUCCESSFUL: 1, EntryState.FAILED: 1},
+)
 Break = Callable[[Connection], Any]
 
 
@@ -37,6 +59,11 @@ def engine(lasting_url: str) -> Iterator[Engine]:
         await gatherResults([store.create_device(device(n), token(device(n))) for n in (100, 101)])
         await store.reserve_wire_ids(RESERVED)
         await gatherResults([store.calls.insert(kept) for kept in EVERY_KIND])
+        ended, _ = [
+            await store.bulks.create(each, [(device(n).id, "d") for n in (100, 101)]) for each in (ENDED, RUNNING)
+        ]
+        outcomes = Change(0, EntryState.SUCCESSFUL, None, b"1", 1), Change(1, EntryState.FAILED, "NO_REPLY", None, 2)
+        await store.bulks.save(ended, outcomes, abort_from=None)
         await store.close()
 
     pytest_twisted.blockon(Deferred.fromCoroutine(fill()))
@@ -70,6 +97,20 @@ def the_device(**changes: Any) -> Break:
 
 def no_credentials(connection: Connection) -> None:
     connection.execute(sa.delete(t.credentials).where(t.credentials.c.device_id == device(100).id))
+
+
+def bulk(**changes: Any) -> Break:
+    return lambda connection: connection.execute(sa.update(t.bulk).where(t.bulk.c.id == ENDED.id).values(changes))
+
+
+def entry(number: int, *, of: int = 1, **changes: Any) -> Break:
+    where = t.bulk_device.c.bulk == of, t.bulk_device.c.number == number
+    return lambda connection: connection.execute(sa.update(t.bulk_device).where(*where).values(changes))
+
+
+def one_still_waits(connection: Connection) -> None:
+    entry(0, state="WAITING", ended=None)(connection)
+    bulk(counts={"WAITING": 1, "FAILED": 1})(connection)
 
 
 DEVICE = device(100).id
@@ -108,6 +149,17 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("customer of a device", the_device(customer_id=UUID(int=99)), DEVICE),
     ("customer of a device", the_device(customer_id=customer().id), DEVICE),
     ("credentials", no_credentials, DEVICE),
+    ("bulk words", bulk(state="LOST"), ENDED.id),
+    ("bulk words", entry(0, of=2, state="LOST"), RUNNING.id),
+    ("bulk ends", bulk(state="RUNNING"), ENDED.id),
+    ("bulk ends", bulk(ended_time=EPOCH_MS - 1), ENDED.id),
+    ("bulk rest", one_still_waits, ENDED.id),
+    ("bulk order", entry(0, ended=None), ENDED.id),
+    ("bulk order", entry(1, ended=1), ENDED.id),
+    ("bulk order", entry(0, of=2, ended=1), RUNNING.id),
+    ("bulk counts", entry(0, state="UNKNOWN"), ENDED.id),
+    ("bulk counts", bulk(counts={"SUCCESSFUL": 2}), ENDED.id),
+    ("bulk responses", entry(0, response="OK"), ENDED.id),
 ]
 
 

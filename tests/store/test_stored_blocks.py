@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from conftest import url_for
 from fakes import device, first_records, result_of, token
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from stores import url_for
 
 from rpcbroker.core.model import Point
 from rpcbroker.store.database import engine_of

@@ -61,8 +61,7 @@ def kept(store: Any) -> Any:
 
 async def states(kept: Any, one: Bulk) -> str:
     """The first letter of each state, in order."""
-    page = await kept.entries(one.sequence, PageLink(page_size=1000, sort_property="number"), state=None)
-    return "".join(entry.state[0] for entry in page.items)
+    return "".join(entry.state[0] for entry in await kept.entries(one.sequence, LINK, state=None))
 
 
 @pytest_twisted.ensureDeferred
@@ -73,8 +72,9 @@ async def test_a_bulk_is_kept_as_it_is(kept: Any) -> None:
     assert made == replace(asked, sequence=made.sequence)
     assert await kept.bulk(TENANT, asked.id) == made
     page = await kept.entries(made.sequence, PageLink(page_size=2, page=1), state=None)
-    assert page.items == tuple(BulkEntry(number, *DEVICES[number], S.WAITING) for number in (2, 3))
-    assert page.total == len(DEVICES)
+    assert page == [BulkEntry(number, *DEVICES[number], S.WAITING) for number in (2, 3)]
+    assert await kept.entries(made.sequence, PageLink(page_size=1000, page=2**31 - 1), state=S.WAITING) == []
+    assert await kept.entries(made.sequence, PageLink(page_size=1000, page=2**31 - 1), state=None) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -111,7 +111,9 @@ async def test_what_becomes_of_it_is_written_and_may_be_written_twice(kept: Any)
     ]
     assert [entry.number for entry in await kept.ended(made.sequence, after=1, limit=9)] == [2]
     assert [entry.number for entry in await kept.ended(made.sequence, after=0, limit=1)] == [1]
-    assert (await kept.entries(made.sequence, LINK, state=S.FAILED)).total == 1
+    assert [entry.number for entry in await kept.entries(made.sequence, LINK, state=S.FAILED)] == [2]
+    part = await kept.entries(made.sequence, PageLink(page_size=1, page=1), state=S.WAITING)
+    assert [entry.number for entry in part] == [4]
 
 
 @pytest_twisted.ensureDeferred

@@ -419,6 +419,27 @@ async def test_when_nothing_can_be_written_all_are_told_and_what_went_on_is_not_
     await store.close()
 
 
+@pytest.mark.parametrize("pragma", ["max_page_count=10", "query_only=ON"])
+@pytest_twisted.ensureDeferred
+async def test_a_full_disk_is_called_by_its_name(tmp_path: Path, pragma: str) -> None:
+    store = sql_store(url_of(tmp_path))
+    store.open(first_records=first_records)
+    await store.create_device(device(), token(device()))
+    limits = [pragma]
+    engine = store._database._engine
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(f"PRAGMA {limits[0]}"))
+    many = [kept(number, additional_info="x" * 9000) for number in range(1, 60)]
+    outcomes = await DeferredList([store.calls.insert(one) for one in many], consumeErrors=True)
+    words = "read-only" if pragma == "query_only=ON" else "the disk is full"
+    assert not [failure for fine, failure in outcomes if fine or words not in failure.value.message]
+    limits[0] = "query_only=OFF"
+    await store.ping_writer()
+    limits[0] = "max_page_count=1000000"
+    await add(store, *many)
+    assert len(await store.calls.waiting(ONE, after=0, limit=99)) == len(many)
+    await store.close()
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_is_written_behind_is_tried_again(tmp_path: Path) -> None:
     clock = Clock()
@@ -523,3 +544,13 @@ async def timed(work: Any) -> tuple[Any, float]:
     done = work()
     found = await done if hasattr(done, "__await__") else done
     return found, time.monotonic() - start
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_on_while_the_queue_is_full_does_not_keep_the_process_busy(tmp_path: Path) -> None:
+    store = sql_store(url_of(tmp_path), max_queue=0)
+    store.open(first_records=first_records)
+    store.calls.advance(kept(1))
+    with pytest.raises(Unavailable):
+        await store.calls.call(TENANT, UUID(int=1))
+    await store.close()
