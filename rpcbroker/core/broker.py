@@ -356,11 +356,11 @@ class Broker:
         """The device is gone from the store."""
         self._note_change(device_id)
         self.telemetry.forget(device_id)
-        self.persistent.forget_device(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
+        self.persistent.forget_device(device_id)  # after that, for its calls were left to the store as it was closed
         self.events.emit(DeviceExpelled, device_id)
 
     def _tell_attributes(self, device_id: UUID, update: bytes) -> None:

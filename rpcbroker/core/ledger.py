@@ -61,7 +61,8 @@ class Ledger:
         if record is None:
             raise _not_found(rpc_id)
         device = await self._store.device(record.device_id)
-        if not _may_see(principal, device):
+        gone = device is None and record.persistent and record.ended_time is None  # with its device
+        if gone or not _may_see(principal, device):
             raise _not_found(rpc_id)
         return Told(record, device.name if device else None)
 
