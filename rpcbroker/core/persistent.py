@@ -136,6 +136,10 @@ class PersistentCalls:
         """See Persistence."""
         return device_id in self._behind
 
+    def older(self, device_id: UUID, wire_id: int) -> bool:
+        """See Persistence."""
+        return device_id in self._behind and wire_id > self._upto.get(device_id, 0)
+
     def shelved(self, device_id: UUID) -> None:
         """See Persistence."""
         self._upto.pop(device_id, None)
@@ -170,11 +174,15 @@ class PersistentCalls:
                 for kept in found:
                     if not session.callable:
                         return
-                    self._admit(session, kept)
                     self._upto[device_id] = kept.call.wire_id
-                if len(found) < room and self._behind.get(device_id) == left_out:
-                    del self._behind[device_id]
-                    self._upto.pop(device_id, None)
+                    self._admit(session, kept)
+                    if device_id not in self._upto:
+                        break  # to be given a call may end the link, and then all leave memory
+                else:
+                    if len(found) < room and self._behind.get(device_id) == left_out:
+                        del self._behind[device_id]
+                        self._upto.pop(device_id, None)
+                session.give_next()  # lightweight calls need not wait any more for what may have been in the store
         finally:
             self._loading.discard(device_id)
 

@@ -7,6 +7,7 @@ it cannot, is in `links`; how calls end is in `device_calls`; what only the stor
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -37,7 +38,7 @@ class DeviceSession:
     def __init__(self, device: Device, presence: Presence, around: Surroundings) -> None:
         self._around = around
         self._links = Links(device, presence, now_ms=around.now_ms, events=around.events)
-        self.calls = DeviceCalls(around, self._links, ended=self._next, caller_left=self._caller_left)
+        self.calls = DeviceCalls(around, self._links, ended=self.give_next, caller_left=self._caller_left)
         """Those in memory."""
         self._last_wire_id = around.wire_ids.first - 1
         self._giving = _IDLE
@@ -138,7 +139,7 @@ class DeviceSession:
             pending = await self._around.persistence.load(self.device.id, record.wire_id)
         if pending is None or pending.record.rpc_id != record.rpc_id or pending.ending is not None:
             return Cancellation(record.rpc_id, False, record.was_sent, False)
-        delivered = pending.state is not CallState.QUEUED
+        delivered = pending.state is not CallState.QUEUED or pending.record.was_sent
         pending.record.note(self._around.now_ms(), Mark.CANCELLED, why)
         if pending.kept is None:
             told = self._tell_cancelled(pending)
@@ -232,7 +233,7 @@ class DeviceSession:
             for link in links:
                 self._give(pending, link)
         else:
-            self._next()
+            self.give_next()
             if pending.given_to is None and (ahead := self.calls.ahead(pending)):
                 pending.record.note(around.now_ms(), Mark.QUEUED, f"behind {ahead} others")
 
@@ -249,7 +250,7 @@ class DeviceSession:
         finally:
             self._giving = _IDLE
 
-    def _next(self) -> None:
+    def give_next(self) -> None:
         """Give what waited for others, and need not any more."""
         if self.calls.sequential:
             for link in self._links.callable:
@@ -258,14 +259,14 @@ class DeviceSession:
     def _give_all(self, link: Link) -> None:
         """All that this link has to get and may get now: see SubmitStrategy."""
         any_before = unacknowledged_before = False
-        more = self._around.persistence.more(self.device.id)
+        older = partial(self._around.persistence.older, self.device.id)
         for pending in self.calls:
             strategy = pending.call.strategy
             if pending not in self.calls:
                 continue
             if strategy is SubmitStrategy.BURST:
                 may_go = True
-            elif more and pending.kept is None:  # older ones may be in the store
+            elif pending.kept is None and older(pending.call.wire_id):
                 may_go = False
             else:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
@@ -455,7 +456,7 @@ class DeviceSession:
     def _went_on(self, pending: PendingCall) -> None:
         self.calls.keep(pending)
         self._around.events.emit(CallAdvanced, pending.call, pending.state)
-        self._next()
+        self.give_next()
 
     def end(self, message: str, reason: Reason) -> None:
         """Nothing more will happen here: all lightweight calls fail."""

@@ -26,6 +26,9 @@ class Persistence(Protocol):
     def more(self, device_id: UUID) -> bool:
         """Whether calls of the device wait in the store that are not in memory."""
 
+    def older(self, device_id: UUID, wire_id: int) -> bool:
+        """Whether calls of the device may wait in the store, and not in memory, whose wire ids are below this one."""
+
     def refill(self, device_id: UUID) -> None:
         """Bring those that are due into memory, if there is room: `session.admit` is called for each."""
 
