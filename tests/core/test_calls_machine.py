@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from unittest.mock import patch
 from uuid import UUID
 
+import pytest
 from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
 from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
@@ -552,7 +553,12 @@ class CallsMachine(RuleBasedStateMachine):
                 outcome.clear()
 
 
-CallsMachine.TestCase.settings = settings(
-    max_examples=10, stateful_step_count=40, deadline=None, report_multiple_bugs=False
-)
+class LongMachine(CallsMachine):
+    """The same, for many more lives."""
+
+
+often = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CallsMachine.TestCase.settings = often
+LongMachine.TestCase.settings = settings(often, max_examples=2_000)
 TestCalls = CallsMachine.TestCase
+TestCallsForLong = pytest.mark.soak(LongMachine.TestCase)
