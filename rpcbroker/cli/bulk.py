@@ -54,7 +54,7 @@ class MethodOrCommand(click.Group):
     subcommand_metavar="METHOD [PARAMS]... | COMMAND",
 )
 def bulk() -> None:
-    """Call many devices, follow it, and say what did not succeed.
+    """Call many devices, and say what did not succeed.
 
     \b
     rpcbroker bulk update version=1.4.2 --type lamp --canary 3 --rate 50:1
