@@ -272,7 +272,7 @@ class DeviceSession:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
             if may_go and pending.given_to is not link:
                 if pending.needs_delivery:
-                    if not self._give(pending, link):
+                    if not self._give(pending, link) or link not in self._links.callable:  # to be given one may end it
                         return
                 elif pending.patience is None and strategy is SubmitStrategy.ON_RESPONSE:
                     self.calls.await_reply(pending)

@@ -499,11 +499,11 @@ class TestWhatWaitsBehindTheStore:
         assert result_of(outcome).payload == b"1"
 
 
-def test_all_are_given_again_after_a_link_that_was_lost_by_a_write() -> None:
+@pytest.mark.parametrize("persistent", [False, True])
+def test_all_are_given_again_after_a_link_that_was_lost_by_a_write(persistent: bool) -> None:
     world = World()
     for _ in range(3):
-        accept(world)
-    world.session()
+        world.call(replace(TWO_WAY, persistent=persistent))
 
     class Breaking(FakeLink):
         def deliver(self, call: Call) -> bool:
