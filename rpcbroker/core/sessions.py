@@ -262,6 +262,8 @@ class DeviceSession:
         older = partial(self._around.persistence.older, self.device.id)
         for pending in self.calls:
             strategy = pending.call.strategy
+            if link not in self._links.callable:  # it ended when it was given one
+                return
             if pending not in self.calls:
                 continue
             if strategy is SubmitStrategy.BURST:
@@ -272,7 +274,7 @@ class DeviceSession:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
             if may_go and pending.given_to is not link:
                 if pending.needs_delivery:
-                    if not self._give(pending, link) or link not in self._links.callable:  # to be given one may end it
+                    if not self._give(pending, link):
                         return
                 elif pending.patience is None and strategy is SubmitStrategy.ON_RESPONSE:
                     self.calls.await_reply(pending)
