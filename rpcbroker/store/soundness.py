@@ -8,6 +8,7 @@ and when somebody else has written to it or put another in its place, every page
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -60,7 +61,8 @@ class Mark:
 
     def _write(self, said: dict[str, Any]) -> None:
         new = self._path.with_name(f".{self._path.name}.new")
-        new.write_text(json.dumps(said) + "\n")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(json.dumps(said) + "\n")
         new.replace(self._path)
 
 
