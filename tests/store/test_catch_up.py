@@ -24,6 +24,7 @@ from rpcbroker.core.calls import CallRequest, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import KeptCall, Mark
 from rpcbroker.store import tables as t
+from rpcbroker.store.backup import back_up
 from rpcbroker.store.bulk import bulk_of, entry_of, row_of
 from rpcbroker.store.calls import kept_call_of
 from rpcbroker.store.catch_up import DELETED, GONE, CaughtUp
@@ -207,6 +208,16 @@ class TestARestoreThatIsTakenBack:
         put_back(tmp_path / "backup.sqlite", store, now=NOW + 5)
         restored = put_back(store.parent / f"{KEPT}-{NOW}", store, now=NOW + 9)
         assert restored.caught_up == CaughtUp(doubtful=1)
+        assert waiting_in(store) == [1, 2]
+
+    def test_is_remembered_by_backups_that_are_made_after_it(self, tmp_path: Path, store: Path) -> None:
+        add_calls(store, kept_call(3))
+        execute(store, f"UPDATE rpc SET created_time = {NOW + 2} WHERE wire_id = 3")
+        later = tmp_path / "later.sqlite"
+        back_up(store, later, replace=False, pause=lambda _: None)
+        put_back(later, store, now=NOW + 5)
+        restored = put_back(store.parent / f"{KEPT}-{NOW}", store, now=NOW + 9)
+        assert restored.caught_up == CaughtUp(doubtful=1, left_out=1)
         assert waiting_in(store) == [1, 2]
 
 
@@ -406,6 +417,14 @@ def test_persistent_calls_of_a_bulk_that_were_made_since_are_not_made_again(tmp_
     assert states_in(store) == "URWWWW"
     assert (entries[0].reason, entries[0].ended) == ("INTERRUPTED", 1)
     assert bulk.counts == {S.UNKNOWN: 1, S.RUNNING: 1, S.WAITING: 4}
+
+
+def test_a_persistent_call_of_a_bulk_that_cannot_be_read_may_have_been_made(tmp_path: Path) -> None:
+    backup = add_bulk(backup_with(tmp_path, devices=6), PERSISTENT, "WWWWWW")
+    store = add_bulk(store_with(tmp_path, call_of(0), devices=6), PERSISTENT, "RRWWWW")
+    execute(store, "UPDATE rpc SET moments = '[['")
+    put_back(backup, store)
+    assert states_in(store) == "URWWWW"
 
 
 def test_a_bulk_that_was_deleted_since_is_not_gone_on_with(tmp_path: Path) -> None:
