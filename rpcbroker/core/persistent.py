@@ -142,6 +142,12 @@ class PersistentCalls:
         if device_id not in self._behind and session.callable and session.calls.kept < WINDOW:
             session.admit(kept)
         else:
+            waits = (
+                f"behind {self.waiting(device_id) - 1} others"
+                if session.callable
+                else f"for the device {session.where()}"
+            )
+            record.note(self._now_ms(), Mark.QUEUED, waits)
             self._leave_out(call)
             self.refill(device_id)
         return Reply(call.rpc_id)

@@ -103,7 +103,7 @@ class DeviceSession:
             return CallTimeout(
                 "The call had expired when it came in",
                 reason=Reason.EXPIRED,
-                hint="expirationTime is in the past: compare the caller's clock with the server's.",
+                hint="expirationTime is in the past, or no number: compare the caller's clock with the server's.",
             )
         if call.persistent:
             waiting = around.persistence.waiting(call.device_id)
@@ -461,9 +461,7 @@ class DeviceSession:
     def _unacknowledged(self, pending: PendingCall) -> None:
         pending.unacknowledged += 1
         most = pending.call.max_retries
-        pending.record.note(
-            self._around.now_ms(), Mark.UNACKNOWLEDGED, f"{pending.unacknowledged} times, {most} are forgiven"
-        )
+        pending.record.note(self._around.now_ms(), Mark.UNACKNOWLEDGED, f"{pending.unacknowledged} of {most + 1} times")
         if pending.unacknowledged > most:
             if not self._around.settings().close_session_on_delivery_timeout:
                 self.calls.fail(pending, Step.FAILED, self._links.no_ack())
@@ -492,6 +490,10 @@ class DeviceSession:
         self._giving = _IDLE
 
     # -- what is said of the device
+
+    def where(self) -> str:
+        """See Links."""
+        return self._links.where()
 
     def note(self, miss: NearMiss, detail: str) -> None:
         """See Links."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from unittest.mock import patch
 from uuid import UUID
 
+import pytest
 from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
 from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
@@ -183,8 +184,7 @@ class CallsMachine(RuleBasedStateMachine):
         ]
         if told.strategy is SubmitStrategy.ON_ACK:
             return [one for one in older if one.acknowledged is None]
-        now = self.elapsed
-        return [one for one in older if one.acknowledged is None or now - one.acknowledged < RESPONSE_TIMEOUT]
+        return older
 
     def rows(self) -> dict[UUID, Row]:
         return self.store.rows()
@@ -291,10 +291,15 @@ class CallsMachine(RuleBasedStateMachine):
         with self.disk.past_the_queue():
             return self.world.session(place.device)
 
-    @rule(pick=picks, acks=st.sampled_from(Acks), replies=st.booleans(), full=st.booleans())
-    def connect(self, pick: int, acks: Acks, replies: bool, full: bool) -> None:
+    @rule(
+        pick=picks,
+        acks=st.sampled_from(Acks),
+        replies=st.booleans(),
+        how=st.sampled_from((None, None, "full", "breaks")),
+    )
+    def connect(self, pick: int, acks: Acks, replies: bool, how: str | None) -> None:
         place = self.places[pick % len(self.places)]
-        place.way = Way(self.session(place), acks, replies, self.given_to, full)
+        place.way = Way(self.session(place), acks, replies, self.given_to, how == "full", how == "breaks")
         place.way.session.attach(place.way)
         self.subscribe(pick)
 
@@ -504,8 +509,10 @@ class CallsMachine(RuleBasedStateMachine):
             window = [told for told in waiting if told.request.persistent][: WINDOW // 2 + 1]
             for told in waiting:
                 if (told in window or not told.request.persistent) and not self.in_front(told):
-                    D9 = told.request.persistent or told.acknowledged is None
-                    assert way in told.given or not D9, "nothing is in its way, and the device does not have it"
+                    again = told.request.persistent or told.acknowledged is None
+                    assert way in told.given or not again, (
+                        f"nothing is in its way, and the device does not have it: {told.summary}"
+                    )
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -534,7 +541,7 @@ class CallsMachine(RuleBasedStateMachine):
         self.disk.state = DiskState.WELL
         self.commit()
         for number in range(len(self.places)):
-            self.connect(number, Acks.AT_ONCE, True, False)
+            self.connect(number, Acks.AT_ONCE, True, None)
         self.tick(4 * LONGEST)
         self.nothing_was_wrong()
         for told in self.calls:
@@ -546,7 +553,12 @@ class CallsMachine(RuleBasedStateMachine):
                 outcome.clear()
 
 
-CallsMachine.TestCase.settings = settings(
-    max_examples=10, stateful_step_count=40, deadline=None, report_multiple_bugs=False
-)
+class LongMachine(CallsMachine):
+    """The same, for many more lives."""
+
+
+often = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CallsMachine.TestCase.settings = often
+LongMachine.TestCase.settings = settings(often, max_examples=2_000)
 TestCalls = CallsMachine.TestCase
+TestCallsForLong = pytest.mark.soak(LongMachine.TestCase)
