@@ -130,7 +130,7 @@ class CallsMachine(RuleBasedStateMachine):
     def has_opened(self, event: CallOpened) -> None:
         told = self.by_id[event.call.rpc_id]
         assert told.opened is None, "a call begins once"
-        told.opened = next(self.order)
+        told.opened, told.since = next(self.order), self.elapsed
         self.has_wire_id(told, event.call.wire_id)
         if told.request.persistent:
             assert event.call.rpc_id in self.rows(), "a persistent call is kept before anything is done with it"
