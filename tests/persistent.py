@@ -18,6 +18,15 @@ def twoway(daemon: Daemon, device_id: str, **body: Any) -> tuple[int, Any]:
     return daemon.ask("POST", f"/api/rpc/twoway/{device_id}", {"method": "echo", "params": 5, "timeout": 20_000} | body)
 
 
+def keep(daemon: Daemon, device_id: str, method: str, params: Any = None, *, oneway: bool = False, **body: Any) -> str:
+    """The id of a new persistent call."""
+    path = f"/api/rpc/{'oneway' if oneway else 'twoway'}/{device_id}"
+    status, made = daemon.ask("POST", path, {"method": method, "params": params, "persistent": True} | body)
+    assert status == 200, made
+    rpc_id: str = made["rpcId"]
+    return rpc_id
+
+
 def persistent(daemon: Daemon, rpc_id: str) -> dict[str, Any]:
     """The call, as it is now."""
     status, found = daemon.ask("GET", f"/api/rpc/persistent/{rpc_id}")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from call_model import Disk, DiskState
-from fakes import EPOCH_MS, TENANT, FakeLink, World, error_of, result_of
+from fakes import EPOCH_MS, TENANT, FakeLink, World, device, error_of, result_of
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
@@ -472,6 +472,37 @@ class TestOnce:
             assert isinstance(error_of(world.call(other)), VersionConflict)
         after = restarted(world)
         assert isinstance(error_of(after.call(replace(self.NAMED, params=b"1"))), VersionConflict)
+
+    def test_the_id_of_a_call_that_has_one_of_the_brokers_is_taken_too(self) -> None:
+        world = World()
+        other = device(200)
+        world.add(other)
+        kept_id = accept(world)
+        plain = CallRequest(method="get")
+        world.call(plain).addErrback(lambda _: None)
+        plain_id = next(world.broker.recorder.newest_first()).rpc_id
+        for rpc_id, persistent in ((kept_id, False), (kept_id, True), (plain_id, False), (plain_id, True)):
+            request = replace(plain, persistent=persistent, request_id=rpc_id, once=True)
+            assert isinstance(error_of(world.call(request, device_id=other.id)), VersionConflict)
+            record = world.broker.recorder.find(TENANT, rpc_id)
+            assert record is not None
+            assert record.device_id == world.device.id
+
+    def test_a_lightweight_call_of_the_same_id_never_lends_its_record_to_one_from_the_store(self) -> None:
+        before = World()
+        other = device(200)
+        before.add(other)
+        rpc_id = accept(before, self.NAMED)
+        world = restarted(before)
+        plain = CallRequest(method="other", request_id=rpc_id, once=True)
+        world.call(plain, device_id=other.id).addErrback(lambda _: None)
+        (call,) = world.link(step=Step.WRITTEN).calls
+        (lightweight,) = world.session(other).calls
+        assert lightweight.record.state is CallState.QUEUED
+        result_of(world.session().receive(call.wire_id, b"1"))
+        assert kept(world, rpc_id).record.state is CallState.SUCCESSFUL
+        assert marks(world, rpc_id).count(Mark.ACCEPTED) == 1
+        assert Mark.RESUMED in marks(world, rpc_id)
 
 
 class TestWhatWaitsBehindTheStore:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from daemon import wait_for
-from foreign import program
+from foreign import Foreign, program, python_of
 
 
 class Plant:
@@ -57,6 +59,22 @@ class Plant:
         self._device.loop_stop()
         self._broker.terminate()
         self._broker.wait(10)
+
+
+@contextmanager
+def gateway(directory: Path, northbound: int, token: str) -> Iterator[Plant]:
+    """A plant behind the vendor's gateway, which runs in `directory` and connects to the broker on port `northbound`."""
+    python = Path(python_of("TB_GATEWAY_PYTHON"))
+    plant = Plant(directory)
+    try:
+        configure(directory, northbound, token, plant.port)
+        # it asks its maker for updates; nothing in a test leaves the machine
+        nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
+        command = [str(python.parent / "thingsboard-gateway")]
+        with Foreign(command, directory, TB_GW_CONFIG_DIR=f"{directory}/", **nowhere):
+            yield plant
+    finally:
+        plant.stop()
 
 
 def configure(directory: Path, northbound: int, token: str, southbound: int) -> None:

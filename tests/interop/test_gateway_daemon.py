@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from daemon import Daemon, wait_for
-from foreign import Foreign, python_of
-from plant import Plant, configure
+from plant import Plant, gateway
 from seen import add_gateway, attribute, child, read
 
 pytestmark = pytest.mark.interop
@@ -28,19 +26,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def plant(broker: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     """A plant whose gateway is connected to the broker."""
-    directory = tmp_path_factory.mktemp("plant")
     add_gateway(broker, "plant-gateway")
-    python = Path(python_of("TB_GATEWAY_PYTHON"))
-    plant = Plant(directory)
-    try:
-        configure(directory, broker.mqtt_port, "plant-gateway", plant.port)
-        # it asks its maker for updates; nothing in a test leaves the machine
-        nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
-        command = [str(python.parent / "thingsboard-gateway")]
-        with Foreign(command, directory, TB_GW_CONFIG_DIR=f"{directory}/", **nowhere):
-            yield plant
-    finally:
-        plant.stop()
+    with gateway(tmp_path_factory.mktemp("plant"), broker.mqtt_port, "plant-gateway") as plant:
+        yield plant
 
 
 @pytest.fixture

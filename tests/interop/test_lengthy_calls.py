@@ -14,6 +14,7 @@ import pytest
 from daemon import Daemon, wait_for
 from foreign import Foreign, program
 from paho_device import REQUESTS, callable_device, end
+from persistent import keep, persistent
 
 pytestmark = pytest.mark.interop
 
@@ -38,20 +39,6 @@ def device(broker: Daemon, request: pytest.FixtureRequest) -> tuple[str, str]:
     status, made = broker.ask("POST", f"/api/device?accessToken={token}", body)
     assert status == 200, made
     return made["id"]["id"], token
-
-
-def keep(broker: Daemon, device_id: str, method: str) -> str:
-    """The id of a persistent call."""
-    status, made = broker.ask("POST", f"/api/rpc/twoway/{device_id}", {"method": method, "persistent": True})
-    assert status == 200, made
-    rpc_id: str = made["rpcId"]
-    return rpc_id
-
-
-def kept(broker: Daemon, rpc_id: str) -> dict[str, Any]:
-    status, found = broker.ask("GET", f"/api/rpc/persistent/{rpc_id}")
-    assert status == 200, found
-    return dict(found)
 
 
 def cancel(broker: Daemon, rpc_id: str) -> None:
@@ -141,12 +128,12 @@ def test_mosquitto_s_clients(broker: Daemon, device: tuple[str, str], tmp_path: 
         say(heard["topic"].replace("request", "progress"), '{"percent": 50}')
         assert listener.saw()["topic"] == heard["topic"], "it is not answered yet"
         say(heard["topic"].replace("request", "response"), "21.5")
-        assert (kept(broker, rpc_id)["status"], kept(broker, rpc_id)["response"]) == ("SUCCESSFUL", 21.5)
+        assert (persistent(broker, rpc_id)["status"], persistent(broker, rpc_id)["response"]) == ("SUCCESSFUL", 21.5)
         broker.wait_callable(device_id)
         other = keep(broker, device_id, "set")
         second = listener.saw()
         assert second["payload"]["method"] == "set"
-        wait_for(lambda: kept(broker, other)["status"] == "DELIVERED", "its PUBACK")
+        wait_for(lambda: persistent(broker, other)["status"] == "DELIVERED", "its PUBACK")
         cancel(broker, other)
         number = int(second["topic"].rpartition("/")[2])
         assert listener.saw() == {"topic": f"{ME}/cancel/{number}", "payload": {"id": number, "cancel": True}}

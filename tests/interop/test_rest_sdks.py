@@ -95,7 +95,9 @@ def failure(status: int, code: int, reason: str | None = None) -> dict[str, Any]
 NOT_FOUND = failure(404, 32)
 NOBODY = failure(401, 10)
 FORBIDDEN = failure(403, 20)
+BAD = failure(400, 31)
 PARAMS = {"pin": 7, "text": "ü", "list": [1, None]}
+KEPT_PARAMS = {"pin": 8, "text": "ü"}
 
 
 def test_the_sdk_is_the_one_that_is_meant(played: Played) -> None:
@@ -161,8 +163,49 @@ def test_what_was_called_came_to_the_device_once_and_in_order(played: Played) ->
         {"method": "get", "params": PARAMS},
         {"method": "never", "params": None},
     ]
+    kept = [{"method": method, "params": KEPT_PARAMS} for method in ("get", "set")]
+    other = {"method": "get", "params": 8}
     by_a_user, by_a_key = {"method": "get", "params": 1}, {"method": "get", "params": 2}
-    assert played.arrived == [*calls, *calls, by_a_user, *([by_a_key] if played.sdk in API_KEYS else [])]
+    by_users = [by_a_user, by_a_key] if played.sdk in API_KEYS else [by_a_user]
+    assert played.arrived == [*calls, *calls, *kept, *kept, other, *by_users]
+
+
+@pytest.mark.parametrize(("version", "expired"), [("V1", 408), ("V2", 504)])
+def test_persistent_calls_are_read_listed_and_deleted(played: Played, version: str, expired: int) -> None:
+    one_page, empty = [1, 4, False], [[], [0, 0, False]]
+    assert played.saw["kept calls"][version] == {
+        "two-way": ["SUCCESSFUL", {"got": KEPT_PARAMS}, None],
+        "one-way": ["DELIVERED", None],
+        "waiting": ["QUEUED", None, {"why": ["a test", None]}],
+        "ids": True,
+        "times": [240_000, "int"],
+        "request": {"method": "get0", "params": '{"n":0}', "oneway": False, "persisted": True, "retries": 3},
+        "expired": failure(expired, 2, "EXPIRED"),
+        "kept all the same": "EXPIRED",
+        "pages": [[["get0", "get1"], [2, 4, True]], [["get2", "late"], [2, 4, False]]],
+        "newest first": [["late", "get2", "get1", "get0"], one_page],
+        "by expiration": [["get2", "get1", "get0"], [1, 3, False]],
+        "queued": [["get0", "get1", "get2"], [1, 3, False]],
+        "expired ones": [["late"], [1, 1, False]],
+        "failed ones": empty,
+        "its id": True,
+        "deleted": [NOT_FOUND, NOT_FOUND],
+        "left": [["get0", "get2"], [1, 2, False]],
+    }
+
+
+def test_questions_for_persistent_calls_that_make_no_sense_are_explained(played: Played) -> None:
+    assert played.saw["kept calls"]["errors"] == {
+        "unknown": NOT_FOUND,
+        "no UUID": BAD,
+        "delete unknown": NOT_FOUND,
+        "of unknown": NOT_FOUND,
+        "status": BAD,
+        "deleted ones": BAD,
+        "order": BAD,
+        "property": BAD,
+        "page size": BAD,
+    }
 
 
 def test_customers_get_devices_assigned(played: Played) -> None:
@@ -189,6 +232,7 @@ def test_users_are_activated_and_see_what_is_theirs(played: Played) -> None:
         "me": [email, "CUSTOMER_USER"],
         "sees": [f"{played.sdk}-device"],
         "calls": {"got": 1},
+        "kept calls": ["SUCCESSFUL", NOT_FOUND, NOT_FOUND, FORBIDDEN],
         "foreign": NOT_FOUND,
         "forbidden": FORBIDDEN,
         "of customer": [email],
@@ -233,5 +277,6 @@ def test_the_audit_log_has_it_all(played: Played) -> None:
 
 def test_what_was_deleted_is_gone_and_who_logged_out_is_out(played: Played) -> None:
     assert played.saw["unassigned"]
-    assert played.saw["deleted"] == {"device": NOT_FOUND, "again": NOT_FOUND, "customer": NOT_FOUND, "left": 0}
+    gone = dict.fromkeys(("device", "again", "customer"), NOT_FOUND)
+    assert played.saw["deleted"] == gone | {"calls": [NOT_FOUND, NOT_FOUND], "left": 0}
     assert played.saw["logged out"] == NOBODY

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 UNKNOWN = "00000000-0000-4000-8000-00000000dead"
 USER_PASSWORD, NEW_PASSWORD = "chosen by the user", "and changed again"
@@ -36,6 +37,7 @@ class Play:
         self.devices()
         self.credentials()
         self.calls()
+        self.kept_calls()
         self.customers()
         self.users()
         if self.sdk.has_api_keys:
@@ -135,6 +137,86 @@ class Play:
                 "no method": self.failure(lambda: call(device, params=1)),
             }
 
+    def kept_calls(self) -> None:
+        """Persistent ones: of a device that is there, by both families of URLs, and of one that is not."""
+        self.saw["kept calls"] = {api: self.kept_calls_by(api) for api in ("V1", "V2")} | {"errors": self.kept_errors()}
+        self.kept = {
+            "own": self.keep("V2", key(self.device), method="get", params=8),
+            "foreign": self.keep("V2", key(self.made[0]), method="get"),
+        }
+        self.ended(self.kept["own"], "SUCCESSFUL")
+
+    def kept_calls_by(self, api: str) -> dict[str, Any]:
+        device, offline = key(self.device), key(self.made[0])
+        params = {"pin": 8, "text": "ü"}
+        two_way, one_way = (
+            self.keep(api, device, oneway=oneway, method=method, params=params)
+            for oneway, method in ((False, "get"), (True, "set"))
+        )
+        done, told = self.ended(two_way, "SUCCESSFUL"), self.ended(one_way, "DELIVERED")
+        more = {"retries": 3, "additionalInfo": {"why": ["a test", None]}}
+        waiting = [
+            self.keep(api, offline, method=f"get{n}", params={"n": n}, timeout=(4 - n) * 60_000, **more)
+            for n in range(3)
+        ]
+        first = self.sdk.kept(waiting[0])
+        expired = str(uuid4())
+        past = {"persistent": True, "expirationTime": 1, "requestUUID": expired}
+
+        def these(**query: Any) -> list[list[Any]]:
+            page = self.sdk.kept_of(offline, **{"page_size": 10, "page": 0} | query)
+            methods = [each["request"]["body"]["method"] for each in page["data"]]
+            return [methods, [page["totalPages"], page["totalElements"], page["hasNext"]]]
+
+        seen: dict[str, Any] = {
+            "two-way": [word(done.status), done.response, done.additional_info],
+            "one-way": [word(told.status), told.response],
+            "waiting": [word(first.status), first.response, first.additional_info],
+            "ids": [key(each) for each in (first, first.device_id, first.tenant_id)]
+            == [waiting[0], offline, key(self.me.tenant_id)],
+            "times": [first.expiration_time - first.created_time, type(first.created_time).__name__],
+            "request": first.request["body"]
+            | {each: first.request[each] for each in ("oneway", "persisted", "retries")},
+            "expired": self.failure(lambda: self.sdk.call(api, offline, {"method": "late"} | past, oneway=False)),
+            "kept all the same": word(self.sdk.kept(expired).status),
+            "pages": [these(page_size=2, page=page, sort_property="createdTime") for page in (0, 1)],
+            "newest first": these(sort_property="createdTime", sort_order="DESC"),
+            "by expiration": these(sort_property="expirationTime", sort_order="ASC", rpc_status="QUEUED"),
+            "queued": these(rpc_status="QUEUED", sort_property="createdTime"),
+            "expired ones": these(rpc_status="EXPIRED"),
+            "failed ones": these(rpc_status="FAILED"),
+            "its id": self.sdk.kept_of(offline, page_size=1, page=0, rpc_status="EXPIRED")["data"][0]["id"]
+            == {"entityType": "RPC", "id": expired},
+        }
+        for each in (waiting[1], expired):
+            self.sdk.forget(each)
+        seen["deleted"] = [
+            self.failure(lambda: self.sdk.kept(waiting[1])),
+            self.failure(lambda: self.sdk.forget(expired)),
+        ]
+        seen["left"] = these(sort_property="createdTime")
+        for each in (waiting[0], waiting[2]):
+            self.sdk.forget(each)
+        return seen
+
+    def kept_errors(self) -> dict[str, Any]:
+        device = key(self.device)
+
+        def listed(device_id: str = device, **query: Any) -> dict[str, Any]:
+            return self.failure(lambda: self.sdk.kept_of(device_id, **{"page_size": 10, "page": 0} | query))
+
+        return {
+            "unknown": self.failure(lambda: self.sdk.kept(UNKNOWN)),
+            "no UUID": self.failure(lambda: self.sdk.kept("nonsense")),
+            "delete unknown": self.failure(lambda: self.sdk.forget(UNKNOWN)),
+            "of unknown": listed(UNKNOWN),
+            "status": listed(rpc_status="LOST"),
+            "deleted ones": listed(rpc_status="DELETED"),
+            "order": listed(sort_property="createdTime", sort_order="UP"),
+            "property": listed(sort_property="color"),
+            "page size": listed(page_size=0),
+        }
+
     def customers(self) -> None:
         customer = self.sdk.save_customer(title=self.name("customer"), city="Zwolle")
         customer.phone = "+31 1"
@@ -172,6 +254,12 @@ class Play:
             "calls": customer_user.reply(
                 customer_user.call("V2", key(self.device), {"method": "get", "params": 1}, oneway=False)
             ),
+            "kept calls": [
+                word(customer_user.kept(self.kept["own"]).status),
+                self.failure(lambda: customer_user.kept(self.kept["foreign"])),
+                self.failure(lambda: customer_user.kept_of(key(self.made[0]), page_size=10, page=0)),
+                self.failure(lambda: customer_user.forget(self.kept["own"])),
+            ],
             "foreign": self.failure(lambda: customer_user.device(key(self.made[0]))),
             "forbidden": self.failure(lambda: customer_user.delete_device(key(self.device))),
             "of customer": [each.email for each in self.sdk.customer_users(number, page_size=10, page=0).data],
@@ -234,6 +322,7 @@ class Play:
             "device": self.failure(lambda: self.sdk.device(key(self.device))),
             "again": self.failure(lambda: self.sdk.delete_device(key(self.device))),
             "customer": self.failure(lambda: self.sdk.customer(key(self.customer))),
+            "calls": [self.failure(lambda rpc_id=each: self.sdk.kept(rpc_id)) for each in self.kept.values()],
             "left": self.sdk.tenant_devices(page_size=10, page=0, text_search=self.prefix).total_elements,
         }
 
@@ -245,6 +334,17 @@ class Play:
 
     def name(self, what: str) -> str:
         return f"{self.prefix}-{what}"
+
+    def keep(self, api: str, device_id: str, *, oneway: bool = False, **body: Any) -> str:
+        """The id of a persistent call."""
+        rpc_id: str = self.sdk.reply(self.sdk.call(api, device_id, {"persistent": True} | body, oneway=oneway))["rpcId"]
+        return rpc_id
+
+    def ended(self, rpc_id: str, status: str) -> Any:
+        """A persistent call, once it is in this state."""
+        while word((rpc := self.sdk.kept(rpc_id)).status) != status:
+            time.sleep(0.02)
+        return rpc
 
     def infos(self) -> list[Any]:
         found: list[Any] = self.sdk.device_infos(page_size=10, page=0, text_search=self.prefix).data

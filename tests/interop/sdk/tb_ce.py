@@ -114,6 +114,18 @@ class TbCe:
         """The SDK hands JSON over as Python spells it."""
         return ast.literal_eval(answer)
 
+    # -- persistent calls
+
+    def kept(self, rpc_id: str) -> models.Rpc:
+        return self.client.get_persisted_rpc(rpc_id)
+
+    def kept_of(self, device_id: str, **query: Any) -> Any:
+        """A page: the SDK has no type for it, and hands it over as text."""
+        return self.reply(self.client.get_persisted_rpc_by_device(device_id, **query))
+
+    def forget(self, rpc_id: str) -> None:
+        self.client.delete_rpc(rpc_id)
+
     # -- customers
 
     def save_customer(self, **members: Any) -> models.Customer:

@@ -101,6 +101,18 @@ class TbRest:
     def reply(self, answer: Any) -> Any:
         return json.loads(answer) if isinstance(answer, str) else answer
 
+    # -- persistent calls
+
+    def kept(self, rpc_id: str) -> Any:
+        return self.client.get_persisted_rpc(rpc_id)
+
+    def kept_of(self, device_id: str, **query: Any) -> Any:
+        """A page, as JSON."""
+        return self.client.get_persisted_rpc_by_device(device_id, **query)
+
+    def forget(self, rpc_id: str) -> None:
+        self.client.delete_rpc(rpc_id)
+
     # -- customers
 
     def save_customer(self, **members: Any) -> Any:
