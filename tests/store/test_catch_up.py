@@ -12,8 +12,9 @@ import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from fakes import ADMIN, EPOCH_MS, TENANT, device
+from fakes import ADMIN, EPOCH_MS, TENANT, device, first_records, token
 from kept_calls import DUE, EVERY_KIND, kept_call
+from postgres import emptied
 from sqlalchemy.pool import NullPool
 from store_files import add_calls, ask, execute, make_store
 from stores import sql_store
@@ -27,7 +28,7 @@ from rpcbroker.store.bulk import bulk_of, entry_of, row_of
 from rpcbroker.store.calls import kept_call_of
 from rpcbroker.store.catch_up import DELETED, GONE, CaughtUp
 from rpcbroker.store.invariants import verify
-from rpcbroker.store.restore import Restored, restore
+from rpcbroker.store.restore import WIRE_IDS_AHEAD, Restored, restore
 
 NOW = EPOCH_MS + 1_000
 S = EntryState
@@ -263,6 +264,32 @@ def test_a_replaced_store_of_an_older_schema_knows_less(tmp_path: Path, tables: 
     execute(store, *tables)
     assert put_back(backup, store).caught_up == CaughtUp(doubtful=1)
     assert waiting_in(store) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_manual_says_for_postgresql_ends_what_waits_and_breaks_nothing(postgresql: str) -> None:
+    url = emptied(postgresql)
+    store = sql_store(url)
+    store.open(first_records=first_records)
+    for number in (100, 101):
+        await store.create_device(device(number), token(device(number)))
+    await store.reserve_wire_ids(8_192)
+    for kept in EVERY_KIND:
+        await store.calls.insert(kept)
+    await store.close()
+    manual = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in manual.partition("```sql\n")[2].partition("```")[0].split(";")[:-1]:
+            connection.execute(sa.text(statement))
+    with engine.connect() as connection:
+        assert [each for each in verify(connection, now=NOW, running=False) if each.broken] == []
+        states = [
+            kept_call_of(row).record.state for row in connection.execute(sa.select(t.rpc).order_by(t.rpc.c.wire_id))
+        ]
+        assert connection.execute(sa.select(t.counter.c.value)).scalar() == 8_192 + WIRE_IDS_AHEAD
+    engine.dispose()
+    assert states == [kept.record.state if kept in ENDED else CallState.DELETED for kept in EVERY_KIND]
 
 
 # -- bulks
