@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from fakes import device, first_records, token
 from sqlalchemy.pool import NullPool
 
+from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
+from rpcbroker.store.call_writes import insert_row, write_calls
 from rpcbroker.store.rows import values
 from rpcbroker.store.schema import ensure_schema
 
@@ -39,6 +41,14 @@ def make_store(
             connection.execute(sa.insert(t.counter), {"name": "wire_ids", "value": wire_ids})
         for session, until in (revoked or {}).items():
             connection.execute(sa.insert(t.revoked_session), {"session_id": session, "until": until})
+    return path
+
+
+def add_calls(path: Path, *calls: KeptCall) -> Path:
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    with engine.begin() as connection:
+        refused, _ = write_calls(connection, [insert_row(kept) for kept in calls], [], [])
+    assert refused == [None] * len(calls)
     return path
 
 

@@ -16,6 +16,7 @@ from rpcbroker.core.settings import Duration, EnrolmentSettings, LimitsSettings,
 from rpcbroker.service import BrokerService
 
 WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
+    "bulk": lambda broker: [broker.bulks.settings],
     "server": lambda broker: [broker._settings.server],
     "http": lambda broker: [broker._door.settings, broker.rest.site.settings, broker._settings.http],
     "mqtt": lambda broker: [broker.mqtt.settings],

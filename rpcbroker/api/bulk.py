@@ -18,7 +18,7 @@ from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.bulk import Bulk, BulkEntry, BulkPlan, digest
 from rpcbroker.core.bulks import BulkOrder, Bulks
 from rpcbroker.core.calls import CallRequest
-from rpcbroker.core.errors import InvalidRequest
+from rpcbroker.core.errors import InvalidRequest, Reason, Unavailable
 from rpcbroker.core.model import PageLink, Principal
 from rpcbroker.core.settings import parse_rate
 from rpcbroker.schema.bulk import (
@@ -106,7 +106,7 @@ class BulkCalls:
         """How far a bulk is, and what became of each device.
 
         With `Accept: text/event-stream` the answer is an event `result` for each device that has ended, in that order,
-        as soon as it does; then `done` with the counts.
+        as soon as it does; then `done` with the counts, or `error` if the server stops before.
         """
         checks.part(query)
         bulk = await self._bulks.bulk(principal, bulk_id)
@@ -119,10 +119,16 @@ class BulkCalls:
         )
 
     async def _events(self, bulk: Bulk) -> Events:
+        """Raises Unavailable if this process stops before the bulk has ended."""
         async with aclosing(self._bulks.follow(bulk)) as following:
             async for each in following:
                 if isinstance(each, BulkEntry):
                     yield Event("result", jsontext.encode(bulk_result_json(bulk, each)))
+                elif each.ended_time is None:
+                    raise Unavailable(
+                        "The server is shutting down, and goes on with the bulk when it is back",
+                        reason=Reason.SHUTTING_DOWN,
+                    )
                 else:
                     yield Event("done", jsontext.encode(counts_json(each)))
 

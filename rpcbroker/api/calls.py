@@ -116,7 +116,7 @@ def parse_call(body: bytes, *, oneway: bool, rpc_id: UUID) -> CallRequest:
         oneway=oneway,
         persistent=_loose_bool(members.get("persistent")),
         timeout=_loose_int(members["timeout"]) / 1000 if "timeout" in members else None,
-        expiration_time=_loose_int(members["expirationTime"]) if "expirationTime" in members else None,
+        expiration_time=max(0, _loose_int(members["expirationTime"])) if "expirationTime" in members else None,
         connect_timeout=_connect_timeout(members.get("connectTimeout")),
         retries=_loose_int(members["retries"]) if "retries" in members else None,
         strategy=_strategy(members.get("submitStrategy")),

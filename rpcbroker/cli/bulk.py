@@ -54,7 +54,7 @@ class MethodOrCommand(click.Group):
     subcommand_metavar="METHOD [PARAMS]... | COMMAND",
 )
 def bulk() -> None:
-    """Call many devices, follow it, and say what did not succeed.
+    """Call many devices, and say what did not succeed.
 
     \b
     rpcbroker bulk update version=1.4.2 --type lamp --canary 3 --rate 50:1
@@ -69,9 +69,15 @@ def bulk() -> None:
 @click.option("--type", "type_", metavar="TYPE", help="All devices of this type.")
 @click.option("--customer", metavar="TITLE", help="All devices of this customer.")
 @click.option("--rate", default="", metavar="N:SECONDS", help="How many may be called: 50:1 is 50 a second.")
-@click.option("--concurrency", type=int, metavar="N", help="How many are called at a time.")
-@click.option("--canary", type=int, default=0, metavar="N", help="So many of the first must all succeed before others.")
-@click.option("--abort-after", type=int, metavar="N", help="After so many failures no more are called.")
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="How many are called at a time.")
+@click.option(
+    "--canary",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="So many of the first must all succeed before others.",
+)
+@click.option("--abort-after", type=click.IntRange(1), metavar="N", help="After so many failures no more are called.")
 @click.option("--oneway", is_flag=True, help="A command: do not wait for replies.")
 @click.option("--persistent", is_flag=True, help="Keep each call until its device comes online, or it expires.")
 @click.option("--timeout", type=DurationType(), help="How long each call may take, such as 2s; the broker has a floor.")

@@ -62,8 +62,7 @@ def calls(
                 "DEVICE": lambda each: each.device_name or str(each.device_id),
                 "METHOD": lambda each: each.method,
                 "KIND": kind,
-                "STATE": lambda each: each.state,
-                "RESULT": result,
+                "STATE": state_of,
                 "TOOK": lambda each: "-" if each.ended_time is None else lasting(each.ended_time - each.created_time),
                 "ID": lambda each: str(each.rpc_id),
             },
@@ -81,8 +80,6 @@ def kind(call: CallRecordJSON) -> str:
     return ("one-way" if call.one_way else "two-way") + (" persistent" if call.persistent else "")
 
 
-def result(call: CallRecordJSON) -> str:
-    """How it ended, in a word."""
-    if call.ended_time is None:
-        return "goes on"
-    return call.reason or ("device error" if call.device_error else "ok")
+def state_of(call: CallRecordJSON) -> str:
+    """`SUCCESSFUL`, `SUCCESSFUL device error`, `EXPIRED NO_REPLY`"""
+    return " ".join(filter(None, [call.state, call.reason, "device error" if call.device_error else None]))

@@ -20,7 +20,7 @@ COMMANDS = {
     "explain": ("rpcbroker.cli.explain", "Tell what became of a call, and what to do if it failed."),
     "calls": ("rpcbroker.cli.calls", "List calls and what became of them; the newest is the last line."),
     "cancel": ("rpcbroker.cli.cancel", "Cancel a call that goes on."),
-    "bulk": ("rpcbroker.cli.bulk", "Call many devices, no faster than you say, and see what did not succeed."),
+    "bulk": ("rpcbroker.cli.bulk", "Call many devices, and say what did not succeed."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
     "provision": ("rpcbroker.cli.provision", "Add, list and remove keys by which devices add themselves."),

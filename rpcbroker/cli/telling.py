@@ -45,7 +45,7 @@ CLAUSES: dict[Mark, Clause] = {
     Mark.PROGRESS: Clause("made progress{times}"),
     Mark.RESUMED: Clause("was read{again}{detail} {at}", begins=True),
     Mark.ANSWERED: Clause("was answered {gap} later{detail}"),
-    Mark.HANDED_OVER: Clause("was handed over, and a one-way call asks for no more"),
+    Mark.HANDED_OVER: Clause("asks for no more", begins=True, subject="A one-way call"),
     Mark.FAILED: Clause("failed {at}{detail}", begins=True),
     Mark.EXPIRED: Clause("expired {at}{detail}", begins=True),
     Mark.CANCELLED: Clause("was cancelled {at}{detail}", begins=True),
@@ -88,7 +88,7 @@ CAUSES: dict[Reason, Cause] = {
     ),
     Reason.NO_REPLY: Cause(
         "the device got it and did not reply in time",
-        "The device must reply on v1/devices/me/rpc/response/ with the id of the request, here {wire_id}. "
+        "The device must reply, over MQTT on v1/devices/me/rpc/response/{wire_id}. "
         "What it nearly got right: {show}. If it is only slow, give the call a longer --timeout.",
     ),
     Reason.EXPIRED: Cause(

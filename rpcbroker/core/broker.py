@@ -142,15 +142,19 @@ class Broker:
             return fail(Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN))
         if not request.once:
             return self._begin(session, request, by, accepted, progress)
-        assert request.request_id is not None
+        rpc_id = request.request_id
+        assert rpc_id is not None
         content = content_of(session.device.id, request)
 
         def start(every: Progress) -> Deferred[Reply]:
+            known = self.recorder.find(session.device.tenant_id, rpc_id)
+            if known is not None and (not request.persistent if known.persistent else known.ended_time is None):
+                return fail(conflict())  # one of the broker's own ids, or a kept call asked for as one that is not
             if request.persistent:
                 return Deferred.fromCoroutine(self._begin_once(session, request, content, by, accepted))
             return self._begin(session, request, by, accepted, every)
 
-        return self.once.join((session.device.tenant_id, request.request_id), content, start, progress)
+        return self.once.join((session.device.tenant_id, rpc_id), content, start, progress)
 
     async def _begin_once(
         self, session: DeviceSession, request: CallRequest, content: bytes, by: str, accepted: int | None
@@ -352,11 +356,11 @@ class Broker:
         """The device is gone from the store."""
         self._note_change(device_id)
         self.telemetry.forget(device_id)
-        self.persistent.forget_device(device_id)
         session = self._sessions.pop(device_id, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
+        self.persistent.forget_device(device_id)  # after that, for its calls were left to the store as it was closed
         self.events.emit(DeviceExpelled, device_id)
 
     def _tell_attributes(self, device_id: UUID, update: bytes) -> None:

@@ -216,9 +216,11 @@ class Bulks:
     async def abort(self, principal: Principal, bulk_id: UUID) -> Bulk:
         """Begin no more calls of it; those that have begun go on. Nothing happens to one that has ended.
 
-        Fires when that is durable, with the bulk as it is then. Raises NotFound, Unavailable.
+        Fires when that is durable, with the bulk as it is then. Raises NotFound, Unavailable, and PermissionDenied for
+        an API key that could not make these calls.
         """
         bulk = await self.bulk(principal, bulk_id)
+        access.require_callable(principal, bulk.request.method, oneway=bulk.request.oneway)
         run = self._runs.get(bulk.sequence)
         if run is not None:
             await run.abort(f"by {principal.key_name or principal.email}")

@@ -164,9 +164,8 @@ class DeviceCalls:
         else:
             self.end_kept(pending, None).addErrback(_ignore)
 
-    def expire(self, kept: KeptCall) -> Deferred[bool]:
-        """A persistent call that is not in memory is over its time; as `end_kept`."""
-        pending = self.adopt(kept)
+    def expire(self, pending: PendingCall) -> Deferred[bool]:
+        """A persistent call is over its time; as `end_kept`."""
         return self.end_kept(pending, Step.EXPIRED, reason=self._links.no_answer(pending.state).reason)
 
     def fail(self, pending: PendingCall, step: Step, error: CallFailed) -> None:
@@ -203,15 +202,12 @@ class DeviceCalls:
     ) -> Deferred[bool]:
         """Write the end of a persistent call; then it has ended. Without a step it ends in the state in which it is.
 
-        What fires tells whether it ended so. It fails with Unavailable if the store cannot keep it now; that is tried
-        again.
+        What fires tells whether it ended by this, or, if it was replied to meanwhile, by what ended it before; False if
+        it is gone. It fails with Unavailable if the store cannot keep it now; that is tried again.
         """
-        told: Deferred[bool] = Deferred()
         if pending.ending is not None:  # how it ends is decided already
-            if step is not Step.REPLIED:
-                return succeed(False)
-            pending.ending.append(told)
-            return told
+            return self.ended(pending) if step is Step.REPLIED else succeed(False)
+        told: Deferred[bool] = Deferred()
         pending.ending = [told]
         record, kept = pending.record, pending.kept
         assert kept is not None
@@ -223,6 +219,13 @@ class DeviceCalls:
         self._write_end((pending, kept))
         return told
 
+    def ended(self, pending: PendingCall) -> Deferred[bool]:
+        """Fires when the end of a persistent call, which is known, is written; as `end_kept`."""
+        told: Deferred[bool] = Deferred()
+        assert pending.ending is not None
+        pending.ending.append(told)
+        return told
+
     def _write_end(self, end: tuple[PendingCall, KeptCall]) -> None:
         pending, kept = end
 
@@ -231,6 +234,8 @@ class DeviceCalls:
             self.forget(pending)
             if changed:
                 self._announce(pending, kept.record.reason, kept.response or b"")
+            else:
+                self._ended()  # others need not wait for it
             self._around.persistence.refill(self._links.device.id)
             for each in told:
                 each.callback(changed)

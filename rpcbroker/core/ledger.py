@@ -55,13 +55,14 @@ class Ledger:
         """What became of one call."""
         tenant_id = principal.tenant_id
         record = self._broker.recorder.find(tenant_id, rpc_id) or self._broker.waiting_record(tenant_id, rpc_id)
-        if record is None:
+        if record is None or not record.persistent:  # a lightweight call may have been given the id of a kept one
             kept = await self._store.calls.call(tenant_id, rpc_id)
-            if kept is None:
-                raise _not_found(rpc_id)
-            record = kept.record
+            record = kept.record if kept is not None else record
+        if record is None:
+            raise _not_found(rpc_id)
         device = await self._store.device(record.device_id)
-        if not _may_see(principal, device):
+        gone = device is None and record.persistent and record.ended_time is None  # with its device
+        if gone or not _may_see(principal, device):
             raise _not_found(rpc_id)
         return Told(record, device.name if device else None)
 
@@ -79,11 +80,11 @@ class Ledger:
         devices = access.visible_devices(principal, ids=ids)
         if devices is None:
             return Page(items=(), total=0)
-        kept = await self._store.calls.calls(
+        kept = await self._store.calls.records(
             CallFilter(devices=devices, state=wanted.state, method=wanted.method, since=wanted.since), limit=end
         )
         recorded = self._recorded(principal, wanted)
-        both = merge((each.record for each in kept.items), recorded, key=lambda record: -record.created_time)
+        both = merge(kept.items, recorded, key=lambda record: -record.created_time)
         records = tuple(islice(both, start, end))
         names = await self._names(principal, records)
         return Page(
@@ -109,7 +110,7 @@ class Ledger:
     async def of_device(
         self, principal: Principal, device_id: UUID, link: PageLink, *, state: CallState | None
     ) -> Page[KeptCall]:
-        """One part of the persistent calls of a device."""
+        """One part of the persistent calls of a device. Raises InvalidRequest for one that is too large."""
         await self._device(principal, device_id)
         return await self._store.calls.of_device(device_id, link, state=state)
 

@@ -21,16 +21,31 @@ from rpcbroker.core.ports import KeptCalls, OpenedStore
 from rpcbroker.core.records import CallRecord, KeptCall, Mark, Recorder
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import RpcSettings
+from rpcbroker.core.wire_ids import HIGHEST
 
 WINDOW = 100
 """Persistent calls of one device that are in memory at once."""
 SWEPT_AT_ONCE = 500
 LEAST_SWEEP = 1.0
 """Seconds between two sweeps: so late may a call expire that is not in memory."""
+SOON = 0.1
+"""Seconds until a few free places of a window are used: more may get free, and one read then serves them all."""
 FORGOTTEN_AT_ONCE = 1_000
 FORGET_EVERY = 600.0
 AGAIN = 1.0
 """Seconds until the store, which could not be read, is asked again."""
+
+
+class _Backlog:
+    """That a device has calls which are not in memory."""
+
+    __slots__ = ("left_out", "upto")
+
+    def __init__(self, upto: int) -> None:
+        self.left_out = 0
+        """How often a call was left out of memory: it tells if there are new ones."""
+        self.upto = upto
+        """The wire id up to which all are in memory or have ended."""
 
 
 class PersistentCalls:
@@ -59,11 +74,11 @@ class PersistentCalls:
         self._present = present
         self._waiting: dict[UUID, int] = {}
         """Device -> its calls that have not ended."""
-        self._behind: dict[UUID, int] = {}
-        """Devices with calls that are not in memory, and how often one was left out: it tells if there are new ones."""
-        self._upto: dict[UUID, int] = {}
-        """Of these, the wire id up to which all are in memory or have ended."""
+        self._behind: dict[UUID, _Backlog] = {}
         self._loading: set[UUID] = set()
+        """Devices whose calls are being read."""
+        self._to_load: set[UUID] = set()
+        """Those for which that is going to begin."""
         self._sweep_time = 0
         self._sweep: Deadline | None = None
         self._sweeping = False
@@ -71,7 +86,7 @@ class PersistentCalls:
     def start(self, opened: OpenedStore) -> None:
         """Go on where the process before this one ended."""
         self._waiting = dict(opened.waiting_calls)
-        self._behind = dict.fromkeys(self._waiting, 0)
+        self._behind = {device_id: _Backlog(0) for device_id in self._waiting}
         self._sweep_at(opened.next_due)
         self._deadlines.after(FORGET_EVERY, self._forget_old, None)
 
@@ -127,56 +142,85 @@ class PersistentCalls:
         if device_id not in self._behind and session.callable and session.calls.kept < WINDOW:
             session.admit(kept)
         else:
-            self._leave_out(device_id)
+            waits = (
+                f"behind {self.waiting(device_id) - 1} others"
+                if session.callable
+                else f"for the device {session.where()}"
+            )
+            record.note(self._now_ms(), Mark.QUEUED, waits)
+            self._leave_out(call)
+            self.refill(device_id)
         return Reply(call.rpc_id)
 
     # -- what is in memory
 
-    def more(self, device_id: UUID) -> bool:
+    def reached(self, device_id: UUID) -> int:
         """See Persistence."""
-        return device_id in self._behind
+        backlog = self._behind.get(device_id)
+        return HIGHEST if backlog is None else backlog.upto
 
-    def shelved(self, device_id: UUID) -> None:
+    def shelved(self, call: Call) -> None:
         """See Persistence."""
-        self._upto.pop(device_id, None)
-        self._leave_out(device_id)
+        self._leave_out(call)
 
-    def _leave_out(self, device_id: UUID) -> None:
-        self._behind[device_id] = self._behind.get(device_id, 0) + 1
+    def _leave_out(self, call: Call) -> None:
+        backlog = self._behind.get(call.device_id)
+        if backlog is None:
+            backlog = self._behind[call.device_id] = _Backlog(HIGHEST)
+        backlog.left_out += 1
+        backlog.upto = min(backlog.upto, call.wire_id - 1)
 
     def refill(self, device_id: UUID) -> None:
         """See Persistence."""
-        if device_id not in self._behind or device_id in self._loading:
-            return
         session = self._present(device_id)
-        if session is None or session.calls.kept > WINDOW // 2:
+        if session is None or not session.callable or device_id not in self._behind:
+            return
+        if session.calls.kept <= WINDOW // 2:
+            self._refill_now(device_id)
+        elif session.calls.kept < WINDOW:
+            self._refill_after(SOON, device_id)
+
+    def _refill_after(self, seconds: float, device_id: UUID) -> None:
+        if device_id not in self._to_load:
+            self._to_load.add(device_id)
+            self._deadlines.after(seconds, self._refill_now, device_id)
+
+    def _refill_now(self, device_id: UUID) -> None:
+        self._to_load.discard(device_id)
+        session = self._present(device_id)
+        if session is None or device_id in self._loading:
             return
 
-        def failed(failure: Failure) -> None:
-            failure.trap(BrokerError)
-            self._deadlines.after(AGAIN, self.refill, device_id)
+        def refilled(result: Failure | None) -> None:
+            self._loading.discard(device_id)
+            if isinstance(result, Failure):
+                self._refill_after(AGAIN, device_id)
+                result.trap(BrokerError)
 
         self._loading.add(device_id)
-        Deferred.fromCoroutine(self._refill(session)).addErrback(failed)
+        Deferred.fromCoroutine(self._refill(session)).addBoth(refilled)
 
     async def _refill(self, session: DeviceSession) -> None:
         device_id = session.device.id
-        try:
-            while session.callable and device_id in self._behind and (room := WINDOW - session.calls.kept) > 0:
-                left_out, after = self._behind[device_id], self._upto.get(device_id, 0)
-                found = await self._store.waiting(device_id, after=after, limit=room)
-                if self._upto.get(device_id, 0) != after:
-                    continue  # what was read has left memory meanwhile, with what came before it
-                for kept in found:
-                    if not session.callable:
-                        return
-                    self._admit(session, kept)
-                    self._upto[device_id] = kept.call.wire_id
-                if len(found) < room and self._behind.get(device_id) == left_out:
+        while session.callable and (backlog := self._behind.get(device_id)) is not None:
+            left_out, after, room = backlog.left_out, backlog.upto, WINDOW - session.calls.kept
+            if room <= 0:
+                return
+            found = await self._store.waiting(device_id, after=after, limit=room)
+            if backlog.upto != after:
+                continue  # what was read has left memory meanwhile, with what came before it
+            for kept in found:
+                if not session.callable:
+                    return
+                backlog.upto = kept.call.wire_id
+                if session.calls.get(kept.call.wire_id) is None:
+                    session.admit(self._resumed(kept))
+                if backlog.upto != kept.call.wire_id:
+                    break  # it has left memory again
+            else:
+                if len(found) < room and backlog.left_out == left_out:
                     del self._behind[device_id]
-                    self._upto.pop(device_id, None)
-        finally:
-            self._loading.discard(device_id)
+                    session.go_on()
 
     def load(self, device_id: UUID, wire_id: int) -> Deferred[PendingCall | None]:
         """See Persistence."""
@@ -190,15 +234,17 @@ class PersistentCalls:
         there = session.calls.get(wire_id)
         return there if there or kept is None else session.calls.adopt(self._resumed(kept))
 
-    def _admit(self, session: DeviceSession, kept: KeptCall) -> None:
-        if session.calls.get(kept.call.wire_id) is None:
-            session.admit(self._resumed(kept))
-
     def _resumed(self, kept: KeptCall) -> KeptCall:
         """With the record that memory has, if it has one: that tells more."""
-        record = self._recorder.find(kept.call.tenant_id, kept.call.rpc_id)
-        if record is not None and record.ended_time is None:
-            kept.record = record
+        call = kept.call
+        record = self._recorder.find(call.tenant_id, call.rpc_id)
+        if (
+            record is not None
+            and record.ended_time is None
+            and record.persistent
+            and record.device_id == call.device_id
+        ):
+            kept.record = record  # there may also be a lightweight call that was given this id, much later
         else:
             kept.record.note(self._now_ms(), Mark.RESUMED, "from the store")
             self._recorder.add(kept.record)
@@ -221,8 +267,8 @@ class PersistentCalls:
 
     def forget_device(self, device_id: UUID) -> None:
         """It is deleted, and its calls with it."""
-        for each in (self._waiting, self._behind, self._upto):
-            each.pop(device_id, None)
+        self._waiting.pop(device_id, None)
+        self._behind.pop(device_id, None)
 
     def _one_less(self, device_id: UUID) -> None:
         waiting = self._waiting.get(device_id, 0) - 1
@@ -248,10 +294,11 @@ class PersistentCalls:
 
         def swept(result: int | Failure | None) -> None:
             self._sweeping = False
-            if isinstance(result, Failure):
-                result.trap(BrokerError)
-                result = self._now_ms() + int(AGAIN * 1000)
-            self._sweep_at(result)
+            if not isinstance(result, Failure):
+                self._sweep_at(result)
+                return
+            self._sweep_at(self._now_ms() + int(AGAIN * 1000))
+            result.trap(BrokerError)
 
         Deferred.fromCoroutine(self._sweep_all()).addBoth(swept)
 
@@ -259,23 +306,36 @@ class PersistentCalls:
         """End what is due, and tell when to look again."""
         while True:
             due = await self._store.due(self._now_ms(), limit=SWEPT_AT_ONCE)
-            ending = [each for kept in due if (each := await self._overdue(kept)) is not None]
+            away = {kept.call.device_id for kept in due if self._present(kept.call.device_id) is None}
+            for device_id in away:
+                await self._session(device_id)
+            if away:  # much may have happened meanwhile
+                due = await self._store.due(self._now_ms(), limit=SWEPT_AT_ONCE)
+            ending = [each for kept in due if (each := self._overdue(kept)) is not None]
             await DeferredList(ending, consumeErrors=True)
             if len(due) < SWEPT_AT_ONCE or not ending:
                 return await self._store.next_due()
 
-    async def _overdue(self, kept: KeptCall) -> Deferred[bool] | None:
-        """End a call that nobody has in memory; None if that is not for here."""
-        session = await self._session(kept.call.device_id)
-        if session is None or session.calls.get(kept.call.wire_id) is not None:
+    def _overdue(self, kept: KeptCall) -> Deferred[bool] | None:
+        """End a call, which was read in this turn, unless something could take it in time, or it is ending; None then.
+
+        Those in memory have deadlines of their own, but the wall clock may be ahead of these.
+        """
+        session = self._present(kept.call.device_id)
+        if session is None:
             return None
-        kept = self._resumed(kept)
-        record = kept.record
+        pending = session.calls.get(kept.call.wire_id)
+        if pending is not None and pending.ending is not None:
+            return None
+        record = self._resumed(kept).record if pending is None else pending.record
         if record.expiration_time > self._now_ms() and (session.callable or record.state is not CallState.QUEUED):
-            kept.due_time = record.expiration_time  # something could take it in time
-            self._store.advance(kept)
+            if pending is None:
+                kept.due_time = record.expiration_time
+                self._store.advance(kept)
+            else:
+                session.calls.keep(pending)
             return None
-        return session.calls.expire(kept)
+        return session.calls.expire(pending or session.calls.adopt(kept))
 
     def _forget_old(self, _: None) -> None:
         def forgotten(number: int | Failure) -> None:

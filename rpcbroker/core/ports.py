@@ -34,7 +34,7 @@ from rpcbroker.core.model import (
     Tenant,
     User,
 )
-from rpcbroker.core.records import KeptCall
+from rpcbroker.core.records import CallRecord, KeptCall
 from rpcbroker.core.values import Value
 
 
@@ -316,10 +316,13 @@ class KeptCalls(Protocol):
         """When the next of those that have not ended is due, epoch ms."""
 
     def of_device(self, device_id: UUID, link: PageLink, *, state: CallState | None = None) -> Deferred[Page[KeptCall]]:
-        """`link.sort_property` is id, created_time, expiration_time, request (that is the method) or response."""
+        """`link.sort_property` is id, created_time, expiration_time, request (that is the method) or response.
 
-    def calls(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[KeptCall]]:
-        """The newest `limit` of them, the newest first, and how many there are in all."""
+        Fails with InvalidRequest for calls that are too large together.
+        """
+
+    def records(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[CallRecord]]:
+        """The newest `limit` of them without their moments, the newest first, and how many there are in all."""
 
     def delete(self, tenant_id: UUID, rpc_id: UUID) -> Deferred[bool]:
         """False when there was none."""

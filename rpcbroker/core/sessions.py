@@ -7,6 +7,7 @@ it cannot, is in `links`; how calls end is in `device_calls`; what only the stor
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -102,7 +103,7 @@ class DeviceSession:
             return CallTimeout(
                 "The call had expired when it came in",
                 reason=Reason.EXPIRED,
-                hint="expirationTime is in the past: compare the caller's clock with the server's.",
+                hint="expirationTime is in the past, or no number: compare the caller's clock with the server's.",
             )
         if call.persistent:
             waiting = around.persistence.waiting(call.device_id)
@@ -128,7 +129,8 @@ class DeviceSession:
     def cancel(self, record: CallRecord, why: str) -> Deferred[Cancellation]:
         """End the call without a reply; the device is told if it has it and wants to hear that.
 
-        `why` is half a sentence, such as "by admin@example.org". Fails with Unavailable if the store cannot keep it.
+        `why` is half a sentence, such as "by admin@example.org". Fails with Unavailable if the store cannot keep it; it
+        ends so all the same, as soon as it can be kept.
         """
         return Deferred.fromCoroutine(self._cancel(record, why))
 
@@ -136,9 +138,12 @@ class DeviceSession:
         pending = self.calls.get(record.wire_id)
         if pending is None and record.persistent and record.ended_time is None:
             pending = await self._around.persistence.load(self.device.id, record.wire_id)
-        if pending is None or pending.record.rpc_id != record.rpc_id or pending.ending is not None:
+        if pending is not None and pending.ending is not None and pending.record.rpc_id == record.rpc_id:
+            await self.calls.ended(pending)
+            pending = None
+        if pending is None or pending.record.rpc_id != record.rpc_id:
             return Cancellation(record.rpc_id, False, record.was_sent, False)
-        delivered = pending.state is not CallState.QUEUED
+        delivered = pending.record.was_sent or pending.state is not CallState.QUEUED
         pending.record.note(self._around.now_ms(), Mark.CANCELLED, why)
         if pending.kept is None:
             told = self._tell_cancelled(pending)
@@ -155,7 +160,7 @@ class DeviceSession:
         self.calls.fail(pending, Step.CANCELLED, CallCancelled("The caller left", reason=Reason.CANCELLED))
 
     def _tell_cancelled(self, pending: PendingCall) -> bool:
-        if pending.given_to is None or not self.device.hears_cancel:
+        if not (self.device.hears_cancel and pending.record.was_sent):
             return False
         told = any(link.cancel(pending.call) for link in self._links)
         if told:
@@ -201,7 +206,7 @@ class DeviceSession:
                 pending.stop_waiting()
             if pending.kept is not None and pending.ending is None:
                 self.calls.forget(pending)
-                self._around.persistence.shelved(self.device.id)
+                self._around.persistence.shelved(pending.call)
 
     def seen(self, cause: str) -> None:
         """The device sent something."""
@@ -237,7 +242,10 @@ class DeviceSession:
                 pending.record.note(around.now_ms(), Mark.QUEUED, f"behind {ahead} others")
 
     def resume(self, link: Link) -> None:
-        """The link can take more. What it was given already it is not given again."""
+        """The link can take more. What it was given already it is not given again.
+
+        Harmless for a link that can take no calls any more.
+        """
         if self._giving is not _IDLE:  # a link may report, and so end a call, while it is given one
             self._giving = _AND_AGAIN
             return
@@ -249,24 +257,31 @@ class DeviceSession:
         finally:
             self._giving = _IDLE
 
+    def go_on(self) -> None:
+        """Give what had to wait, and need not any more."""
+        for link in self._links.callable:
+            self.resume(link)
+
     def _next(self) -> None:
-        """Give what waited for others, and need not any more."""
         if self.calls.sequential:
-            for link in self._links.callable:
-                self.resume(link)
+            self.go_on()
 
     def _give_all(self, link: Link) -> None:
         """All that this link has to get and may get now: see SubmitStrategy."""
         any_before = unacknowledged_before = False
-        more = self._around.persistence.more(self.device.id)
+        reached = self._around.persistence.reached(self.device.id)
         for pending in self.calls:
             strategy = pending.call.strategy
+            if link not in self._links.callable:
+                return
             if pending not in self.calls:
                 continue
-            if strategy is SubmitStrategy.BURST:
+            if strategy is SubmitStrategy.BURST and pending.kept is None:
                 may_go = True
-            elif more and pending.kept is None:  # older ones may be in the store
+            elif pending.call.wire_id > reached:  # older ones may be in the store
                 may_go = False
+            elif strategy is SubmitStrategy.BURST:
+                may_go = True
             else:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
             if may_go and pending.given_to is not link:
@@ -361,10 +376,21 @@ class DeviceSession:
             return False
 
         pending = self.calls.get(wire_id)
-        persistence = self._around.persistence
-        if pending is None and persistence.more(self.device.id):
-            return persistence.load(self.device.id, wire_id).addCallback(found)
+        if pending is None and wire_id > self._around.persistence.reached(self.device.id):
+            return self._visit(wire_id, found)
         return found(pending)
+
+    def _visit(self, wire_id: int, act: Callable[[PendingCall | None], Any]) -> Deferred[Any]:
+        """`act` on a call that the store has, if it waits: it is in memory for as long as that takes."""
+
+        def found(pending: PendingCall | None) -> Any:
+            acted = act(pending)
+            persistence = self._around.persistence
+            if pending is not None and pending.ending is None and wire_id > persistence.reached(self.device.id):
+                self.calls.forget(pending)
+            return acted
+
+        return self._around.persistence.load(self.device.id, wire_id).addCallback(found)
 
     def _progressed(self, pending: PendingCall, payload: bytes) -> bool:
         around, call, record = self._around, pending.call, pending.record
@@ -388,7 +414,7 @@ class DeviceSession:
     def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
         """A link tells what became of a call that it was given."""
         pending = self.calls.get(wire_id)
-        if pending is None and step is Step.ACKNOWLEDGED and self._around.persistence.more(self.device.id):
+        if pending is None and step is Step.ACKNOWLEDGED:
             self._acknowledged_late(wire_id)
         if pending is None or pending.ending is not None:
             return
@@ -412,15 +438,15 @@ class DeviceSession:
             if call.oneway:
                 self.calls.hand_over(pending)
                 return
-            if call.strategy is SubmitStrategy.ON_RESPONSE:
-                self.calls.await_reply(pending)
         elif call.oneway and pending.kept is None and call.strategy is SubmitStrategy.BURST:
             self.calls.hand_over(pending)
             return
+        if call.strategy is SubmitStrategy.ON_RESPONSE:  # also of one that was acknowledged before, on another link
+            self.calls.await_reply(pending)
         self._went_on(pending)
 
     def _acknowledged_late(self, wire_id: int) -> None:
-        """The device has a call that left memory before it said so."""
+        """The device has a call that left memory before it said so, or has ended."""
 
         def found(pending: PendingCall | None) -> None:
             if pending is not None:
@@ -429,14 +455,13 @@ class DeviceSession:
         def lost(failure: Failure) -> None:
             failure.trap(BrokerError)  # it is in the log; the device is given the call again
 
-        self._around.persistence.load(self.device.id, wire_id).addCallback(found).addErrback(lost)
+        if wire_id > self._around.persistence.reached(self.device.id):
+            self._visit(wire_id, found).addErrback(lost)
 
     def _unacknowledged(self, pending: PendingCall) -> None:
         pending.unacknowledged += 1
         most = pending.call.max_retries
-        pending.record.note(
-            self._around.now_ms(), Mark.UNACKNOWLEDGED, f"{pending.unacknowledged} times, {most} are forgiven"
-        )
+        pending.record.note(self._around.now_ms(), Mark.UNACKNOWLEDGED, f"{pending.unacknowledged} of {most + 1} times")
         if pending.unacknowledged > most:
             if not self._around.settings().close_session_on_delivery_timeout:
                 self.calls.fail(pending, Step.FAILED, self._links.no_ack())
@@ -445,8 +470,9 @@ class DeviceSession:
             pending.given_to = None
             pending.advance(Step.PUT_BACK)
             pending.record.note(self._around.now_ms(), Mark.PUT_BACK, "and the device's connection closed")
-            self._went_on(pending)
-            self.close(CloseReason.DELIVERY_TIMEOUT)
+            self.calls.keep(pending)
+            self.close(CloseReason.DELIVERY_TIMEOUT)  # before anything is given to that connection once more
+            self._around.events.emit(CallAdvanced, pending.call, pending.state)
             return
         if pending.call.strategy is not SubmitStrategy.BURST:
             pending.given_to = None  # and so it is given again
@@ -464,6 +490,10 @@ class DeviceSession:
         self._giving = _IDLE
 
     # -- what is said of the device
+
+    def where(self) -> str:
+        """See Links."""
+        return self._links.where()
 
     def note(self, miss: NearMiss, detail: str) -> None:
         """See Links."""

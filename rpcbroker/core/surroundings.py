@@ -9,6 +9,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core.calls import Call
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.events import EventBus
 from rpcbroker.core.pending import PendingCall
@@ -23,17 +24,20 @@ class Persistence(Protocol):
     def waiting(self, device_id: UUID) -> int:
         """How many calls of the device have not ended."""
 
-    def more(self, device_id: UUID) -> bool:
-        """Whether calls of the device wait in the store that are not in memory."""
+    def reached(self, device_id: UUID) -> int:
+        """The wire id up to which all calls of the device that have not ended are in memory."""
 
     def refill(self, device_id: UUID) -> None:
         """Bring those that are due into memory, if there is room: `session.admit` is called for each."""
 
     def load(self, device_id: UUID, wire_id: int) -> Deferred[PendingCall | None]:
-        """The one of that wire id, in memory from now on; None if there is none that waits."""
+        """The one of that wire id, which is in memory then; None if there is none that waits.
 
-    def shelved(self, device_id: UUID) -> None:
-        """A call of the device was put out of memory."""
+        One beyond `reached` has to leave memory in the same turn, unless it ends: its turn comes later.
+        """
+
+    def shelved(self, call: Call) -> None:
+        """It was put out of memory, and has not ended."""
 
     def advance(self, kept: KeptCall) -> None:
         """See KeptCalls."""

@@ -20,6 +20,9 @@ class BulkCallBody(CallBody, omit_defaults=True, kw_only=True):
     """What each device is asked for; `requestUUID` belongs to the bulk, not here."""
 
     oneway: Annotated[bool, Meta(description="a command: it has succeeded when the device has it")] = False
+    request_uuid: Annotated[
+        UUID | msgspec.UnsetType, Meta(description="refused: it belongs to the bulk, beside `request`")
+    ] = msgspec.field(default=msgspec.UNSET, name="requestUUID")
 
 
 class BulkBody(msgspec.Struct, rename="camel", kw_only=True):

@@ -65,7 +65,7 @@ class SqlBulks:
 
     def create(self, bulk: Bulk, devices: Sequence[tuple[UUID, str]]) -> Deferred[Bulk]:
         """See the port."""
-        row = _row(bulk)
+        row = row_of(bulk)
         del row["sequence"]  # given by the database
 
         def work(connection: Connection) -> Bulk:
@@ -83,47 +83,18 @@ class SqlBulks:
 
     def save(self, bulk: Bulk, changes: Sequence[Change], *, abort_from: int | None) -> Deferred[None]:
         """See the port."""
-        status = {
-            "state": bulk.state.value,
-            "reason": bulk.reason,
-            "ended_time": bulk.ended_time,
-            "counts": dict(bulk.counts),
-        }
-        rows = [
-            (
-                change.state.value,
-                change.reason,
-                change.ended,
-                None if change.response is None else change.response.decode(),
-                bulk.sequence,
-                change.number,
-            )
-            for change in changes
-        ]
-
-        def work(connection: Connection) -> None:
-            if rows:
-                run(connection, _CHANGE, rows)
-            if abort_from is not None:
-                aborted = TRANSITIONS[EntryState.WAITING, EntryStep.ABORTED]
-                waiting = _D.bulk == bulk.sequence, _D.state == EntryState.WAITING.value
-                connection.execute(
-                    sa.update(t.bulk_device).where(*waiting).values(state=aborted.value, ended=abort_from + _D.number)
-                )
-            connection.execute(sa.update(t.bulk).where(_B.sequence == bulk.sequence).values(status))
-
-        return self._database.write(work)
+        return self._database.write(lambda connection: save_bulk(connection, bulk, changes, abort_from=abort_from))
 
     def bulk(self, tenant_id: UUID, bulk_id: UUID) -> Deferred[Bulk | None]:
         query = sa.select(t.bulk).where(_B.tenant_id == tenant_id, _B.id == bulk_id)
-        return self._database.read(lambda connection: one(connection, query, _of_row))
+        return self._database.read(lambda connection: one(connection, query, bulk_of))
 
     def bulks(self, wanted: BulkFilter, link: PageLink) -> Deferred[Page[Bulk]]:
         given = values(wanted)
         query = sa.select(t.bulk).where(*(_B[name] == value for name, value in given.items() if value is not None))
         sort = _B[link.sort_property]
         return self._database.read(
-            lambda connection: page(connection, query, link, sort=sort, id_=_B.sequence, make=_of_row)
+            lambda connection: page(connection, query, link, sort=sort, id_=_B.sequence, make=bulk_of)
         )
 
     def entries(self, sequence: int, link: PageLink, *, state: EntryState | None) -> Deferred[list[BulkEntry]]:
@@ -134,12 +105,12 @@ class SqlBulks:
             query = query.where(_D.number >= min(first, LARGEST))
         else:
             query = query.where(_D.state == state.value).offset(first)
-        return self._database.read(lambda connection: [_entry_of(row) for row in connection.execute(query)])
+        return self._database.read(lambda connection: [entry_of(row) for row in connection.execute(query)])
 
     def ended(self, sequence: int, *, after: int, limit: int) -> Deferred[list[BulkEntry]]:
         """See the port."""
         query = sa.select(t.bulk_device).where(_D.bulk == sequence, _D.ended > after).order_by(_D.ended).limit(limit)
-        return self._database.read(lambda connection: [_entry_of(row) for row in connection.execute(query)])
+        return self._database.read(lambda connection: [entry_of(row) for row in connection.execute(query)])
 
     def in_state(self, sequence: int, state: EntryState, *, after: int, limit: int) -> Deferred[list[Target]]:
         """See the port."""
@@ -177,18 +148,50 @@ class SqlBulks:
         return self._database.write(work)
 
 
+def save_bulk(connection: Connection, bulk: Bulk, changes: Sequence[Change], *, abort_from: int | None) -> None:
+    """See `core.ports.KeptBulks.save`."""
+    status = {
+        "state": bulk.state.value,
+        "reason": bulk.reason,
+        "ended_time": bulk.ended_time,
+        "counts": dict(bulk.counts),
+    }
+    rows = [
+        (
+            change.state.value,
+            change.reason,
+            change.ended,
+            None if change.response is None else change.response.decode(),
+            bulk.sequence,
+            change.number,
+        )
+        for change in changes
+    ]
+    if rows:
+        run(connection, _CHANGE, rows)
+    if abort_from is not None:
+        aborted = TRANSITIONS[EntryState.WAITING, EntryStep.ABORTED]
+        waiting = _D.bulk == bulk.sequence, _D.state == EntryState.WAITING.value
+        connection.execute(
+            sa.update(t.bulk_device).where(*waiting).values(state=aborted.value, ended=abort_from + _D.number)
+        )
+    connection.execute(sa.update(t.bulk).where(_B.sequence == bulk.sequence).values(status))
+
+
 def running_bulks(connection: Connection) -> tuple[Bulk, ...]:
     """Those that have not ended, the oldest first."""
     query = sa.select(t.bulk).where(_B.ended_time.is_(None)).order_by(_B.sequence)
-    return tuple(_of_row(row) for row in connection.execute(query))
+    return tuple(bulk_of(row) for row in connection.execute(query))
 
 
-def _row(bulk: Bulk) -> dict[str, Any]:
+def row_of(bulk: Bulk) -> dict[str, Any]:
+    """Of the table."""
     members = {name: msgspec.to_builtins(getattr(bulk, name)) for name in ("plan", "request", "state", "counts")}
     return values(bulk) | members
 
 
-def _of_row(row: Any) -> Bulk:
+def bulk_of(row: Any) -> Bulk:
+    """A row of the table."""
     return _bulk_of(dict(row._mapping))
 
 
@@ -197,6 +200,7 @@ def _bulk_of(row: dict[str, Any]) -> Bulk:
     return Bulk(**row | {name: msgspec.convert(row[name], type_) for name, type_ in types.items()})
 
 
-def _entry_of(row: Any) -> BulkEntry:
+def entry_of(row: Any) -> BulkEntry:
+    """A row of the table."""
     response = None if row.response is None else row.response.encode()
     return BulkEntry(row.number, row.device_id, row.device_name, EntryState(row.state), row.reason, response, row.ended)

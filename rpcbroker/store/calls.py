@@ -20,11 +20,11 @@ from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.errors import BrokerError, InvalidRequest, Reason
 from rpcbroker.core.model import DeviceFilter, Page, PageLink
 from rpcbroker.core.ports import CallFilter
-from rpcbroker.core.records import KeptCall, Moment, record_of
+from rpcbroker.core.records import MAX_METHOD, CallRecord, KeptCall, Moment, record_of
 from rpcbroker.store import tables as t
 from rpcbroker.store.call_writes import Row, advance_row, end_row, insert_row, sum_of, write_calls
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import device_conditions, page
+from rpcbroker.store.queries import IDS_AT_ONCE, device_conditions, page
 from rpcbroker.store.rows import one
 from rpcbroker.store.writer import MAX_BATCH, Work, not_keeping_up
 
@@ -32,6 +32,10 @@ WRITE_BEHIND = 0.1
 """Seconds that what a call went through may wait for something to be written together with."""
 TRY_AGAIN = 1.0
 """Seconds after which that is tried again if it could not be written."""
+MAX_PAGE = 16 << 20
+"""Characters of all calls of a page: beyond that nobody would read it, and the broker would need many times as much."""
+READ_AT_ONCE = 20
+"""Calls of a page: each may be as large as a request and a reply."""
 
 _C = t.rpc.c
 _GOES_ON = _C.ended_time.is_(None)
@@ -42,6 +46,21 @@ _SORTS = {
     "request": _C.method,
     "response": _C.response,
 }
+_OF_RECORD = (
+    _C.id,
+    _C.wire_id,
+    _C.tenant_id,
+    _C.device_id,
+    sa.func.substr(_C.method, 1, MAX_METHOD).label("method"),
+    _C.oneway,
+    _C.created_time,
+    _C.expiration_time,
+    _C.status,
+    _C.reason,
+    _C.device_error,
+    _C.ended_time,
+    _C.omitted,
+)
 _moments = Decoder(list[Moment]).decode
 
 
@@ -200,10 +219,10 @@ class SqlCalls:
             mine.append(_C.status == state.value)
         return self._beside(lambda connection: _page(connection, mine, link))
 
-    def calls(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[KeptCall]]:
+    def records(self, wanted: CallFilter, *, limit: int) -> Deferred[Page[CallRecord]]:
         """See the port."""
         mine, newest = _conditions(wanted), PageLink(page_size=limit, descending=True)
-        return self._beside(lambda connection: _page(connection, mine, newest))
+        return self._beside(lambda connection: _records(connection, mine, newest))
 
     def _some(self, query: sa.Select[Any]) -> Deferred[list[KeptCall]]:
         return self._behind(lambda connection: [kept_call_of(row) for row in connection.execute(query)])
@@ -236,19 +255,59 @@ def waiting_calls(connection: Connection) -> tuple[dict[UUID, int], int | None]:
 
 def _page(connection: Connection, mine: Sequence[sa.ColumnElement[bool]], link: PageLink) -> Page[KeptCall]:
     """Of these calls, which are of one tenant. Only their ids are sorted, for the rows are large."""
+    tenant_id, ids, total = _ids(connection, mine, link)
+    calls: dict[UUID, KeptCall] = {}
+    size = 0
+    for start in range(0, len(ids), READ_AT_ONCE):
+        some = ids[start : start + READ_AT_ONCE]
+        for row in connection.execute(sa.select(t.rpc).where(_C.tenant_id == tenant_id, _C.id.in_(some))):
+            texts = row.method, row.params, row.response, row.additional_info
+            size += sum(len(each) for each in texts if each is not None)
+            calls[row.id] = kept_call_of(row)
+        if size > MAX_PAGE and len(ids) > 1:
+            raise InvalidRequest(
+                f"These calls are larger than {MAX_PAGE >> 20} MiB together", hint="Ask for a smaller pageSize."
+            )
+    return Page(items=tuple(calls[rpc_id] for rpc_id in ids if rpc_id in calls), total=total)
+
+
+def _records(connection: Connection, mine: Sequence[sa.ColumnElement[bool]], link: PageLink) -> Page[CallRecord]:
+    """The same, without what may be large."""
+    tenant_id, ids, total = _ids(connection, mine, link)
+    records: dict[UUID, CallRecord] = {}
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[start : start + IDS_AT_ONCE]
+        for row in connection.execute(sa.select(*_OF_RECORD).where(_C.tenant_id == tenant_id, _C.id.in_(some))):
+            records[row.id] = _with_end(
+                CallRecord(
+                    row.id,
+                    row.wire_id,
+                    row.tenant_id,
+                    row.device_id,
+                    row.method,
+                    row.oneway,
+                    True,
+                    row.created_time,
+                    row.expiration_time,
+                    [],
+                ),
+                row,
+            )
+    return Page(items=tuple(records[rpc_id] for rpc_id in ids if rpc_id in records), total=total)
+
+
+def _ids(
+    connection: Connection, mine: Sequence[sa.ColumnElement[bool]], link: PageLink
+) -> tuple[UUID | None, list[UUID], int]:
+    """The tenant, the ids in their order, and how many there are in all."""
     keys = sa.select(_C.tenant_id, _C.id).where(*mine)
     found = page(connection, keys, link, sort=_SORTS[link.sort_property], id_=_C.id, make=tuple)
-    if not found.items:
-        return Page(items=(), total=found.total)
-    ids = [rpc_id for _, rpc_id in found.items]
-    rows = sa.select(t.rpc).where(_C.tenant_id == found.items[0][0], _C.id.in_(ids))
-    calls = {row.id: kept_call_of(row) for row in connection.execute(rows)}
-    return Page(items=tuple(calls[rpc_id] for rpc_id in ids if rpc_id in calls), total=found.total)
+    return found.items[0][0] if found.items else None, [rpc_id for _, rpc_id in found.items], found.total
 
 
 def kept_call_of(row: Any) -> KeptCall:
     """A row of the table."""
-    info, response, reason = row.additional_info, row.response, row.reason
+    info, response = row.additional_info, row.response
     call = Call(
         row.id,
         row.wire_id,
@@ -266,19 +325,23 @@ def kept_call_of(row: Any) -> KeptCall:
         row.retries,
         None if info is None else jsontext.decode(info.encode()),
     )
-    record = record_of(call, _moments(row.moments))
-    record.state = CallState(row.status)
-    record.reason = None if reason is None else Reason(reason)
-    record.device_error = row.device_error
-    record.ended_time = row.ended_time
-    record.omitted = row.omitted
     return KeptCall(
         call=call,
-        record=record,
+        record=_with_end(record_of(call, _moments(row.moments)), row),
         due_time=row.due_time,
         unacknowledged=row.unacknowledged,
         response=None if response is None else response.encode(),
     )
+
+
+def _with_end(record: CallRecord, row: Any) -> CallRecord:
+    """With what became of the call."""
+    record.state = CallState(row.status)
+    record.reason = None if row.reason is None else Reason(row.reason)
+    record.device_error = row.device_error
+    record.ended_time = row.ended_time
+    record.omitted = row.omitted
+    return record
 
 
 def _key(kept: KeptCall) -> tuple[UUID, UUID]:

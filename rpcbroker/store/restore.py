@@ -1,7 +1,8 @@
 """Puts a backup in the place of the store, and takes over what must not go back in time.
 
-Wire ids that were given out after the backup must not be given out again, and who has logged out
-since then stays logged out. All else is as it was: passwords, credentials and devices too.
+Wire ids that were given out after the backup must not be given out again, who has logged out since then stays logged
+out, and what devices have answered since is not asked again (see `catch_up`). All else is as it was: passwords,
+credentials and devices too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rpcbroker.store.backup import (
     reader_of,
     snapshot,
 )
+from rpcbroker.store.catch_up import CaughtUp, catch_up
 from rpcbroker.store.sql import WIRE_IDS
 
 WIRE_IDS_AHEAD = 1_000_000
@@ -44,13 +46,15 @@ _IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 class Restored:
     """`kept` is the copy of the store that was there, if one was; ids of calls go on above `wire_ids`.
 
-    `merged`: the old store could be read, and log-outs since the backup are still good.
+    `merged`: the old store could be read, and log-outs since the backup are still good. `caught_up` is what it said of
+    calls.
     """
 
     contents: Contents
     kept: Path | None
     wire_ids: int
     merged: bool
+    caught_up: CaughtUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,9 @@ class _Carried:
     revoked: dict[str, list[tuple[str, int]]]
 
 
-def restore(backup: Path, store: Path, *, stamp: str) -> Restored:
-    """Replace `store` by what `backup` holds. The caller has made sure that no broker runs, and that none starts.
+def restore(backup: Path, store: Path, *, stamp: str, now: int) -> Restored:
+    """Replace `store` by what `backup` holds, at `now` (epoch ms). The caller has made sure that no broker runs, and
+    that none starts.
 
     The store that was there is kept beside it, named with `stamp`. Until the last step it stays in its place.
     Raises StoreError.
@@ -77,11 +82,12 @@ def restore(backup: Path, store: Path, *, stamp: str) -> Restored:
         contents = contents_of(copy, str(backup))
         present = _settled(store)
         wire_ids = _carry_over(copy, present)
+        caught_up = catch_up(copy, store if present else None, now=now)
         same_owner(copy, store if store.exists() else store.parent)
         kept = _keep(store, beside(store, f".before-restore-{stamp}"))
         copy.replace(store)
         flush(store.parent)
-    return Restored(contents=contents, kept=kept, wire_ids=wire_ids, merged=present is not None)
+    return Restored(contents=contents, kept=kept, wire_ids=wire_ids, merged=present is not None, caught_up=caught_up)
 
 
 def raised(reserved: Iterable[int]) -> int:

@@ -147,6 +147,8 @@ class TestCalls:
             ("timeout", None, "timeout", 0.0),
             ("timeout", 1e30, "timeout", 2**62 / 1000),
             ("expirationTime", None, "expiration_time", 0),
+            ("expirationTime", -5, "expiration_time", 0),
+            ("expirationTime", -1e300, "expiration_time", 0),
             ("retries", "5f0c0a52-0000-0000-0000-000000000000", "retries", 0),
             ("retries", "3", "retries", 3),
             ("retries", None, "retries", 0),

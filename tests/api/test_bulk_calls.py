@@ -92,6 +92,20 @@ async def test_the_example_of_unknown_devices() -> None:
     assert rest.called() == [0, 0]
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_stream_that_the_servers_stop_ends_says_so_and_not_that_the_bulk_is_done() -> None:
+    rest = Lamps()
+    lamp = str(rest.lamps[2].id)
+    await rest.begin(devices=[lamp], request={"method": "update", "persistent": True, "timeout": 60_000})
+    following = rest.treq.get(f"{BASE}{PATH}/{BULK}", headers=EVENTS | {"X-Authorization": f"Bearer {rest.token}"})
+    rest.treq.flush()
+    rest.bulks.stop()
+    rest.treq.flush()
+    response = await following
+    ((name, data),) = decoded(await rest.treq.text_content(response))
+    assert (name, json.loads(data)["reason"]) == ("error", "SHUTTING_DOWN")
+
+
 def test_every_word_of_a_state_stands_in_the_manual() -> None:
     for word in (*BulkState, *EntryState, *Why):
         assert f"`{word.value}`" in DOCS

@@ -62,6 +62,15 @@ async def test_the_time_line_counts_from_when_the_call_was_accepted(rest: Rest) 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_time_before_all_times_is_told_as_the_document_says_that_times_are(rest: Rest) -> None:
+    status, answer, _ = await rest.ask("POST", rest.rpc(), {"method": "get", "expirationTime": -5, "persistent": True})
+    assert (status, answer["reason"]) == (504, "EXPIRED")
+    assert "or no number" in answer["hint"]
+    (told,) = (await rest.ok("GET", "/api/rpc"))["data"]
+    assert told["expirationTime"] == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_lists_have_what_time_lines_have_without_the_steps(rest: Rest) -> None:
     rest.link(reply=b"1")
     for number in range(3):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from fake_broker import Shell
-from store_files import ask, make_store
+from kept_calls import kept_call
+from store_files import add_calls, ask, execute, make_store
 
+from rpcbroker.core.calls import CallState
 from rpcbroker.host.lock import lock
 
 # -- backup
@@ -164,6 +166,40 @@ def test_a_lost_store_is_said_to_have_lost_log_outs(shell: Shell, state: Path, t
     assert result.exit_code == 0
     assert result.stderr.startswith("Warning: there was no store that could be read")
     assert f"remove {state}/jwt-signing-key before" in result.stderr
+
+
+def test_restore_tells_what_becomes_of_calls_and_leaves_a_store_that_fits_together(
+    shell: Shell, state: Path, tmp_path: Path
+) -> None:
+    """They are made to last for ever: what has expired by the clock of this machine would be no trouble."""
+    store = state / "rpcbroker.sqlite"
+    for_ever = "UPDATE rpc SET expiration_time = 1 << 60, latest_time = 1 << 60"
+    backup = add_calls(make_store(tmp_path / "b.sqlite"), *(kept_call(number) for number in range(1, 6)))
+    there = kept_call(2), kept_call(3, CallState.DELETED, ended=True), kept_call(4, CallState.EXPIRED, ended=True)
+    add_calls(store, *there, kept_call(6))
+    execute(store, for_ever, "UPDATE rpc SET moments = '[[' WHERE wire_id = 2")
+    execute(backup, for_ever)
+    result = shell.run("restore", str(backup), "--state-dir", str(state))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[3:] == [
+        "Ended since the backup, and not made again: 2 calls.",
+        "Deleted since the backup, and ended for that: 2 calls.",
+        "Made since the backup, still waiting in the store that was there, and not taken over: 1 call.",
+    ]
+    assert result.stderr == (
+        "Warning: waiting calls may reach devices twice, for what became of them since the backup is not known: 1 call.\n"
+    )
+    assert shell.run("check", "--state-dir", str(state)).exit_code == 0
+
+
+def test_a_lost_store_is_said_to_have_lost_what_devices_answered(shell: Shell, state: Path, tmp_path: Path) -> None:
+    backup = add_calls(make_store(tmp_path / "b.sqlite"), kept_call(1), kept_call(2))
+    execute(backup, "UPDATE rpc SET expiration_time = 1 << 60, latest_time = 1 << 60")
+    (state / "rpcbroker.sqlite").write_text("x" * 5000)
+    result = shell.run("restore", str(backup), "--state-dir", str(state))
+    assert result.exit_code == 0
+    assert "Warning: waiting calls may reach devices twice" in result.stderr
+    assert "is not known: 2 calls.\n" in result.stderr
 
 
 def test_a_state_directory_that_cannot_be_is_a_sentence(shell: Shell, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def test_a_call_that_went_well_needs_no_hint() -> None:
         ),
         ([(3, Mark.STORED, None), (9, Mark.SENT, "over MQTT")], "It was stored after 2 ms. It went out over MQTT at "),
         (
-            [(1, Mark.SENT, "over MQTT"), (10_001, Mark.UNACKNOWLEDGED, "1 times, 5 are forgiven")],
-            "and was not acknowledged within 10 s (1 times, 5 are forgiven).",
+            [(1, Mark.SENT, "over MQTT"), (10_001, Mark.UNACKNOWLEDGED, "1 of 6 times")],
+            "and was not acknowledged within 10 s (1 of 6 times).",
         ),
         (
             [(1, Mark.SENT, "over MQTT"), (9, Mark.PUT_BACK, "and the device's connection closed")],
@@ -107,7 +107,7 @@ def test_a_call_that_went_well_needs_no_hint() -> None:
         ),
         ([(5, Mark.CANCELLED, "for its caller has left")], "at 22:13:20.005, for its caller has left."),
         ([(5, Mark.REFUSED, "Too many calls wait")], "It was refused: Too many calls wait."),
-        ([(5, Mark.HANDED_OVER, None)], "was handed over, and a one-way call asks for no more."),
+        ([(5, Mark.HANDED_OVER, None)], "A one-way call asks for no more."),
         ([(5, Mark.FAILED, "NO_ACK")], "It failed at 22:13:20.005, for the device did not acknowledge it"),
         ([(5, Mark.EXPIRED, "NO_REPLY")], "It expired at 22:13:20.005, for the device got it and did not reply"),
         ([(5, Mark.EXPIRED, None)], "It expired at 22:13:20.005."),
@@ -143,7 +143,7 @@ def test_hints_are_commands_that_a_shell_takes() -> None:
     timeline = timeline_json(record(reason=Reason.NO_REPLY, state=CallState.EXPIRED, ended_time=T), "it's a; lamp")
     hint = advice_for(timeline)
     assert hint is not None
-    assert "with the id of the request, here 7." in hint
+    assert "on v1/devices/me/rpc/response/7." in hint
     assert "rpcbroker device show 'it'\"'\"'s a; lamp'" in hint
 
 

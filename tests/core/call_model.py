@@ -148,6 +148,12 @@ class Told:
         return self.opened is not None and self.settled is None and not self.lost
 
     @property
+    def summary(self) -> str:
+        """For who reads of what is wrong with it."""
+        kind = "persistent" if self.request.persistent else "lightweight"
+        return f"{self.wire_id} of life {self.life}, {kind}, {self.strategy}, {self.request}"
+
+    @property
     def strategy(self) -> SubmitStrategy:
         said = self.request.strategy or self.place.device.submit_strategy
         return SubmitStrategy(said) if said else SubmitStrategy.BURST
@@ -171,6 +177,8 @@ class Way:
     replies: bool
     given_to: Callable[[Way, Call], Told]
     full: bool = False
+    breaks: bool = False
+    """The connection is lost by the first call that is written to it."""
     subscribed: bool = False
     cancelled: list[int] = field(default_factory=list)
     closed: CloseReason | None = None
@@ -180,6 +188,11 @@ class Way:
         if self.full:
             return False
         told = self.given_to(self, call)
+        if self.breaks:
+            self.subscribed = False
+            self.closed = CloseReason.SHUTTING_DOWN
+            self.session.detach(self, "lost by a write")
+            return True
         if self.acks is Acks.AT_ONCE:
             self.acknowledge(told)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -29,7 +30,7 @@ from rpcbroker.core.errors import (
     Unavailable,
     VersionConflict,
 )
-from rpcbroker.core.model import Authority, Device, KeyScope, PageLink
+from rpcbroker.core.model import Authority, Device, KeyAccess, KeyScope, PageLink
 from rpcbroker.core.settings import BulkSettings, Rate
 
 S = EntryState
@@ -158,6 +159,15 @@ def test_what_was_about_to_be_called_when_too_many_failed_is_not_called() -> Non
     assert result_of(aborted).state is BulkState.ABORTED
     assert fleet.called() == [1, 0, 0]
     assert fleet.states() == [S.SUCCESSFUL, S.ABORTED, S.ABORTED]
+
+
+@pytest.mark.parametrize("rules", [{"methods": ("get*",)}, {"twoway": False}])
+def test_an_api_key_aborts_only_what_it_could_have_asked_for(rules: dict[str, Any]) -> None:
+    fleet = Fleet(2)
+    fleet.begin()
+    key = replace(ADMIN, scope=KeyScope(access=KeyAccess.CALL, **rules))
+    assert isinstance(error_of(Deferred.fromCoroutine(fleet.bulks.abort(key, BULK))), PermissionDenied)
+    assert fleet.bulk().state is BulkState.RUNNING
 
 
 def test_aborting_lets_running_calls_end() -> None:

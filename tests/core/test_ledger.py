@@ -94,6 +94,16 @@ class TestFinding:
         told = done(again.ledger.find(ADMIN, UUID(int=1)))
         assert (told.record.state, told.device_name) == (CallState.QUEUED, "device-100")
 
+    def test_a_persistent_call_is_not_hidden_by_a_lightweight_one_of_its_id(self, books: Books) -> None:
+        books.make(1, persistent=True)
+        again = Books(store=books.store)
+        again.make(1, to=CUSTOMERS.id, method="other", once=True)
+        told = done(again.ledger.find(ADMIN, UUID(int=1)))
+        assert (told.record.method, told.device_name) == ("get", "device-100")
+        assert isinstance(refusal(again.ledger.find(USER, UUID(int=1))), NotFound)
+        assert done(again.ledger.cancel(ADMIN, UUID(int=1)))[1].cancelled
+        assert done(again.ledger.kept(ADMIN, UUID(int=1))).record.state is CallState.DELETED
+
     @pytest.mark.parametrize(
         "who",
         [

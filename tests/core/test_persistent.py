@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes import EPOCH_MS, TENANT, World, error_of, result_of
+from call_model import Disk, DiskState
+from fakes import EPOCH_MS, TENANT, FakeLink, World, device, error_of, result_of
 from twisted.internet.defer import CancelledError, Deferred, fail
 
-from rpcbroker.core.calls import CallRequest, CallState, Step
+from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
 from rpcbroker.core.errors import CallTimeout, NoActiveConnection, QueueFull, Reason, Unavailable, VersionConflict
 from rpcbroker.core.events import CallSettled
 from rpcbroker.core.model import PageLink
@@ -471,3 +472,88 @@ class TestOnce:
             assert isinstance(error_of(world.call(other)), VersionConflict)
         after = restarted(world)
         assert isinstance(error_of(after.call(replace(self.NAMED, params=b"1"))), VersionConflict)
+
+    def test_the_id_of_a_call_that_has_one_of_the_brokers_is_taken_too(self) -> None:
+        world = World()
+        other = device(200)
+        world.add(other)
+        kept_id = accept(world)
+        plain = CallRequest(method="get")
+        world.call(plain).addErrback(lambda _: None)
+        plain_id = next(world.broker.recorder.newest_first()).rpc_id
+        for rpc_id, persistent in ((kept_id, False), (kept_id, True), (plain_id, False), (plain_id, True)):
+            request = replace(plain, persistent=persistent, request_id=rpc_id, once=True)
+            assert isinstance(error_of(world.call(request, device_id=other.id)), VersionConflict)
+            record = world.broker.recorder.find(TENANT, rpc_id)
+            assert record is not None
+            assert record.device_id == world.device.id
+
+    def test_a_lightweight_call_of_the_same_id_never_lends_its_record_to_one_from_the_store(self) -> None:
+        before = World()
+        other = device(200)
+        before.add(other)
+        rpc_id = accept(before, self.NAMED)
+        world = restarted(before)
+        plain = CallRequest(method="other", request_id=rpc_id, once=True)
+        world.call(plain, device_id=other.id).addErrback(lambda _: None)
+        (call,) = world.link(step=Step.WRITTEN).calls
+        (lightweight,) = world.session(other).calls
+        assert lightweight.record.state is CallState.QUEUED
+        result_of(world.session().receive(call.wire_id, b"1"))
+        assert kept(world, rpc_id).record.state is CallState.SUCCESSFUL
+        assert marks(world, rpc_id).count(Mark.ACCEPTED) == 1
+        assert Mark.RESUMED in marks(world, rpc_id)
+
+
+class TestWhatWaitsBehindTheStore:
+    """Lightweight calls that wait for older ones, while some of these may be in the store only."""
+
+    def test_a_lightweight_call_goes_once_it_is_known_that_nothing_older_waits(self) -> None:
+        world = World()
+        disk = Disk(world.store.database)
+        accept(world)
+        world.call(CallRequest(method="light", oneway=True, strategy=SubmitStrategy.ON_ACK))
+        disk.state = DiskState.SLOW
+        link = world.link()
+        assert link.calls == [], "what waits in the store is being read"
+        disk.commit()
+        assert [call.method for call in link.calls] == ["get", "light"]
+
+    def test_more_calls_than_memory_holds_do_not_stop_a_lightweight_one_that_is_older_than_they(self) -> None:
+        world = World()
+        outcome = world.call(CallRequest(method="light", strategy=SubmitStrategy.ON_RESPONSE))
+        behind = replace(TWO_WAY, strategy=SubmitStrategy.ON_ACK)
+        for _ in range(WINDOW + 1):
+            accept(world, behind)
+        link = world.link(reply=b"1")
+        assert len(link.calls) == WINDOW + 2
+        assert result_of(outcome).payload == b"1"
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_all_are_given_again_after_a_link_that_was_lost_by_a_write(persistent: bool) -> None:
+    world = World()
+    for _ in range(3):
+        world.call(replace(TWO_WAY, persistent=persistent))
+
+    class Breaking(FakeLink):
+        def deliver(self, call: Call) -> bool:
+            self.calls.append(call)
+            self.session.detach(self, "lost")
+            return True
+
+    broken = Breaking(world.session())
+    world.session().attach(broken)
+    world.session().subscribe(broken)
+    assert len(broken.calls) == 1
+    assert len(world.link().calls) == 3
+
+
+def test_a_call_that_was_given_to_a_link_may_have_been_delivered_though_nobody_said_so() -> None:
+    world = World()
+    link = world.link(step=None)
+    accept(world)
+    session = world.session()
+    record = world.broker.recorder.find(TENANT, link.calls[0].rpc_id)
+    assert record is not None
+    assert result_of(session.cancel(record, "by a test")).delivered_before

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -92,3 +94,25 @@ def test_a_call_that_fails_says_who_tells_more(operator: Operator) -> None:
     kept = operator.run("call", "absent", "echo", "--persistent", "--wait", "--connect-timeout", "100ms", code=5)
     assert "Error: The call ended " in kept.stderr
     assert "Reason: NEVER_CONNECTED" in kept.stderr
+
+
+def test_who_waits_for_a_kept_call_waits_over_a_crash_of_the_broker(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, Daemon(tmp_path))
+    operator.log_in(EMAIL, PASSWORD)
+    operator.run("device", "add", "sleeper")
+    with operator.starts("call", "sleeper", "echo", "1", "--persistent", "--wait", "--timeout", "1h") as caller:
+        assert caller.stderr
+        rpc_id = caller.stderr.readline().removeprefix("Kept as ").partition(";")[0]
+        operator.broker.stop(signal.SIGKILL)
+        port = operator.broker.http.rpartition(":")[2]
+        (operator.broker.state / "endpoints.json").unlink()  # or the next one would seem ready by the last one's
+        operator.broker = Daemon(tmp_path, RPCBROKER_HTTP_LISTEN=f"tcp:{port}:interface=127.0.0.1")
+        with operator.simulator("sleeper"):
+            assert caller.wait(30) == 0
+        assert caller.stdout
+        assert (caller.stdout.read(), caller.stderr.read()) == ("1\n", "")
+    told = operator.gets("explain", rpc_id)
+    assert "It was read from the store at " in told
+    assert told.endswith("\nReply: 1")
+    operator.broker.stop()
+    assert "Traceback" not in operator.broker.log.read_text()

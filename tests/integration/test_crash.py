@@ -192,63 +192,72 @@ def summary(plant: Plant, load: Load, calls: dict[str, dict[str, Any]]) -> str:
     )
 
 
+Wrong = dict[str, list[Any]]
+
+
 def judge(plant: Plant, accepted: list[Accepted], calls: dict[str, dict[str, Any]]) -> None:
     """Count what must not be. Of each kind of wrong the first ones are shown."""
-    wrong: dict[str, list[Any]] = defaultdict(list)
-    log = plant.executions()
+    wrong: Wrong = defaultdict(list)
     executions: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    wire_ids: dict[tuple[str, int], set[int]] = defaultdict(set)
     acknowledged: dict[int, int] = {}
-    for line in log:
+    for line in plant.executions():
         if line["what"] == What.EXECUTED:
             executions[line["n"]].append(line)
-            wire_ids[line["device"], line["wire_id"]].add(line["n"])
         elif line["what"] == What.ACKNOWLEDGED:
             acknowledged.setdefault(line["n"], line["t"])
-    wrong["wire id used for two calls"] += [key for key, numbers in wire_ids.items() if len(numbers) > 1]
-    stored = {json.loads(one["request"]["body"]["params"])["n"]: one for one in calls.values()}
-    wrong["executed and not in the store"] += [n for n in executions if n not in stored]
-    assert len(stored) == len(calls), "two calls with one sequence number"
+    judge_executions(wrong, executions, calls)
     for one in accepted:
         if one.rpc_id not in calls:
             wrong["lost"].append(one)
-            continue
-        status = calls[one.rpc_id]["status"]
-        if {seen for _, seen in one.seen if one.is_final(seen)} - {status}:
-            wrong["two final states"].append((one, status))
-        done = executions[one.n]
-        if not done and (status == "SUCCESSFUL" or (one.oneway and status == "DELIVERED")):
-            wrong["ended well and never executed"].append(one)
-        if status == "FAILED" or (done and one.device in NEVER):
-            wrong["how?"].append((one, calls[one.rpc_id]))
-        over = [when for when, _ in [one.reported() or (None, "")] if when is not None]
-        over += [acknowledged[one.n]] if one.n in acknowledged else []
-        wrong["executed after its end"] += [
-            (one, line, over) for line in done if over and line["t"] > min(over) + IN_FLIGHT_MS
-        ]
-        wrong["executed after its expiration"] += [
-            (one, line) for line in done if line["t"] > one.expiration + IN_FLIGHT_MS
-        ]
-    for done in executions.values():
-        if len({line["wire_id"] for line in done}) > 1:
-            wrong["two wire ids for one call"].append(done)
-        if len({line["connection"] for line in done}) < len(done):
-            wrong["executed twice on one connection"].append(done)
+        else:
+            judge_call(wrong, one, calls[one.rpc_id]["status"], executions[one.n], acknowledged.get(one.n))
     expired = [i for i, one in calls.items() if one["status"] == "EXPIRED"]
-    late = [(i, over) for i in expired if (over := lateness(plant, calls[i]["expirationTime"], plant.ended(i))) > 0]
-    wrong["expired late"] += late
+    for rpc_id in expired:
+        expiration, ended = calls[rpc_id]["expirationTime"], plant.ended(rpc_id)
+        if lateness(plant, expiration, ended) > 0:
+            wrong["expired late"].append((calls[rpc_id], expiration, ended, plant.lives))
     print({what: len(found) for what, found in wrong.items()}, f"of {len(expired)} expired")
     assert not any(wrong.values()), {what: found[:3] for what, found in wrong.items() if found}
 
 
+def judge_executions(wrong: Wrong, executions: dict[int, list[dict[str, Any]]], calls: dict[str, Any]) -> None:
+    """Each call's, whoever asked for it."""
+    wire_ids: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for n, done in executions.items():
+        for line in done:
+            wire_ids[line["device"], line["wire_id"]].add(n)
+        if len({line["wire_id"] for line in done}) > 1:
+            wrong["two wire ids for one call"].append(done)
+        if len({line["connection"] for line in done}) < len(done):
+            wrong["executed twice on one connection"].append(done)
+    wrong["wire id used for two calls"] += [key for key, numbers in wire_ids.items() if len(numbers) > 1]
+    stored = {json.loads(one["request"]["body"]["params"])["n"] for one in calls.values()}
+    wrong["executed and not in the store"] += [n for n in executions if n not in stored]
+    assert len(stored) == len(calls), "two calls with one sequence number"
+
+
+def judge_call(wrong: Wrong, one: Accepted, status: str, done: list[dict[str, Any]], acknowledged: int | None) -> None:
+    """`done` are its executions, `acknowledged` is when the broker acknowledged a reply to it (epoch ms)."""
+    if {seen for _, seen in one.seen if one.is_final(seen)} - {status}:
+        wrong["two final states"].append((one, status))
+    if not done and (status == "SUCCESSFUL" or (one.oneway and status == "DELIVERED")):
+        wrong["ended well and never executed"].append(one)
+    if status == "FAILED" or (done and one.device in NEVER):
+        wrong["how?"].append((one, status))
+    reported = one.reported()
+    ends = {"told": reported and reported[0], "acknowledged": acknowledged, "expiration": one.expiration}
+    for what, end in ends.items():
+        if end is not None:
+            late = [(one, line) for line in done if line["t"] > end + IN_FLIGHT_MS]
+            wrong[f"executed after the {what} end"] += late
+
+
 def lateness(plant: Plant, expiration: int, ended: int) -> int:
     """By how many ms a call that expired did so too late."""
-    latest = expiration + ON_TIME_MS
     for ready, *killed in plant.lives:
-        if killed and killed[0] < latest:  # this broker had no chance, or not all of its time
-            continue
-        latest = max(latest, ready + AFTER_START_MS) if ready > expiration else latest
-        break
+        latest = expiration + ON_TIME_MS if ready <= expiration else ready + AFTER_START_MS
+        if not killed or killed[0] >= latest:  # no other broker had all of its time
+            break
     return ended - latest
 
 

@@ -10,10 +10,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import pytest_twisted
+import sqlalchemy as sa
+from fakes import EPOCH_MS
+from kept_calls import kept_call
+from sqlalchemy.pool import NullPool
 from store_files import ask, execute, make_store
+from stores import sql_store
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
+from rpcbroker.core.calls import CallState
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store.backup import Contents, back_up, size_of
+from rpcbroker.store.invariants import verify
 from rpcbroker.store.tables import SCHEMA_VERSION
 
 
@@ -109,6 +119,47 @@ def test_a_writer_of_another_thread_goes_on_all_the_time(tmp_path: Path) -> None
     assert not failures
     values = [ask(tmp_path / f"{number}.sqlite", "SELECT value FROM counter")[0][0] for number in range(3)]
     assert values == sorted(values)
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_that_are_made_and_end_meanwhile_are_in_it_as_they_were_at_one_moment(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store.sqlite")
+    fill(store, 2_000)
+    opened = sql_store(f"sqlite:///{store}")
+    opened.open(first_records=lambda: pytest.fail("it is not empty"))
+    target, made, stop = tmp_path / "b.sqlite", 0, False
+
+    async def make_calls() -> None:
+        """Each is kept before the one before it ends."""
+        nonlocal made
+        before = None
+        while not stop:
+            made += 1
+            kept = kept_call(made)
+            await opened.calls.insert(kept)
+            opened.calls.advance(kept)
+            if before is not None:
+                before.record.state, before.record.ended_time = CallState.SUCCESSFUL, EPOCH_MS + 5
+                await opened.calls.end(before)
+            before = kept
+
+    making = Deferred.fromCoroutine(make_calls())
+    await opened.ping_writer()
+    for _ in range(3):
+        at_least = made
+        await deferToThread(take, store, target, replace=True)
+        at_most = made
+        (calls,), (waiting,) = ask(
+            target, "SELECT count(*) FROM rpc UNION ALL SELECT count(*) FROM rpc WHERE ended_time IS NULL"
+        )
+        assert at_least - 1 <= calls <= at_most
+        assert waiting in (1, 2), "the last one, and the one before it if that was just ending"
+        with sa.create_engine(f"sqlite:///{target}", poolclass=NullPool).connect() as connection:
+            assert [each for each in verify(connection, now=EPOCH_MS, running=False) if each.broken] == []
+    stop = True
+    await making
+    await opened.close()
+    assert made > at_least > 1
 
 
 def test_an_existing_file_is_replaced_only_on_demand(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_page_of_a_devices_calls(store: MemoryStore, descending: bool) -> None
 def test_the_newest_calls(store: MemoryStore, devices: Any, more: Any) -> None:
     with plans(store) as steps:
         wanted = CallFilter(devices=DeviceFilter(tenant_id=TENANT, **devices), **more)
-        result_of(store.calls.calls(wanted, limit=100))
+        result_of(store.calls.records(wanted, limit=100))
     assert indexed([step for step in steps if "TEMP B-TREE" not in step]), steps
     assert indexed(steps) or devices, "of one tenant they come in the order of an index"
 

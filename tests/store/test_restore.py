@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fakes import EPOCH_MS
 from store_files import ask, execute, make_store
 
 from rpcbroker.core.ports import StoreError
@@ -20,7 +21,7 @@ STAMP = "20261124T120000Z"
 
 
 def put_back(backup: Path, store: Path) -> Restored:
-    return restore(backup, store, stamp=STAMP)
+    return restore(backup, store, stamp=STAMP, now=EPOCH_MS)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_backup_itself_is_not_changed(store: Path, backup: Path) -> None:
 
 def test_wire_ids_go_on_far_above_all_that_were_used(store: Path, backup: Path) -> None:
     assert put_back(backup, store).wire_ids == 50_000 + WIRE_IDS_AHEAD
-    assert ask(store, "SELECT name, value FROM counter") == [("wire_ids", 50_000 + WIRE_IDS_AHEAD)]
+    assert ask(store, "SELECT value FROM counter WHERE name = 'wire_ids'") == [(50_000 + WIRE_IDS_AHEAD,)]
 
 
 def test_wire_ids_of_a_lost_store_are_left_out_too(tmp_path: Path, backup: Path) -> None:
@@ -77,12 +78,14 @@ def test_wire_ids_of_a_lost_store_are_left_out_too(tmp_path: Path, backup: Path)
     restored = put_back(backup, tmp_path / "fresh" / "store.sqlite")
     assert restored.wire_ids == 8_192 + WIRE_IDS_AHEAD
     assert (restored.kept, restored.merged) == (None, False)
-    assert ask(tmp_path / "fresh" / "store.sqlite", "SELECT value FROM counter") == [(8_192 + WIRE_IDS_AHEAD,)]
+    assert ask(tmp_path / "fresh" / "store.sqlite", "SELECT value FROM counter WHERE name = 'wire_ids'") == [
+        (8_192 + WIRE_IDS_AHEAD,)
+    ]
 
 
 def test_a_backup_without_the_counter_gets_one(tmp_path: Path, store: Path) -> None:
     put_back(make_store(tmp_path / "b.sqlite", wire_ids=None), store)
-    assert ask(store, "SELECT value FROM counter") == [(50_000 + WIRE_IDS_AHEAD,)]
+    assert ask(store, "SELECT value FROM counter WHERE name = 'wire_ids'") == [(50_000 + WIRE_IDS_AHEAD,)]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_what_is_only_in_the_wal_of_a_killed_broker_counts_and_is_kept(store: Pa
     assert restored.wire_ids == 70_000 + WIRE_IDS_AHEAD
     assert ask(store, "SELECT session_id FROM revoked_session") == [("last words",)]
     assert restored.kept is not None
-    assert ask(restored.kept, "SELECT value FROM counter") == [(70_000,)]
+    assert ask(restored.kept, "SELECT value FROM counter WHERE name = 'wire_ids'") == [(70_000,)]
 
 
 def test_a_wal_of_the_old_store_is_not_applied_to_the_new_one(store: Path, backup: Path) -> None:

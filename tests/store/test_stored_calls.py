@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from rpcbroker.core.calls import Call, CallState, SubmitStrategy
 from rpcbroker.core.errors import AlreadyExists, InvalidRequest, NotFound, Reason, Unavailable
 from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
 from rpcbroker.core.ports import CallFilter
-from rpcbroker.core.records import KeptCall, Mark, record_of
+from rpcbroker.core.records import MAX_METHOD, KeptCall, Mark, record_of
 from rpcbroker.store.call_writes import insert_row, write_calls
 from rpcbroker.store.calls import TRY_AGAIN, WRITE_BEHIND
 from rpcbroker.store.database import ThreadedDatabase
@@ -81,8 +82,8 @@ async def add(store: Any, *calls: KeptCall) -> None:
 async def of_tenant(store: Any, tenant_id: UUID = TENANT, limit: int = 1000, **more: Any) -> tuple[list[int], int]:
     members = {name: more.pop(name) for name in DeviceFilter.__dataclass_fields__ if name in more}
     wanted = CallFilter(devices=DeviceFilter(tenant_id=tenant_id, **members), **more)
-    page = await store.calls.calls(wanted, limit=limit)
-    return numbers(page.items), page.total
+    page = await store.calls.records(wanted, limit=limit)
+    return [record.wire_id for record in page.items], page.total
 
 
 @pytest.fixture
@@ -312,6 +313,27 @@ class TestWhatIsAsked:
         assert await of_tenant(filled, types=("default",), method="set") == ([3, 1], 2)
         assert await of_tenant(filled, connected=True, state=CallState.QUEUED) == ([2], 1)
         assert await of_tenant(filled, connected=False) == ([5, 3, 1], 3)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_list_of_records_is_what_became_of_the_calls_and_reads_nothing_large(self, filled: Any) -> None:
+        calls = [kept(1, method="m" * 100_000), kept(2)]
+        await add(filled, *calls)
+        await filled.calls.end(ended(calls[1]))
+        wanted = CallFilter(devices=DeviceFilter(tenant_id=TENANT))
+        records = (await filled.calls.records(wanted, limit=10)).items
+        whole = [(await filled.calls.call(TENANT, UUID(int=number))).record for number in (2, 1)]
+        assert list(records) == [msgspec.structs.replace(each, moments=[]) for each in whole]
+        assert len(records[1].method) == MAX_METHOD
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_page_that_is_too_large_is_refused_and_a_smaller_one_is_not(self, filled: Any) -> None:
+        large = b'"%b"' % (b"x" * (1 << 20))
+        for number in range(1, 20):
+            await add(filled, kept(number, params=large))
+        with pytest.raises(InvalidRequest, match="larger than 16 MiB"):
+            await filled.calls.of_device(ONE, EVERYTHING)
+        assert len((await filled.calls.of_device(ONE, PageLink(page_size=10))).items) == 10
+        assert (await of_tenant(filled))[1] == 19
 
 
 class TestForgetting:

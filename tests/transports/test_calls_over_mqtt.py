@@ -173,12 +173,11 @@ class Story:
 
     def restart(self) -> None:
         """The broker ends in good order, and another one goes on."""
-        self.peer.world.store.calls.flush()
+        self.peer.world.store.calls.stop()
         self._another()
 
     def crash(self) -> None:
-        """What was not on disk is lost."""
-        self.peer.world.store.calls.forget_gathered()
+        """What was not on disk is lost: a store that opens forgets what was gathered."""
         self._another()
 
     def _another(self) -> None:
