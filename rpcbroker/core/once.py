@@ -94,7 +94,12 @@ class Once:
 
     @staticmethod
     def _wait(named: _Named, progress: Progress | None) -> Deferred[Reply]:
-        waiting: Deferred[Reply] = Deferred(named.waiting.remove)
+        def leave(waiting: Deferred[Reply]) -> None:
+            named.waiting.remove(waiting)
+            if progress is not None:
+                named.progress.remove(progress)
+
+        waiting: Deferred[Reply] = Deferred(leave)
         named.waiting.append(waiting)
         if progress is not None:
             named.progress.append(progress)

@@ -206,10 +206,10 @@ class PersistentCalls:
             left_out, after, room = backlog.left_out, backlog.upto, WINDOW - session.calls.kept
             if room <= 0:
                 return
-            found = await self._store.waiting(device_id, after=after, limit=room)
+            found = await self._store.waiting(device_id, after=after, limit=room + 1)
             if backlog.upto != after:
                 continue  # what was read has left memory meanwhile, with what came before it
-            for kept in found:
+            for kept in found[:room]:
                 if not session.callable:
                     return
                 backlog.upto = kept.call.wire_id
@@ -218,7 +218,10 @@ class PersistentCalls:
                 if backlog.upto != kept.call.wire_id:
                     break  # it has left memory again
             else:
-                if len(found) < room and backlog.left_out == left_out:
+                if len(found) > room:
+                    backlog.upto = found[room].call.wire_id - 1
+                    session.go_on()
+                elif backlog.left_out == left_out:
                     del self._behind[device_id]
                     session.go_on()
 

@@ -96,6 +96,8 @@ class CallsMachine(RuleBasedStateMachine):
         self.elapsed = 0.0
         self.able_since = 0.0
         """Since when the broker runs and its disk works."""
+        self.tries_again = 0.0
+        """Until when it may wait before it asks a disk again that was full."""
         self.wrong: list[BaseException] = []
         self.calls: list[Told] = []
         self.by_id: dict[Any, Told] = {}
@@ -128,7 +130,7 @@ class CallsMachine(RuleBasedStateMachine):
     def has_opened(self, event: CallOpened) -> None:
         told = self.by_id[event.call.rpc_id]
         assert told.opened is None, "a call begins once"
-        told.opened = next(self.order)
+        told.opened, told.since = next(self.order), self.elapsed
         self.has_wire_id(told, event.call.wire_id)
         if told.request.persistent:
             assert event.call.rpc_id in self.rows(), "a persistent call is kept before anything is done with it"
@@ -486,6 +488,8 @@ class CallsMachine(RuleBasedStateMachine):
     def nothing_outlives_its_time(self) -> None:
         if not self.disk.settled:
             self.able_since = self.elapsed
+            if self.disk.state is DiskState.FULL:
+                self.tries_again = self.elapsed + LATE
             return
         latest = self.world.now_ms() - LATE * 1000
         if latest > EPOCH_MS + self.able_since * 1000:
@@ -499,7 +503,7 @@ class CallsMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_can_be_given_was_given(self) -> None:
-        if not self.disk.settled:
+        if not self.disk.settled or self.elapsed < self.tries_again:
             return
         for place in self.places:
             way = place.way

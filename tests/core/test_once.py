@@ -119,6 +119,19 @@ def test_everybody_who_waits_hears_of_progress() -> None:
     assert [result_of(each).payload for each in both] == [b"2", b"2"]
 
 
+def test_who_has_left_is_told_of_no_progress() -> None:
+    world = World()
+    link = world.link()
+    heard: list[bytes] = []
+    leaving, waiting = world.call(NAMED, progress=heard.append), world.call(NAMED)
+    leaving.addErrback(lambda failure: failure.trap(CancelledError))
+    leaving.cancel()
+    world.session().progress(link.calls[0].wire_id, b"1")
+    assert heard == []
+    world.session().receive(link.calls[0].wire_id, b"2")
+    result_of(waiting)
+
+
 def test_memory_for_results_is_bounded() -> None:
     world = World(idempotency_size=10_000)
     world.link(reply=b'"%b"' % (b"x" * 1_000))
