@@ -3,6 +3,8 @@
 A disk may be slow or full, and a kill loses what it has not written. The model knows what was accepted, what devices
 acknowledged and answered, and demands: one end for each call; no call given again but by rule D9 of the wire
 contract, under one wire id; the order of its submit strategy; nothing kept in memory for what has ended.
+
+Over 400 lines, for a machine is one class: each rule and each thing that must hold stands beside the others.
 """
 
 from __future__ import annotations
