@@ -9,6 +9,7 @@ Over 400 lines, for a machine is one class: each rule and each thing that must h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
@@ -511,8 +512,10 @@ class CallsMachine(RuleBasedStateMachine):
             way = place.way
             if way is None or not way.subscribed or way.full:
                 continue
+            if place.device.id in self.world.broker.persistent._to_load:
+                continue  # they follow in a moment
             waiting = sorted((told for told in self.calls if told.place is place and told.open), key=_wire_id)
-            window = [told for told in waiting if told.request.persistent][: WINDOW // 2 + 1]
+            window = [told for told in waiting if told.request.persistent][:WINDOW]
             for told in waiting:
                 if (told in window or not told.request.persistent) and not self.in_front(told):
                     again = told.request.persistent or told.acknowledged is None
@@ -524,6 +527,10 @@ class CallsMachine(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         broker = self.world.broker
         assert len(broker.recorder) <= RECENT
+        if self.disk.settled:
+            persistent = [told for told in self.calls if told.request.persistent and told.open]
+            assert broker.persistent._waiting == Counter(told.place.device.id for told in persistent)
+        assert broker.persistent._behind.keys() <= {place.device.id for place in self.places}
         for place in self.places:
             session = broker._sessions.get(place.device.id)
             loose = (
