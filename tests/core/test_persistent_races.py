@@ -294,13 +294,13 @@ class TestEnds:
         ledger = Ledger(broker=world.broker, store=world.store)
         assert isinstance(error_of(Deferred.fromCoroutine(ledger.find(ADMIN, rpc_id))), NotFound)
 
-    def test_a_lightweight_call_of_the_same_id_is_another_one(self) -> None:
-        world = World(idempotency_window=1.0)
-        named = replace(CALL, request_id=UUID(int=77), once=True)
-        accept(world, named)
-        world.clock.advance(2)
+    def test_a_lightweight_call_of_the_same_id_is_another_one_where_memory_has_forgotten_the_kept_one(self) -> None:
+        before = World()
         other = device(200)
-        world.add(other)
+        before.add(other)
+        named = replace(CALL, request_id=UUID(int=77), once=True)
+        accept(before, named)
+        world = restarted(before)
         other_link = world.link(other)
         waiting = world.call(replace(named, persistent=False), device_id=other.id)
         link = world.link(step=Step.WRITTEN)
