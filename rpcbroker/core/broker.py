@@ -15,7 +15,7 @@ from rpcbroker.core.census import Census
 from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate
 from rpcbroker.core.deadlines import Clock, Deadlines
-from rpcbroker.core.errors import CallFailed, NotFound, Reason, Unavailable
+from rpcbroker.core.errors import CallFailed, NotFound, PayloadTooLarge, Reason, Unavailable
 from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal
 from rpcbroker.core.once import Once, conflict, content_of
@@ -140,6 +140,14 @@ class Broker:
         """As `call`, of somebody whose rights are known; `by` is their name, `accepted` when they asked (epoch ms)."""
         if self._stopping:
             return fail(Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN))
+        if request.persistent and _size(request) > self._settings.max_persistent_size:
+            return fail(
+                PayloadTooLarge(
+                    f"A persistent call has at most {self._settings.max_persistent_size} bytes",
+                    reason=Reason.TOO_LARGE,
+                    hint="These are its method, params and additionalInfo. The limit is rpc.max_persistent_size.",
+                )
+            )
         if not request.once:
             return self._begin(session, request, by, accepted, progress)
         rpc_id = request.request_id
@@ -416,3 +424,8 @@ class Broker:
     def pending_count(self) -> int:
         """Lightweight calls that wait now."""
         return sum(session.pending_count for session in self._sessions.values())
+
+
+def _size(request: CallRequest) -> int:
+    """Bytes that the store has to keep of it."""
+    return len(request.method.encode()) + len(request.params) + len(jsontext.encode(request.additional_info))

@@ -277,6 +277,12 @@ class RpcSettings:
     max_persistent_per_device: int = setting(
         10_000, "persistent calls of one device that have not ended; one more is refused with QUEUE_FULL", live=True
     )
+    max_persistent_size: Size = setting(
+        64 << 10,
+        "the largest persistent call: its method, params and additionalInfo together; beyond it 413, for many are in "
+        "memory at once",
+        live=True,
+    )
     max_persistent_timeout: Duration = setting(
         365 * 86_400.0, "the ceiling over a persistent call's timeout and its expirationTime", live=True
     )

@@ -12,7 +12,15 @@ from fakes import EPOCH_MS, TENANT, FakeLink, World, device, error_of, result_of
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
-from rpcbroker.core.errors import CallTimeout, NoActiveConnection, QueueFull, Reason, Unavailable, VersionConflict
+from rpcbroker.core.errors import (
+    CallTimeout,
+    NoActiveConnection,
+    PayloadTooLarge,
+    QueueFull,
+    Reason,
+    Unavailable,
+    VersionConflict,
+)
 from rpcbroker.core.events import CallSettled
 from rpcbroker.core.model import PageLink
 from rpcbroker.core.persistent import WINDOW
@@ -323,6 +331,19 @@ class TestWindow:
         for call in link.calls:
             result_of(world.session().receive(call.wire_id, b"1"))
         assert len(link.calls) == WINDOW + 10
+
+
+@pytest.mark.parametrize(
+    "large", [{"method": "m" * 1_001}, {"params": b'"%b"' % (b"x" * 1_000)}, {"additional_info": {"k": "x" * 1_000}}]
+)
+def test_one_that_is_too_large_is_refused(large: dict[str, Any]) -> None:
+    world = World(max_persistent_size=1_000)
+    error = error_of(world.call(replace(TWO_WAY, **large)))
+    assert isinstance(error, PayloadTooLarge)
+    assert error.reason is Reason.TOO_LARGE
+    assert world.broker.persistent.waiting_count == 0
+    world.link(reply=b"1")
+    result_of(world.call(replace(TWO_WAY, persistent=False, **large)))
 
 
 class TestStoreInTrouble:
