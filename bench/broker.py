@@ -25,9 +25,12 @@ EMAIL, PASSWORD = "bench@localhost", "benchmark-only"
 
 
 class Broker(Child):
-    """A broker on the state directory `state` in `directory`; `more` is its environment."""
+    """A broker on the state directory `state` in `directory`; `more` is its environment.
 
-    def __init__(self, directory: Path, **more: str) -> None:
+    `program` is a Python program that does as twistd does, if it is not twistd itself.
+    """
+
+    def __init__(self, directory: Path, *, program: Path | None = None, **more: str) -> None:
         self.state = directory / "state"
         (self.state / "endpoints.json").unlink(missing_ok=True)
         mine = {name: value for name, value in os.environ.items() if not name.startswith("RPCBROKER_")}
@@ -40,7 +43,7 @@ class Broker(Child):
             "RPCBROKER_LOG_LEVEL": "warn",
         }
         command = [
-            str(Path(sys.executable).parent / "twistd"),
+            *([sys.executable, str(program)] if program else [str(Path(sys.executable).parent / "twistd")]),
             "-n",
             "--pidfile=",
             "rpcbroker",

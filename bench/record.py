@@ -2,8 +2,8 @@
 
     python bench/record.py [--seconds 5] [--rounds 5]
 
-In each round a broker of its own is measured with `rpc.record_recent` at its default and at 0, which records nothing.
-The load is that of bench/run.py, flat out, once the memory for records is full.
+In each round a broker is measured as it is, and one in which nothing is recorded (bench/unrecorded.py). The load is
+that of bench/run.py, flat out, once the memory for records is full.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from child import machine, prepare, progress
 from run import DEVICES, Load, connect_device
 
 RECENT = 10_000
-WAYS = {"on": RECENT, "off": 0}
+WAYS = {"on": None, "off": Path(__file__).with_name("unrecorded.py")}
 
 
-def cpu_of_a_call(directory: Path, ids: list[str], recent: int, seconds: float) -> float:
+def cpu_of_a_call(directory: Path, ids: list[str], program: Path | None, seconds: float) -> float:
     """Microseconds of the broker."""
-    broker = Broker(directory, RPCBROKER_RPC_RECORD_RECENT=str(recent))
+    broker = Broker(directory, program=program)
     broker.log_in()
     load = Load(broker, ids, [connect_device(broker, f"B{number}") for number in range(DEVICES)])
     while len(load.latencies) < 1.2 * RECENT:
@@ -51,9 +51,9 @@ def main() -> None:
         first.stop()
         ids = provision(first.state, DEVICES)
         for number in range(options.rounds):
-            for way, recent in WAYS.items() if number % 2 else reversed(WAYS.items()):
+            for way, program in WAYS.items() if number % 2 else reversed(WAYS.items()):
                 progress(f"time lines {way}: round {number + 1} of {options.rounds}")
-                found[way].append(cpu_of_a_call(Path(directory), ids, recent, options.seconds))
+                found[way].append(cpu_of_a_call(Path(directory), ids, program, options.seconds))
     for way, each in found.items():
         print(f"time lines {way}: {median(each):.0f} us of CPU for a call ({min(each):.0f} to {max(each):.0f})")
     more = 100 * (median(found["on"]) / median(found["off"]) - 1)
