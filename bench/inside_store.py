@@ -197,6 +197,8 @@ def measure(what: str, *, seconds: float, warm_up: float, outstanding: int, dire
         await pause(seconds)
         rates.append((bench.done - before) / (time.perf_counter() - begin))
         bench.again = lambda: None
+        while bench.done < bench.turn:
+            await pause(0.05)
         await bench.store.close()
         reactor.stop()
 
