@@ -80,6 +80,9 @@ docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 
 bench: $(VENV)/.installed $(VENV)-amqtt/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/persistent.py
+	$(BIN)/python bench/record.py
+	$(BIN)/python bench/backlog.py
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
 
 .PHONY: peers

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+from contextlib import suppress
 
 from daemon import Daemon
 from plain_device import Device
@@ -22,6 +24,8 @@ class AnsweringDevice:
         self._thread.start()
 
     def close(self) -> None:
+        with suppress(OSError):  # the broker may be gone
+            self._device.socket.shutdown(socket.SHUT_RDWR)  # the thread reads it, and closing alone would not wake it
         self._device.socket.close()
         self._thread.join(10)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.routes import USERS, Action, Route
@@ -25,58 +24,45 @@ ONE = "/api/rpc/bulk/<bulk_id>"
 def bulk_calls(to: BulkCalls) -> tuple[Route, ...]:
     """All of them, in the order of the document."""
 
-    def route(
-        operation: str, method: str, path: str, handler: Callable[..., Any], access: KeyAccess, **more: Any
-    ) -> Route:
-        return Route(
-            operation=operation,
-            method=method,
-            path=path,
-            handler=handler,
-            roles=USERS,
-            tag="Bulk calls",
-            access=access,
-            **more,
-        )
-
+    row = partial(Route, roles=USERS, tag="Bulk calls")
     return (
-        route(
-            "callManyDevices",
-            "POST",
-            "/api/rpc/bulk",
-            to.create,
-            KeyAccess.CALL,
+        row(
+            operation="callManyDevices",
+            method="POST",
+            path="/api/rpc/bulk",
+            handler=to.create,
+            access=KeyAccess.CALL,
             body=BulkBody,
             answers=BulkIdJSON,
             errors=(e.NotFound, e.VersionConflict, e.TooManyRequests),
             action=Action.ADDED,
             entity="BULK",
         ),
-        route(
-            "getBulks",
-            "GET",
-            "/api/rpc/bulk",
-            to.page,
-            KeyAccess.READ,
+        row(
+            operation="getBulks",
+            method="GET",
+            path="/api/rpc/bulk",
+            handler=to.page,
+            access=KeyAccess.READ,
             query=BulkListQuery,
             answers=PageJSON[BulkJSON],
         ),
-        route(
-            "getBulk",
-            "GET",
-            ONE,
-            to.get,
-            KeyAccess.READ,
+        row(
+            operation="getBulk",
+            method="GET",
+            path=ONE,
+            handler=to.get,
+            access=KeyAccess.READ,
             query=BulkQuery,
             answers=BulkWithResultsJSON,
             may_stream=True,
         ),
-        route(
-            "abortBulk",
-            "DELETE",
-            ONE,
-            to.abort,
-            KeyAccess.CALL,
+        row(
+            operation="abortBulk",
+            method="DELETE",
+            path=ONE,
+            handler=to.abort,
+            access=KeyAccess.CALL,
             answers=BulkJSON,
             action=Action.UPDATED,
             entity="BULK",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rpcbroker.api.call_records import CallRecords
@@ -43,64 +43,48 @@ def calls(to: Calls, persistent: PersistentCalls, records: CallRecords) -> tuple
 
 
 def _calls(to: Calls) -> tuple[Route, ...]:
-    def call(operation: str, path: str, handler: Callable[..., Any], answers: Any, **more: Any) -> Route:
-        return Route(
-            operation=operation,
-            method="POST",
-            path=path,
-            handler=handler,
-            roles=EVERYONE,
-            tag="Calls",
-            access=KeyAccess.CALL,
-            body=CallBody,
-            raw_body=True,
-            answers=answers,
-            may_stream=True,
-            errors=CALL_ERRORS,
-            action=Action.RPC_CALL,
-            entity="DEVICE",
-            ends_with_caller=True,
-            **more,
-        )
-
+    row = partial(
+        Route,
+        method="POST",
+        roles=EVERYONE,
+        tag="Calls",
+        access=KeyAccess.CALL,
+        body=CallBody,
+        raw_body=True,
+        may_stream=True,
+        errors=CALL_ERRORS,
+        action=Action.RPC_CALL,
+        entity="DEVICE",
+        ends_with_caller=True,
+    )
+    oneway, twoway = partial(row, handler=to.oneway, answers=RpcIdJSON), partial(row, handler=to.twoway, answers=Any)
     v2: dict[str, Any] = {"statuses": V2_STATUSES}
     return (
-        call("handleOneWayDeviceRPCRequestV2", "/api/rpc/oneway/<device_id>", to.oneway, RpcIdJSON, **v2),
-        call("handleTwoWayDeviceRPCRequestV2", "/api/rpc/twoway/<device_id>", to.twoway, Any, **v2),
-        call("handleOneWayDeviceRPCRequestV1", "/api/plugins/rpc/oneway/<device_id>", to.oneway, RpcIdJSON),
-        call("handleTwoWayDeviceRPCRequestV1", "/api/plugins/rpc/twoway/<device_id>", to.twoway, Any),
+        oneway(operation="handleOneWayDeviceRPCRequestV2", path="/api/rpc/oneway/<device_id>", **v2),
+        twoway(operation="handleTwoWayDeviceRPCRequestV2", path="/api/rpc/twoway/<device_id>", **v2),
+        oneway(operation="handleOneWayDeviceRPCRequestV1", path="/api/plugins/rpc/oneway/<device_id>"),
+        twoway(operation="handleTwoWayDeviceRPCRequestV1", path="/api/plugins/rpc/twoway/<device_id>"),
     )
 
 
 def _persistent(to: PersistentCalls) -> tuple[Route, ...]:
-    def get(operation: str, path: str, handler: Callable[..., Any], **more: Any) -> Route:
-        return Route(
-            operation=operation,
-            method="GET",
-            path=f"/api/rpc/persistent/{path}",
-            handler=handler,
-            roles=USERS,
-            tag="Persistent calls",
-            access=KeyAccess.READ,
-            **more,
-        )
-
+    row = partial(Route, tag="Persistent calls")
+    get = partial(row, method="GET", roles=USERS, access=KeyAccess.READ)
     return (
-        get("getPersistedRpc", "<rpc_id>", to.get, answers=RpcJSON),
+        get(operation="getPersistedRpc", path="/api/rpc/persistent/<rpc_id>", handler=to.get, answers=RpcJSON),
         get(
-            "getPersistedRpcByDevice",
-            "device/<device_id>",
-            to.page,
+            operation="getPersistedRpcByDevice",
+            path="/api/rpc/persistent/device/<device_id>",
+            handler=to.page,
             query=RpcListQuery,
             answers=PageJSON[RpcJSON],
         ),
-        Route(
+        row(
             operation="deleteRpc",
             method="DELETE",
             path="/api/rpc/persistent/<rpc_id>",
             handler=to.delete,
             roles=ADMINS,
-            tag="Persistent calls",
             action=Action.DELETED,
             entity="RPC",
         ),
@@ -108,9 +92,9 @@ def _persistent(to: PersistentCalls) -> tuple[Route, ...]:
 
 
 def _records(to: CallRecords) -> tuple[Route, ...]:
-    of_all: dict[str, Any] = {"roles": USERS, "tag": "What became of calls"}
+    row = partial(Route, roles=USERS, tag="What became of calls")
     return (
-        Route(
+        row(
             operation="getCalls",
             method="GET",
             path="/api/rpc",
@@ -119,18 +103,16 @@ def _records(to: CallRecords) -> tuple[Route, ...]:
             query=CallsQuery,
             answers=PageJSON[CallRecordJSON],
             errors=(e.NotFound,),
-            **of_all,
         ),
-        Route(
+        row(
             operation="getCallTimeline",
             method="GET",
             path="/api/rpc/<rpc_id>/timeline",
             handler=to.timeline,
             access=KeyAccess.READ,
             answers=TimelineJSON,
-            **of_all,
         ),
-        Route(
+        row(
             operation="cancelCall",
             method="DELETE",
             path="/api/rpc/<rpc_id>",
@@ -139,6 +121,5 @@ def _records(to: CallRecords) -> tuple[Route, ...]:
             answers=CancellationJSON,
             action=Action.DELETED,
             entity="RPC",
-            **of_all,
         ),
     )

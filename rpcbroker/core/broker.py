@@ -250,7 +250,7 @@ class Broker:
 
     def _strategy(self, device: Device) -> SubmitStrategy:
         """The device's own, or the one of the settings."""
-        return _STRATEGIES.get(device.submit_strategy) or SubmitStrategy(self._settings.submit_strategy)
+        return _STRATEGIES.get(device.submit_strategy) or _STRATEGIES[self._settings.submit_strategy]
 
     # -- devices
 

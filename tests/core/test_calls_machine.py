@@ -3,6 +3,8 @@
 A disk may be slow or full, and a kill loses what it has not written. The model knows what was accepted, what devices
 acknowledged and answered, and demands: one end for each call; no call given again but by rule D9 of the wire
 contract, under one wire id; the order of its submit strategy; nothing kept in memory for what has ended.
+
+Over 400 lines, for a machine is one class: each rule and each thing that must hold stands beside the others.
 """
 
 from __future__ import annotations
@@ -97,6 +99,8 @@ class CallsMachine(RuleBasedStateMachine):
         self.elapsed = 0.0
         self.able_since = 0.0
         """Since when the broker runs and its disk works."""
+        self.tries_again = 0.0
+        """Until when it may wait before it asks a disk again that was full."""
         self.wrong: list[BaseException] = []
         self.calls: list[Told] = []
         self.by_id: dict[Any, Told] = {}
@@ -488,6 +492,8 @@ class CallsMachine(RuleBasedStateMachine):
     def nothing_outlives_its_time(self) -> None:
         if not self.disk.settled:
             self.able_since = self.elapsed
+            if self.disk.state is DiskState.FULL:
+                self.tries_again = self.elapsed + LATE
             return
         latest = self.world.now_ms() - LATE * 1000
         if latest > EPOCH_MS + self.able_since * 1000:
@@ -501,7 +507,7 @@ class CallsMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_can_be_given_was_given(self) -> None:
-        if not self.disk.settled:
+        if not self.disk.settled or self.elapsed < self.tries_again:
             return
         for place in self.places:
             way = place.way

@@ -200,6 +200,49 @@ def test_a_backup_under_load_is_a_whole_broker_and_costs_no_call(tmp_path: Path)
     assert [len(device.wire_ids) for device in again] == [1] * DEVICES
 
 
+def test_after_a_restore_a_device_is_not_asked_again_for_what_it_has_answered(tmp_path: Path) -> None:
+    """Two calls are in the backup; the device answers one since, and one is made since."""
+    backup = tmp_path / "backup.sqlite"
+    daemon = Daemon(tmp_path).login()
+    answering, away = (daemon.add_device(f"device-{number}", f"TOKEN-{number}") for number in range(2))
+
+    def keep_call(device_id: str) -> str:
+        body = {"method": "echo", "params": 7, "persistent": True, "expirationTime": 1 << 50}
+        status, answer = daemon.ask("POST", f"/api/rpc/twoway/{device_id}", body)
+        assert status == 200
+        rpc_id: str = answer["rpcId"]
+        return rpc_id
+
+    def status_of(rpc_id: str) -> str:
+        status: str = daemon.ask("GET", f"/api/rpc/persistent/{rpc_id}")[1]["status"]
+        return status
+
+    answered, waiting = keep_call(answering), keep_call(away)
+    command("backup", str(backup), "--state-dir", str(daemon.state))
+    with AnsweringDevice(daemon, "TOKEN-0") as device:
+        wait_for(lambda: status_of(answered) == "SUCCESSFUL", "the reply")
+    assert len(device.wire_ids) == 1
+    made_since = keep_call(away)
+    daemon.stop()
+
+    said = command("restore", str(backup), "--state-dir", str(daemon.state))
+    assert "Ended since the backup, and not made again: 1 call.\n" in said
+    assert "not taken over: 1 call.\n" in said
+    command("check", "--state-dir", str(daemon.state))
+
+    daemon = Daemon(tmp_path).login()
+    try:
+        with AnsweringDevice(daemon, "TOKEN-0") as again, AnsweringDevice(daemon, "TOKEN-1") as late:
+            wait_for(lambda: status_of(waiting) == "SUCCESSFUL", "the reply")
+            assert daemon.ask("POST", f"/api/rpc/twoway/{answering}", {"method": "echo", "params": 1}) == (200, 1)
+        assert (len(again.wire_ids), len(late.wire_ids)) == (1, 1)
+        assert device.wire_ids[0] not in again.wire_ids
+        assert daemon.ask("GET", f"/api/rpc/persistent/{answered}")[1]["response"] == 7
+        assert daemon.ask("GET", f"/api/rpc/persistent/{made_since}")[0] == 404
+    finally:
+        daemon.stop()
+
+
 def test_a_backup_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
     store = make_store(tmp_path / "rpcbroker.sqlite")
     execute(

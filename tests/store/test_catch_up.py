@@ -12,8 +12,9 @@ import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from fakes import ADMIN, EPOCH_MS, TENANT, device
+from fakes import ADMIN, EPOCH_MS, TENANT, device, first_records, token
 from kept_calls import DUE, EVERY_KIND, kept_call
+from postgres import emptied
 from sqlalchemy.pool import NullPool
 from store_files import add_calls, ask, execute, make_store
 from stores import sql_store
@@ -23,11 +24,12 @@ from rpcbroker.core.calls import CallRequest, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import KeptCall, Mark
 from rpcbroker.store import tables as t
+from rpcbroker.store.backup import back_up
 from rpcbroker.store.bulk import bulk_of, entry_of, row_of
 from rpcbroker.store.calls import kept_call_of
 from rpcbroker.store.catch_up import DELETED, GONE, CaughtUp
 from rpcbroker.store.invariants import verify
-from rpcbroker.store.restore import Restored, restore
+from rpcbroker.store.restore import WIRE_IDS_AHEAD, Restored, restore
 
 NOW = EPOCH_MS + 1_000
 S = EntryState
@@ -208,6 +210,16 @@ class TestARestoreThatIsTakenBack:
         assert restored.caught_up == CaughtUp(doubtful=1)
         assert waiting_in(store) == [1, 2]
 
+    def test_is_remembered_by_backups_that_are_made_after_it(self, tmp_path: Path, store: Path) -> None:
+        add_calls(store, kept_call(3))
+        execute(store, f"UPDATE rpc SET created_time = {NOW + 2} WHERE wire_id = 3")
+        later = tmp_path / "later.sqlite"
+        back_up(store, later, replace=False, pause=lambda _: None)
+        put_back(later, store, now=NOW + 5)
+        restored = put_back(store.parent / f"{KEPT}-{NOW}", store, now=NOW + 9)
+        assert restored.caught_up == CaughtUp(doubtful=1, left_out=1)
+        assert waiting_in(store) == [1, 2]
+
 
 def spoil(store: Path, table: str) -> None:
     """Make rubbish of the page where a table, or an index, begins."""
@@ -263,6 +275,32 @@ def test_a_replaced_store_of_an_older_schema_knows_less(tmp_path: Path, tables: 
     execute(store, *tables)
     assert put_back(backup, store).caught_up == CaughtUp(doubtful=1)
     assert waiting_in(store) == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_manual_says_for_postgresql_ends_what_waits_and_breaks_nothing(postgresql: str) -> None:
+    url = emptied(postgresql)
+    store = sql_store(url)
+    store.open(first_records=first_records)
+    for number in (100, 101):
+        await store.create_device(device(number), token(device(number)))
+    await store.reserve_wire_ids(8_192)
+    for kept in EVERY_KIND:
+        await store.calls.insert(kept)
+    await store.close()
+    manual = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in manual.partition("```sql\n")[2].partition("```")[0].split(";")[:-1]:
+            connection.execute(sa.text(statement))
+    with engine.connect() as connection:
+        assert [each for each in verify(connection, now=NOW, running=False) if each.broken] == []
+        states = [
+            kept_call_of(row).record.state for row in connection.execute(sa.select(t.rpc).order_by(t.rpc.c.wire_id))
+        ]
+        assert connection.execute(sa.select(t.counter.c.value)).scalar() == 8_192 + WIRE_IDS_AHEAD
+    engine.dispose()
+    assert states == [kept.record.state if kept in ENDED else CallState.DELETED for kept in EVERY_KIND]
 
 
 # -- bulks
@@ -379,6 +417,14 @@ def test_persistent_calls_of_a_bulk_that_were_made_since_are_not_made_again(tmp_
     assert states_in(store) == "URWWWW"
     assert (entries[0].reason, entries[0].ended) == ("INTERRUPTED", 1)
     assert bulk.counts == {S.UNKNOWN: 1, S.RUNNING: 1, S.WAITING: 4}
+
+
+def test_a_persistent_call_of_a_bulk_that_cannot_be_read_may_have_been_made(tmp_path: Path) -> None:
+    backup = add_bulk(backup_with(tmp_path, devices=6), PERSISTENT, "WWWWWW")
+    store = add_bulk(store_with(tmp_path, call_of(0), devices=6), PERSISTENT, "RRWWWW")
+    execute(store, "UPDATE rpc SET moments = '[['")
+    put_back(backup, store)
+    assert states_in(store) == "URWWWW"
 
 
 def test_a_bulk_that_was_deleted_since_is_not_gone_on_with(tmp_path: Path) -> None:

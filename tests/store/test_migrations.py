@@ -6,16 +6,19 @@ import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_twisted
-from fakes import EPOCH_MS, TENANT, device, first_records, token
+from fakes import CUSTOMER, EPOCH_MS, TENANT, device, first_records, token
+from kept_calls import kept_call
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from stores import sql_store, url_of
 
 from rpcbroker.core.model import AuditFilter, DeviceFilter, KnownDevice, LastPresence, PageLink, Tenant
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store import schema, tables
+from rpcbroker.store.invariants import verify
 
 
 def upgrade(connection: Connection, revision: str) -> None:
@@ -28,17 +31,19 @@ def upgrade(connection: Connection, revision: str) -> None:
     command.upgrade(config, revision)
 
 
+def insert(connection: Connection, table: str, **row: Any) -> None:
+    names = ", ".join(row)
+    places = ", ".join(f":{name}" for name in row)
+    connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
+
+
 def fill_0001(connection: Connection) -> None:
     """What a broker of the first schema has written."""
 
-    def insert(table: str, **row: Any) -> None:
-        names = ", ".join(row)
-        places = ", ".join(f":{name}" for name in row)
-        connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
-
     user, one, credentials = first_records()[1], device(), token(device())
-    insert("tenant", id=TENANT.hex, name="Default", created_time=5)
+    insert(connection, "tenant", id=TENANT.hex, name="Default", created_time=5)
     insert(
+        connection,
         "user_account",
         id=user.id.hex,
         tenant_id=TENANT.hex,
@@ -52,6 +57,7 @@ def fill_0001(connection: Connection) -> None:
         version=1,
     )
     insert(
+        connection,
         "device",
         id=one.id.hex,
         tenant_id=TENANT.hex,
@@ -62,6 +68,7 @@ def fill_0001(connection: Connection) -> None:
         version=1,
     )
     insert(
+        connection,
         "credentials",
         id=credentials.id.hex,
         device_id=one.id.hex,
@@ -70,9 +77,81 @@ def fill_0001(connection: Connection) -> None:
         created_time=EPOCH_MS,
         version=1,
     )
-    insert("presence", device_id=one.id.hex, connected_time=7, connected_cause="c")
-    insert("revoked_session", session_id="s", until=9)
-    insert("counter", name="wire_ids", value=8192)
+    insert(connection, "presence", device_id=one.id.hex, connected_time=7, connected_cause="c")
+    insert(connection, "revoked_session", session_id="s", until=9)
+    insert(connection, "counter", name="wire_ids", value=8192)
+
+
+def fill_0004(connection: Connection) -> None:
+    """What a broker of the fourth schema has added to that."""
+    user, one = first_records()[1], device()
+    key = UUID(int=901)
+    insert(
+        connection,
+        "customer",
+        id=CUSTOMER.hex,
+        tenant_id=TENANT.hex,
+        title="C",
+        created_time=EPOCH_MS,
+        contact="{}",
+        version=1,
+    )
+    insert(
+        connection,
+        "api_key",
+        id=UUID(int=900).hex,
+        tenant_id=TENANT.hex,
+        user_id=user.id.hex,
+        description="d",
+        digest="digest",
+        hint="hi",
+        scope="{}",
+        enabled=True,
+        expiration_time=0,
+        created_time=EPOCH_MS,
+    )
+    insert(
+        connection, "attribute", device_id=one.id.hex, scope="SERVER_SCOPE", key="k", updated_time=EPOCH_MS, value="[1]"
+    )
+    insert(connection, "telemetry_latest", device_id=one.id.hex, key="t", ts=EPOCH_MS, value="21.5", posted=1)
+    insert(
+        connection,
+        "telemetry_block",
+        device_id=one.id.hex,
+        key="t",
+        slot=0,
+        block=0,
+        points=f",[0,{EPOCH_MS},21.5]",
+    )
+    insert(
+        connection,
+        "provision_key",
+        id=key.hex,
+        tenant_id=TENANT.hex,
+        customer_id=CUSTOMER.hex,
+        key="pk",
+        digest="digest",
+        device_type="default",
+        strategy="ALLOW_CREATE_NEW_DEVICES",
+        enabled=True,
+        created_time=EPOCH_MS,
+        uses=1,
+    )
+    insert(connection, "provisioned", device_id=one.id.hex, key_id=key.hex, time=EPOCH_MS)
+    insert(connection, "claim", device_id=one.id.hex, digest="digest", until_time=EPOCH_MS)
+    insert(connection, "revoked_user", user_id=user.id.hex, time=EPOCH_MS)
+    insert(
+        connection,
+        "audit",
+        created_time=EPOCH_MS,
+        tenant_id=TENANT.hex,
+        entity_type="DEVICE",
+        entity_id=one.id.hex,
+        user_id=user.id.hex,
+        user_name="n",
+        action="ADDED",
+        failure="",
+    )
 
 
 @pytest.fixture
@@ -130,6 +209,32 @@ async def test_nothing_is_lost_on_the_way_from_the_first_schema(in_use: Engine, 
     assert (await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 1
     assert (await store.people.customers(TENANT, PageLink(page_size=9))).total == 0
     assert (await store.audit.entries(AuditFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 0
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_of_before_calls_were_kept_keeps_all_it_has_and_then_calls_too(in_use: Engine, url: str) -> None:
+    with in_use.begin() as connection:
+        upgrade(connection, "0004")
+    with in_use.begin() as connection:
+        fill_0004(connection)
+    before = all_rows(in_use)
+    assert all(before.values()), "every table has something to lose"
+    del before["alembic_version"]
+    schema.ensure_schema(in_use)
+    after = all_rows(in_use)
+    assert {name: after[name] for name in before} == before
+    assert [name for name in after if not after[name]] == ["bulk", "bulk_device", "rpc"]
+    with in_use.connect() as connection:
+        assert [each for each in verify(connection, now=EPOCH_MS, running=True) if each.broken] == []
+    store = sql_store(url)
+    opened = store.open(first_records=lambda: pytest.fail("it is in use"))
+    assert (opened.waiting_calls, opened.next_due, opened.running_bulks) == ({}, None, ())
+    kept = kept_call(1)
+    await store.calls.insert(kept)
+    assert await store.calls.waiting(device().id, after=0, limit=9) == [kept]
+    assert await store.delete_device(device().id)
+    assert await store.calls.call(TENANT, kept.call.rpc_id) is None
     await store.close()
 
 
