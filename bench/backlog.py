@@ -64,12 +64,7 @@ def fill(state: Path, ids: list[str], calls: int) -> None:
             5,
             persistent=True,
         )
-        moments: Any = [
-            (now, "accepted", None),
-            (now, "authorised", None),
-            (now, "routed", None),
-            (now, "stored", None),
-        ]
+        moments = tuple((now, mark, None) for mark in ("accepted", "authorised", "routed", "stored"))
         return insert_row(KeptCall(call=call, record=record_of(call, moments), due_time=call.expiration_time))
 
     def write(connection: sa.Connection) -> None:

@@ -140,7 +140,7 @@ class Bench:
             5,
             persistent=True,
         )
-        moments: Any = [(now, "accepted", None), (now, "authorised", None), (now, "routed", None)]
+        moments = (now, "accepted", None), (now, "authorised", None), (now, "routed", None)
         return KeptCall(call=call, record=record_of(call, moments), due_time=call.expiration_time)
 
     # -- calls

@@ -9,7 +9,7 @@ from fakes import EPOCH_MS, TENANT, device
 
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
-from rpcbroker.core.records import KeptCall, Mark, record_of
+from rpcbroker.core.records import KeptCall, record_of
 
 DUE = EPOCH_MS + 60_000
 
@@ -45,7 +45,7 @@ def kept_call(
         persistent=True,
         additional_info=additional_info,
     )
-    record = record_of(call, [(EPOCH_MS, Mark.ACCEPTED, "from admin@example.org"), (EPOCH_MS, Mark.ROUTED, None)])
+    record = record_of(call, ((EPOCH_MS, "accepted", "from admin@example.org"), (EPOCH_MS, "routed", None)))
     record.state, record.reason = state, reason
     record.ended_time = EPOCH_MS + 5 if ended else None
     return KeptCall(call=call, record=record, due_time=DUE, response=response)

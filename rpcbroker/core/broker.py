@@ -24,7 +24,7 @@ from rpcbroker.core.persistent import PersistentCalls
 from rpcbroker.core.ports import CloseReason, OpenedStore, Store
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.quotas import Quotas
-from rpcbroker.core.records import CallRecord, Mark, Recorder, record_of
+from rpcbroker.core.records import CallRecord, Recorder, begun
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
 from rpcbroker.core.surroundings import Surroundings
@@ -203,14 +203,7 @@ class Broker:
             request.retries,
             request.additional_info,
         )
-        record = record_of(
-            call,
-            [
-                (now if accepted is None else accepted, Mark.ACCEPTED, f"from {by}"),
-                (now, Mark.AUTHORISED, None),
-                (now, Mark.ROUTED, "straight to the device"),
-            ],
-        )
+        record = begun(call, accepted=now if accepted is None else accepted, by=by)
         self.recorder.add(record)
         if request.persistent:
             return self.persistent.accept(session, call, record, connect_timeout=request.connect_timeout)

@@ -212,7 +212,7 @@ class DeviceCalls:
         record, kept = pending.record, pending.kept
         assert kept is not None
         state = record.state if step is None else TRANSITIONS[record.state, step]
-        ended = msgspec.structs.replace(record, state=state, moments=list(record.moments))
+        ended = msgspec.structs.replace(record, state=state)
         ended.end(self._around.now_ms(), reason, response or b"")
         kept = msgspec.structs.replace(kept, record=ended, response=response, unacknowledged=pending.unacknowledged)
         pending.stop_waiting()

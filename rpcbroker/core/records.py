@@ -19,7 +19,11 @@ MAX_METHOD = 255
 """Characters of a method that a record keeps."""
 
 Moment = tuple[int, str, str | None]
-"""Epoch ms, a Mark, and half a sentence for people that goes on after it, without payloads and secrets."""
+"""Epoch ms, what a Mark says, and half a sentence for people that goes on after it, without payloads and secrets.
+
+Moments are tuples of tuples of plain numbers and texts, for these the garbage collector need not look at again: there
+are ten thousand time lines in memory.
+"""
 
 
 class Mark(StrEnum):
@@ -61,7 +65,7 @@ class CallRecord(msgspec.Struct, gc=False):
     persistent: bool
     created_time: int
     expiration_time: int
-    moments: list[Moment]
+    moments: tuple[Moment, ...]
     state: CallState = CallState.QUEUED
     reason: Reason | None = None
     device_error: bool = False
@@ -70,10 +74,11 @@ class CallRecord(msgspec.Struct, gc=False):
 
     def note(self, time: int, mark: Mark, detail: str | None = None) -> None:
         """Something happened. Of too many only the last is kept beside the first ones."""
-        if len(self.moments) >= MAX_MOMENTS:
-            self.moments.pop()
+        before = self.moments
+        if len(before) >= MAX_MOMENTS:
+            before = before[:-1]
             self.omitted += 1
-        self.moments.append((time, mark, detail))
+        self.moments = (*before, (time, mark._value_, detail))
 
     def end(self, time: int, reason: Reason | None, reply: bytes) -> None:
         """The call has ended, in the state that stands here. Who cancelled it has noted that before."""
@@ -82,7 +87,7 @@ class CallRecord(msgspec.Struct, gc=False):
             self.device_error = is_device_error(reply)
             self.note(time, Mark.ANSWERED, "with an error" if self.device_error else None)
         elif self.state in _ENDS:
-            self.note(time, _ENDS[self.state], reason)
+            self.note(time, _ENDS[self.state], None if reason is None else reason._value_)
         elif self.state is not CallState.DELETED:
             self.note(time, Mark.HANDED_OVER)
 
@@ -95,8 +100,8 @@ class CallRecord(msgspec.Struct, gc=False):
 _ENDS = {CallState.FAILED: Mark.FAILED, CallState.EXPIRED: Mark.EXPIRED}
 
 
-def record_of(call: Call, moments: list[Moment]) -> CallRecord:
-    """The record of a new call."""
+def record_of(call: Call, moments: tuple[Moment, ...]) -> CallRecord:
+    """The record of a call that goes on, with what has happened to it."""
     return CallRecord(
         call.rpc_id,
         call.wire_id,
@@ -116,6 +121,16 @@ def is_device_error(reply: bytes) -> bool:
     if b'"error"' not in reply or not reply.lstrip().startswith(b"{"):
         return False
     return "error" in jsontext.decode(reply)
+
+
+_ACCEPTED, _AUTHORISED, _ROUTED = Mark.ACCEPTED.value, Mark.AUTHORISED.value, Mark.ROUTED.value
+
+
+def begun(call: Call, *, accepted: int, by: str) -> CallRecord:
+    """The record of a call that is made now; `by` had asked for it at `accepted` (epoch ms)."""
+    now = call.created_time
+    first = (accepted, _ACCEPTED, f"from {by}"), (now, _AUTHORISED, None), (now, _ROUTED, "straight to the device")
+    return record_of(call, first)
 
 
 class KeptCall(msgspec.Struct, kw_only=True, gc=False):

@@ -296,13 +296,14 @@ class DeviceSession:
 
     def _give(self, pending: PendingCall, link: Link) -> bool:
         before, pending.given_to = pending.given_to, link
-        moments = pending.record.moments
-        pending.record.note(self._around.now_ms(), Mark.SENT, f"over {link.protocol}")
+        record, moments = pending.record, pending.record.moments
+        record.note(self._around.now_ms(), Mark.SENT, f"over {link.protocol}")
+        with_sent = record.moments
         taken = link.deliver(pending.call)
         if not taken:
             pending.given_to = before
-            if moments[-1][1] is Mark.SENT:
-                moments.pop()
+            if record.moments is with_sent:
+                record.moments = moments
         return taken
 
     def hand_to(self, wire_id: int, link: Link) -> bool:

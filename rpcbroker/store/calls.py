@@ -61,7 +61,7 @@ _OF_RECORD = (
     _C.ended_time,
     _C.omitted,
 )
-_moments = Decoder(list[Moment]).decode
+_moments = Decoder(tuple[Moment, ...]).decode
 
 
 class SqlCalls:
@@ -289,7 +289,7 @@ def _records(connection: Connection, mine: Sequence[sa.ColumnElement[bool]], lin
                     True,
                     row.created_time,
                     row.expiration_time,
-                    [],
+                    (),
                 ),
                 row,
             )

@@ -51,7 +51,7 @@ class PendingMachine(RuleBasedStateMachine):
             EPOCH_MS,
             5,
         )
-        one = self.pending.open(call, record_of(call, []))
+        one = self.pending.open(call, record_of(call, ()))
         one.deadline = self.deadlines.after(seconds, self._expire, call.wire_id)
         outcome: list[Any] = []
         self.deferreds[self.next_id] = one.waiting

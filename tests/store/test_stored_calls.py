@@ -53,7 +53,7 @@ def kept(number: int, *, due: int | None = None, ended: int | None = None, **mor
         "persistent": True,
     }
     call = Call(**members | more)
-    record = record_of(call, [(EPOCH_MS, Mark.ACCEPTED, "by admin@example.org"), (EPOCH_MS, Mark.STORED, None)])
+    record = record_of(call, ((EPOCH_MS, "accepted", "by admin@example.org"), (EPOCH_MS, "stored", None)))
     record.ended_time = ended
     return KeptCall(call=call, record=record, due_time=EPOCH_MS + number if due is None else due)
 
@@ -322,7 +322,7 @@ class TestWhatIsAsked:
         wanted = CallFilter(devices=DeviceFilter(tenant_id=TENANT))
         records = (await filled.calls.records(wanted, limit=10)).items
         whole = [(await filled.calls.call(TENANT, UUID(int=number))).record for number in (2, 1)]
-        assert list(records) == [msgspec.structs.replace(each, moments=[]) for each in whole]
+        assert list(records) == [msgspec.structs.replace(each, moments=()) for each in whole]
         assert len(records[1].method) == MAX_METHOD
 
     @pytest_twisted.ensureDeferred
