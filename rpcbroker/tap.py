@@ -119,11 +119,11 @@ class Daemon(Service):
     def startService(self) -> None:
         for warning in self._options["configuration"].warnings:
             self._log.warn("{warning}", warning=warning)
-        self._guarded(lambda: self._broker().startService())
-        super().startService()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*LOOKS_FOR_CYCLES)
+        self._guarded(lambda: self._broker().startService())
+        super().startService()
         if self._logs is not None:
             self._summing_up = LoopingCall(self._sum_up)
             self._summing_up.start(SUM_UP_INTERVAL)
