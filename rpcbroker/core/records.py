@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
+from sys import intern
 from uuid import UUID
 
 import msgspec
@@ -128,9 +129,8 @@ _ACCEPTED, _AUTHORISED, _ROUTED = Mark.ACCEPTED.value, Mark.AUTHORISED.value, Ma
 
 def begun(call: Call, *, accepted: int, by: str) -> CallRecord:
     """The record of a call that is made now; `by` had asked for it at `accepted` (epoch ms)."""
-    now = call.created_time
-    first = (accepted, _ACCEPTED, f"from {by}"), (now, _AUTHORISED, None), (now, _ROUTED, "straight to the device")
-    return record_of(call, first)
+    now, asked = call.created_time, (accepted, _ACCEPTED, intern(f"from {by}"))
+    return record_of(call, (asked, (now, _AUTHORISED, None), (now, _ROUTED, "straight to the device")))
 
 
 class KeptCall(msgspec.Struct, kw_only=True, gc=False):

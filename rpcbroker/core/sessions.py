@@ -7,6 +7,7 @@ it cannot, is in `links`; how calls end is in `device_calls`; what only the stor
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -297,7 +298,7 @@ class DeviceSession:
     def _give(self, pending: PendingCall, link: Link) -> bool:
         before, pending.given_to = pending.given_to, link
         record, moments = pending.record, pending.record.moments
-        record.note(self._around.now_ms(), Mark.SENT, f"over {link.protocol}")
+        record.note(self._around.now_ms(), Mark.SENT, intern(f"over {link.protocol}"))
         with_sent = record.moments
         taken = link.deliver(pending.call)
         if not taken:
