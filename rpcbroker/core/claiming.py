@@ -56,7 +56,7 @@ class Claiming:
     def offer(self, device: Device, payload: bytes) -> Deferred[None]:
         """The device can be claimed from now on; fires when that is kept. It ends what it offered before.
 
-        `payload` is empty or `{"secretKey"?, "durationMs"?}` (contract 3.5). Fails with BadJSON, NotFound when the
+        `payload` is empty or `{"secretKey"?, "durationMs"?}` (docs/enrolment.md). Fails with BadJSON, NotFound when the
         device is gone, and what the store fails with.
         """
         return Deferred.fromCoroutine(self._offer(device, payload))

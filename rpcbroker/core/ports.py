@@ -1,4 +1,7 @@
-"""What the ground asks of the wings: interfaces only, so that nobody has to import a wing."""
+"""What the ground asks of the wings: interfaces only, so that nobody has to import a wing.
+
+Over 400 lines, most of them sentences: they are the contract of every store, which tests hold against three of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strangers that know a provision key and its secret become devices (contract 3.8)."""
+"""Strangers that know a provision key and its secret become devices: see docs/enrolment.md."""
 
 from __future__ import annotations
 

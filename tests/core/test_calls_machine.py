@@ -1,8 +1,8 @@
 """The whole life of calls, restarts included, against a model: what each device was given, when, and how each ended.
 
 A disk may be slow or full, and a kill loses what it has not written. The model knows what was accepted, what devices
-acknowledged and answered, and demands: one end for each call; no call given again but by rule D9 of the wire
-contract, under one wire id; the order of its submit strategy; nothing kept in memory for what has ended.
+acknowledged and answered, and demands: one end for each call; no call given again but by the rule of
+ARCHITECTURE.md ("Given again"), under one wire id; the order of its submit strategy; nothing kept in memory for what has ended.
 
 Over 400 lines, for a machine is one class: each rule and each thing that must hold stands beside the others.
 """
@@ -168,8 +168,8 @@ class CallsMachine(RuleBasedStateMachine):
             assert way in told.again, "one way is given a call again only if the device did not acknowledge it"
             told.again.discard(way)
         if told.acknowledged is not None:
-            assert told.request.persistent, "D9: a lightweight call that was acknowledged is not given again"
-            assert not told.request.oneway, "D9: a one-way call that was acknowledged is not given again"
+            assert told.request.persistent, "a lightweight call that was acknowledged is not given again"
+            assert not told.request.oneway, "a one-way call that was acknowledged is not given again"
         self.gate(told)
         told.given.append(way)
         return told

@@ -1,4 +1,7 @@
-"""Persistent calls: kept before anybody is told, in memory while they are due, each ending once."""
+"""Persistent calls: kept before anybody is told, in memory while they are due, each ending once.
+
+Over 400 lines: a call's whole life, the easy cases; the races are in test_persistent_races.
+"""
 
 from __future__ import annotations
 
@@ -236,7 +239,7 @@ class TestExpiry:
 
 
 class TestRestart:
-    """D10: whatever has not ended goes on."""
+    """Whatever has not ended goes on."""
 
     @pytest.mark.parametrize("steps", [[], [Step.WRITTEN], [Step.ACKNOWLEDGED], [Step.WRITTEN, Step.UNACKNOWLEDGED]])
     def test_it_is_given_again_under_the_same_wire_id(self, steps: list[Step]) -> None:

@@ -4,9 +4,9 @@ What is demanded, of each call whose caller was told that it is kept:
 
 * it is there, under its rpc id, in one final state, and no two watchers were ever told of two final states;
 * its device saw it under one wire id, and that wire id for no other call;
-* on one connection of its device it was executed at most once. Another execution is allowed by rule D9 only if
-  the connection was lost (each kill does that) before the broker had acknowledged a reply, and before anybody was
-  told of an end; `IN_FLIGHT_MS` is granted to what the broker had written before that end;
+* on one connection of its device it was executed at most once. Another execution is allowed
+  (ARCHITECTURE.md, "Given again") only if the connection was lost (each kill does that) before the broker had
+  acknowledged a reply, and before anybody was told of an end; `IN_FLIGHT_MS` is granted to what the broker had written before that end;
 * SUCCESSFUL, and one-way DELIVERED, was executed; EXPIRED by a device that was never there was not;
 * nothing was executed more than `IN_FLIGHT_MS` after its expiration;
 * EXPIRED came at most 1.5 s after the expiration, or 5 s after the start of a broker that was down then.

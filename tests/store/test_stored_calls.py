@@ -1,4 +1,7 @@
-"""One contract for all stores: persistent calls."""
+"""One contract for all stores: persistent calls.
+
+Over 400 lines: it runs whole on each of three stores.
+"""
 
 from __future__ import annotations
 

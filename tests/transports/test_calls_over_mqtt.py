@@ -1,4 +1,4 @@
-"""What becomes of calls over MQTT, persistent and lightweight (contract 2.3, 2.5, 2.6), of devices and of gateways' children."""
+"""What becomes of calls over MQTT, persistent and lightweight, of devices and of gateways' children."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAYS: dict[str, tuple[Callable[..., Peer], int | None]] = {
 ONE, TWO, THREE = (UUID(int=0xCA11 + number) for number in range(3))
 KEPT = {"clean_start": False, "properties": {Property.SESSION_EXPIRY_INTERVAL: 600}}
 
-# What happens, and after each step the state; * is where the device is given the call. Rule D9 decides where that is.
+# What happens, and after each step the state; * is where the device is given the call. ARCHITECTURE.md, "Given again", says where that is.
 STATES = {
     ("persistent", "two-way", 1): """
         call SENT*, puback DELIVERED, reply SUCCESSFUL

@@ -224,7 +224,7 @@ class TestTakeover:
         assert listener.received() == []
 
     def test_a_device_with_another_client_id_drops_the_connection_but_not_the_session(self) -> None:
-        """The rule of one connection for each device comes on top (departure D12)."""
+        """The rule of one connection for each device comes on top."""
         world = FreeTopics()
         older = world.client(5).connect(client_id="one", **kept(5))
         newer = world.client(5).connect(client_id="two", **kept(5))

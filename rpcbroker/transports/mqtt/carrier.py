@@ -173,7 +173,7 @@ class Carrier:
         return True
 
     def _await(self, ticket: Ticket) -> None:
-        # A call with less time left than this ends by itself before: contract 2.6 has the smaller of the two.
+        # A call with less time left than this ends by itself before.
         seconds = self._around.settings().ack_timeout
         ticket.deadline = self._around.deadlines.after(seconds, self._unacknowledged, ticket)
         ticket.session.report(ticket.wire_id, Step.WRITTEN)

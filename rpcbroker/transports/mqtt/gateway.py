@@ -1,4 +1,4 @@
-"""What a gateway says for its children (contract 3.7).
+"""What a gateway says for its children: see docs/mqtt.md, Gateways.
 
 A child is a device with a session of its own; its link is the gateway's connection. A message is taken apart by
 child. A known child's part is acted on at once. The first one for an unknown child waits until the store has found or
@@ -224,7 +224,7 @@ class GatewayFace:
         return self._claim(child.session.device, jsontext.encode(message)).addCallback(_success)
 
     def _charge(self, child: ChildLink, points: int = 0) -> None:
-        """Raises Refused if the children have sent as much as they may (contract 10)."""
+        """Raises Refused if the children have sent as much as they may: [limits]."""
         quotas = self._broker.quotas
         if quotas.any and not quotas.charge(child.session.device, points=points, via=self._session.device):
             child.session.note(NearMiss.RATE_LIMITED, "sends more than the devices behind its gateway may")

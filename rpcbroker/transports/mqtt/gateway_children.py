@@ -135,7 +135,7 @@ class GatewayChildren:
             # It was the gateway that proved who it is, not the child: the link is good as ever, once this is over.
             self._broker.deadlines.after(0, self._attach_again, child)
         elif reason is CloseReason.DELIVERY_TIMEOUT:
-            # Calls that it did not acknowledge begin anew; it is still callable, for its gateway is here (D15).
+            # Calls that it did not acknowledge begin anew; it is still callable, for its gateway is here.
             anew = ChildLink(child.session, child.name, self._downlink, self._closed)
             if self._children.get(child.name) is child:
                 self._children[child.name] = anew

@@ -1,4 +1,4 @@
-"""The face of a stranger that wants to become a device (contract 3.8)."""
+"""The face of a stranger that wants to become a device: see docs/enrolment.md."""
 
 from __future__ import annotations
 
