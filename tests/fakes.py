@@ -80,6 +80,7 @@ class FakeLink:
     reply: bytes | None = None
     full: bool = False
     protocol: str = "FAKE"
+    transient: bool = False
     calls: list[Call] = field(default_factory=list)
     closed: list[CloseReason] = field(default_factory=list)
     updates: list[bytes] = field(default_factory=list)

@@ -16,8 +16,9 @@ from rpcbroker.core.attributes import Attributes
 from rpcbroker.core.calls import Call, CallRequest, Reply, SubmitStrategy
 from rpcbroker.core.census import Census
 from rpcbroker.core.children import Children
-from rpcbroker.core.credentials import DeviceLogin, authenticate
+from rpcbroker.core.credentials import DeviceLogin, authenticate, by_token
 from rpcbroker.core.deadlines import Clock, Deadlines
+from rpcbroker.core.entrance import Entrance
 from rpcbroker.core.errors import CallFailed, NotFound, PayloadTooLarge, Reason, Unavailable
 from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal
@@ -73,6 +74,7 @@ class Broker:
         self._settings = settings
         self._sessions: dict[UUID, DeviceSession] = {}
         self._kept_calls = store.calls
+        self.entrance = Entrance(self._enter_by_token, self.events)
         self.recorder = Recorder(settings.record_recent)
         self.once = Once(self.deadlines, lambda: self._settings)
         self.persistent = PersistentCalls(
@@ -279,6 +281,13 @@ class Broker:
         session = await self._session(find)
         assert session is not None, "a child that is not found is made"
         return session
+
+    async def _enter_by_token(self, token: str) -> DeviceSession | None:
+        async def find() -> Found | None:
+            known = await by_token(self._store, token)
+            return None if known is None else (known.device, known.presence)
+
+        return await self._session(find)
 
     async def _authenticate(self, login: DeviceLogin, certificate: bytes | None) -> Found | None:
         known = await authenticate(self._store, login, certificate=certificate, now=self._now_ms())

@@ -116,6 +116,14 @@ async def authenticate(store: Store, login: DeviceLogin, *, certificate: bytes |
     return None
 
 
+async def by_token(store: Store, token: str) -> KnownDevice | None:
+    """The device whose access token this is, or None."""
+    for known in await store.matching_credentials([token]):
+        if known.credentials.type is CredentialsType.ACCESS_TOKEN:
+            return known
+    return None
+
+
 def _is_good(der: bytes, now: int) -> bool:
     """Whether a certificate can be read, and `now` is between its two dates."""
     try:

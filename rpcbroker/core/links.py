@@ -64,14 +64,14 @@ class Links:
     # -- what becomes of them
 
     def attach(self, link: Link, seconds: float) -> None:
-        """A connection of the device. One device has one: an older one is closed."""
-        older = self._all
-        self._all = (link,)
-        if self.callable:
-            self._cease_callable(CloseReason.TAKEN_OVER.value)
+        """A connection of the device. One device has one that lasts: an older one is closed."""
+        older = () if link.transient else tuple(other for other in self._all if not other.transient)
+        self._all = (link, *(other for other in self._all if other not in older))
         for other in older:
+            self.unsubscribe(other, CloseReason.TAKEN_OVER.value)
             other.close(CloseReason.TAKEN_OVER)
-        self.presence.connect(self._now_ms(), intern(f"connected over {link.protocol}"))
+        if len(self._all) == 1 or not link.transient:
+            self.presence.connect(self._now_ms(), intern(f"connected over {link.protocol}"))
         if any(other.protocol == link.protocol for other in older):
             self.taken_over(seconds)
         self._tell_presence()
@@ -220,7 +220,7 @@ class Links:
     def where(self) -> str:
         """Half a sentence that goes on after 'the device'."""
         if self._all:
-            link = self._all[0]
+            link = next(iter(self.callable), self._all[0])
             ago = self._ago(self.presence.connected.time)
             if self.callable:
                 return f"connected over {link.protocol} {ago} and can take calls"
@@ -228,6 +228,9 @@ class Links:
         if self.presence.ever_connected:
             fact = self.presence.connected
             return f"disconnected {self._ago(fact.time)} ({fact.cause})"
+        if self.presence.seen_time is not None:
+            ago = self._ago(self.presence.seen_time)
+            return f"was last seen {ago} over {self.presence.seen_cause}, but has never waited for calls"
         return "has never connected; its credentials have not been used yet"
 
     def _ago(self, time: int | None) -> str:

@@ -161,6 +161,11 @@ class Device:
         return isinstance(self.additional_info, dict) and self.additional_info.get("rpcCancel") is True
 
     @property
+    def psm(self) -> Any:
+        """What `additionalInfo.psm` says of saving power: True, or milliseconds; None where it is silent."""
+        return self.additional_info.get("psm") if isinstance(self.additional_info, dict) else None
+
+    @property
     def submit_strategy(self) -> str | None:
         """What `additionalInfo.rpcSubmitStrategy` says, unchecked; None where it says nothing."""
         word = self.additional_info.get("rpcSubmitStrategy") if isinstance(self.additional_info, dict) else None

@@ -61,6 +61,8 @@ class Link(Protocol):
 
     protocol: str
     """The protocol's name as people know it: `MQTT`."""
+    transient: bool
+    """A device has one lasting link: a new one closes the older. Transient ones, such as polls, are beside it."""
 
     def deliver(self, call: Call) -> bool:
         """Give the call to the device. Never raises: what goes wrong is reported.

@@ -236,7 +236,8 @@ class DeviceSession:
                 pending.record.note(around.now_ms(), Mark.QUEUED, f"for the device {self._links.where()}")
         elif pending.call.strategy is SubmitStrategy.BURST:
             for link in links:
-                self._give(pending, link)
+                if self._give(pending, link):
+                    break
         else:
             self._next()
             if pending.given_to is None and (ahead := self.calls.ahead(pending)):
@@ -306,6 +307,21 @@ class DeviceSession:
             if record.moments is with_sent:
                 record.moments = moments
         return taken
+
+    def take_back(self, wire_id: int, link: Link, why: str) -> None:
+        """The link was given the call, and it did not arrive, or should be given once more: its turn comes again.
+
+        `why` is half a sentence for the time line. Harmless for a call that has ended or went to another link.
+        """
+        pending = self.calls.get(wire_id)
+        if pending is None or pending.given_to is not link or not pending.needs_delivery:
+            return
+        pending.given_to = None
+        pending.record.note(self._around.now_ms(), Mark.PUT_BACK, why)
+        if pending.advance(Step.PUT_BACK):
+            self.calls.keep(pending)
+            self._around.events.emit(CallAdvanced, pending.call, pending.state)
+        self.go_on()
 
     def hand_to(self, wire_id: int, link: Link) -> bool:
         """The link has this call from an earlier one of the same kind. False if it need not go out again."""

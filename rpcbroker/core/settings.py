@@ -1,5 +1,7 @@
 """Every limit, time and address that an operator may set: one frozen record a section.
 
+Over 400 lines, for each setting has its reason beside it, which is also what the configuration file and the manual say.
+
 `config.py` reads them from TOML and the environment; everybody else is handed them.
 Durations are seconds, sizes are bytes, rates are pairs of a count and seconds.
 """
@@ -232,6 +234,111 @@ class MqttSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpDeviceSettings:
+    """`[http_devices]`: the device API on the HTTP ports."""
+
+    poll_timeout: Duration = setting(60.0, "how long a poll waits that names no timeout", live=True)
+    max_poll_timeout: Duration = setting(
+        300.0, "the longest that a poll may wait; longer wishes are cut to it", live=True
+    )
+    max_polls_per_device: int = setting(
+        10, "polls of one device that wait at a time; one more is refused with 429", live=True
+    )
+    max_polls: int = setting(5_000, "polls and event streams of all devices; one more is refused with 503", live=True)
+    poll_grace: Duration = setting(
+        10.0,
+        "how long a device counts as connected after its last poll has ended, to which it may come back",
+        live=True,
+    )
+    redeliver_after: Duration = setting(
+        30.0,
+        "how long a persistent call that a poll has taken may stay without reply or progress before the next poll is "
+        "given it again",
+        live=True,
+    )
+    resume_window: Duration = setting(
+        300.0, "how long an event stream can be gone on with after it broke (Last-Event-ID)", live=True
+    )
+    max_rpc_size: Size = setting(64 << 10, "the largest reply, report of progress or question of a device", live=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoapSettings:
+    """`[coap]`"""
+
+    listen: tuple[str, ...] = setting(
+        ["udp:5683"], "where CoAP is spoken, as udp:PORT or udp:PORT:interface=ADDRESS; empty switches it off"
+    )
+    dtls_listen: tuple[str, ...] = setting(
+        [],
+        "where CoAP is spoken over DTLS, as dtls:5684:privateKey=KEY.pem:certKey=CERT.pem, perhaps with "
+        ":interface=ADDRESS and :extraCertChain=CHAIN.pem",
+    )
+    max_body_size: Size = setting(
+        64 << 10, "the largest body of a request, over all its blocks; beyond it 4.13", live=True
+    )
+    block_size: Size = setting(
+        1024,
+        "the largest block of a body; a power of two, else the next smaller one. A datagram is a little larger",
+        live=True,
+        least=16,
+        most=1024,
+    )
+    piggyback_timeout: Duration = setting(
+        0.5, "how long an answer may take before the request is acknowledged without it", live=True
+    )
+    ack_timeout: Duration = setting(
+        2.0, "how long an acknowledgement is waited for the first time; each further time twice as long", live=True
+    )
+    max_retransmit: int = setting(4, "how often a message is sent again before its peer counts as gone", live=True)
+    confirm_every: int = setting(
+        10,
+        "of so many notifications to an observer that registered non-confirmably one is confirmable, to see whether "
+        "it is there",
+        live=True,
+    )
+    confirm_after: Duration = setting(
+        3_600.0, "how long an observer may be silent before it is asked whether it is there (CoAP ping)", live=True
+    )
+    psm_activity_window: Duration = setting(
+        10.0,
+        "how long a device that saves power (additionalInfo.psm) can be called after each of its messages, where it "
+        "names no time itself",
+        live=True,
+    )
+    address_rate: Rate = setting(
+        (),
+        'datagrams of one address, such as "200:1,6000:60" (in 1 s, in 60 s); further ones are dropped unread; empty '
+        "is no limit",
+        live=True,
+    )
+    require_echo: bool = setting(
+        False,
+        "whether an address has to prove that it is not forged (RFC 9175) before it gets an answer of more than three "
+        "times its request; not all devices can",
+        live=True,
+    )
+    max_peers: int = setting(
+        50_000, "addresses that are remembered; the one that was silent for longest is forgotten first", live=True
+    )
+    max_observations_per_peer: int = setting(
+        1_000, "observations of one address; one more is answered as a plain request", live=True
+    )
+    max_unfinished: Size = setting(
+        16 << 20, "memory for bodies of which blocks are missing, and for answers that are fetched by blocks", live=True
+    )
+    dtls_idle_timeout: Duration = setting(
+        7_200.0, "how long a DTLS session without a datagram is kept; it takes some 77 kB", live=True
+    )
+    max_dtls_peers: int = setting(
+        1_000, "DTLS sessions; for one more the one that was silent for longest ends", live=True
+    )
+    dtls_mtu: int = setting(
+        1_232, "bytes of a DTLS datagram: what any IPv6 path takes (1,280) without its headers", least=256, most=65_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RpcSettings:
     """`[rpc]`"""
 
@@ -432,7 +539,9 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     log: LogSettings = field(default_factory=LogSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    http_devices: HttpDeviceSettings = field(default_factory=HttpDeviceSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
+    coap: CoapSettings = field(default_factory=CoapSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     bulk: BulkSettings = field(default_factory=BulkSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)

@@ -183,6 +183,7 @@ class Way:
     cancelled: list[int] = field(default_factory=list)
     closed: CloseReason | None = None
     protocol: str = "MODEL"
+    transient: bool = False
 
     def deliver(self, call: Call) -> bool:
         if self.full:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
@@ -27,29 +26,9 @@ from rpcbroker.transports.mqtt.gateway import GatewayFace
 from rpcbroker.transports.mqtt.replies import progress, reply
 from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.transports.near import nearest
+from rpcbroker.transports.uplinks import AttributesQuestion, Question
 from rpcbroker.wire.mqtt.connection import Limits
 from rpcbroker.wire.mqtt.packets import ReasonCode
-
-
-class Question(msgspec.Struct):
-    """A device's question to the server: client-side RPC."""
-
-    method: str
-    params: Any = None
-
-
-class AttributesQuestion(msgspec.Struct, rename="camel"):
-    """Which attributes a device asks for, as comma-separated keys; neither is all."""
-
-    client_keys: str | None = None
-    shared_keys: str | None = None
-
-    @property
-    def keys(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        """Client and shared keys: an empty tuple is all, None is none."""
-        if self.client_keys is None and self.shared_keys is None:
-            return (), ()
-        return _split(self.client_keys), _split(self.shared_keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +46,7 @@ class MqttLink:
     __slots__ = ("_around", "_calls", "_carrier", "_gateway", "_limits", "_mqtt", "_session")
 
     protocol = "MQTT"
+    transient = False
 
     def __init__(
         self,
@@ -297,10 +277,6 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.FIRMWARE: MqttLink._firmware,
     Uplink.SOFTWARE: MqttLink._firmware,
 }
-
-
-def _split(keys: str | None) -> tuple[str, ...] | None:
-    return None if keys is None else tuple(key for key in (each.strip() for each in keys.split(",")) if key)
 
 
 def _success(_: None) -> int:

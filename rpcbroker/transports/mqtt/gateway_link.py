@@ -54,6 +54,7 @@ class ChildLink:
     __slots__ = ("_closed", "_downlink", "attached", "name", "session", "spelled")
 
     protocol = "MQTT gateway"
+    transient = False
 
     def __init__(
         self, session: DeviceSession, name: str, downlink: Downlink, closed: Callable[[ChildLink, CloseReason], None]

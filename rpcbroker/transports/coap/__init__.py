@@ -1,0 +1,1 @@
+"""Devices that speak CoAP, over UDP and over DTLS."""

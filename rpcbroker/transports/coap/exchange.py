@@ -1,0 +1,111 @@
+"""What requests, answers and observations are to those who answer: no message types, no retransmissions, no blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred
+
+
+class Peer(Protocol):
+    """The other end: an address that speaks UDP, or one DTLS session."""
+
+    certificate: bytes | None
+    """What it has shown over DTLS, in DER."""
+    host: Hashable
+    """What limits for one address count by: see core.connects.address_of."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Response:
+    """An answer, or a notification. `content_format` None: the payload is empty, or a diagnostic text (5.5.2)."""
+
+    code: int
+    payload: bytes = b""
+    content_format: int | None = None
+    max_age: int | None = None
+
+
+class Settled(Enum):
+    """What became of a notification."""
+
+    ACKNOWLEDGED = auto()
+    """The peer has it; a non-confirmable one: it was sent, and nothing will be said of it."""
+    UNACKNOWLEDGED = auto()
+    """It was sent as often as it may be, and nothing came back (RFC 7252 4.2). The observation has ended."""
+    REJECTED = auto()
+    """The peer answered with a Reset: it does not know the observation, which has ended."""
+    DROPPED = auto()
+    """The observation was ended from here before anything was known."""
+
+
+class Observation(Protocol):
+    """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
+
+    peer: Peer
+    confirmable: bool
+    """Whether the registration was, and so notifications are."""
+    accept: int | None
+    """The content format that was asked for."""
+    gone: Callable[[str], None]
+    """Is called once when it ends from the other side, with half a sentence on why: `the device reset it`."""
+    ready: Callable[[], None]
+    """Is called when a further notification can be sent."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a notification is on its way, or a large one is being fetched."""
+
+    def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
+        """Send it, in as many blocks as it takes; `settled` is called once, perhaps at once. False: not now (busy)."""
+
+    def end(self, response: Response | None = None) -> None:
+        """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""
+
+    def reach(self, peer: Peer) -> None:
+        """The device was heard from this address, and may have moved: what is unacknowledged is tried there too.
+
+        If the peer acknowledges it there, the observation has moved.
+        """
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """A request, whole: its blocks are put together. `observe` is 0, 1 or None."""
+
+    peer: Peer
+    code: int
+    path: tuple[str, ...]
+    query: tuple[str, ...]
+    payload: bytes
+    content_format: int | None
+    accept: int | None
+    observe: int | None
+    confirmable: bool
+    register: Callable[[], Observation | None]
+    """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
+    peer, token and path is the observation that there was. None: there are too many; then the answer bears no Observe
+    option."""
+    deregister: Callable[[], None]
+    """End the observation with this request's peer and token, if there is one; its `gone` is called."""
+
+
+Answer: TypeAlias = "Response | Deferred[Response]"
+Handler: TypeAlias = "Callable[[Request], Answer]"
+"""Answers a request; a BrokerError or a Refused that it raises, or fails with, is answered by `errors.py`."""
+
+
+class Refused(Exception):
+    """A request that cannot be served: a response code and a diagnostic text (RFC 7252 5.5.2), for devices' makers."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+Admit: TypeAlias = "Callable[[Request], Refused | Deferred[Refused | None] | None]"
+"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come."""

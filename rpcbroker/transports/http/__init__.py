@@ -1,0 +1,1 @@
+"""Devices that speak HTTP: long polls, server-sent events, and plain requests."""
