@@ -14,7 +14,7 @@ __all__ = ["BadOption", "RequestOptions", "read", "to_uint", "uint"]
 
 _N = OptionNumber
 _LENGTHS: dict[int, tuple[int, int]] = {
-    number.value: bounds  # an enumeration's hash is slow
+    number.value: bounds  # plain integers, for the hash of an enumeration is slow
     for number, bounds in {
         _N.IF_MATCH: (0, 8),
         _N.URI_HOST: (1, 255),
@@ -42,30 +42,25 @@ _LENGTHS: dict[int, tuple[int, int]] = {
 }
 """The options that are known: how many bytes they have, at least and at most (RFC 7252 table 4)."""
 
-(
-    _IF_MATCH,
-    _URI_HOST,
-    _ETAG,
-    _IF_NONE_MATCH,
-    _OBSERVE,
-    _URI_PORT,
-    _LOCATION_PATH,
-    _URI_PATH,
-    _CONTENT_FORMAT,
-    _MAX_AGE,
-    _URI_QUERY,
-    _ACCEPT,
-    _LOCATION_QUERY,
-    _BLOCK2,
-    _BLOCK1,
-    _SIZE2,
-    _PROXY_URI,
-    _PROXY_SCHEME,
-    _SIZE1,
-    _ECHO,
-    _NO_RESPONSE,
-    _REQUEST_TAG,
-) = _LENGTHS
+_IF_MATCH = _N.IF_MATCH.value
+_ETAG = _N.ETAG.value
+_IF_NONE_MATCH = _N.IF_NONE_MATCH.value
+_OBSERVE = _N.OBSERVE.value
+_LOCATION_PATH = _N.LOCATION_PATH.value
+_URI_PATH = _N.URI_PATH.value
+_CONTENT_FORMAT = _N.CONTENT_FORMAT.value
+_URI_QUERY = _N.URI_QUERY.value
+_ACCEPT = _N.ACCEPT.value
+_LOCATION_QUERY = _N.LOCATION_QUERY.value
+_BLOCK2 = _N.BLOCK2.value
+_BLOCK1 = _N.BLOCK1.value
+_SIZE2 = _N.SIZE2.value
+_PROXY_URI = _N.PROXY_URI.value
+_PROXY_SCHEME = _N.PROXY_SCHEME.value
+_SIZE1 = _N.SIZE1.value
+_ECHO = _N.ECHO.value
+_NO_RESPONSE = _N.NO_RESPONSE.value
+_REQUEST_TAG = _N.REQUEST_TAG.value
 
 _REPEATABLE = frozenset({_IF_MATCH, _ETAG, _LOCATION_PATH, _URI_PATH, _URI_QUERY, _LOCATION_QUERY, _REQUEST_TAG})
 _NOT_IN_KEY = frozenset({_OBSERVE, _BLOCK1, _BLOCK2})
