@@ -27,6 +27,12 @@ class Response:
     payload: bytes = b""
     content_format: int | None = None
     max_age: int | None = None
+    etag: bytes | None = None
+    """What tells this representation from others (1 to 8 bytes): a request that names it is answered by 2.03 Valid
+    alone (RFC 7252 5.10.6)."""
+    authenticated: bool = False
+    """Whether the request has shown whose it is. Until then its answer is kept below three times its size, for the
+    address may be a victim's: a body comes in small blocks, a diagnostic text is cut (RFC 7252 11.3)."""
 
 
 class Settled(Enum):
