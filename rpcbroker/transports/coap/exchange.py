@@ -21,7 +21,10 @@ class Peer(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Response:
-    """An answer, or a notification. `content_format` None: the payload is empty, or a diagnostic text (5.5.2)."""
+    """An answer, or a notification. `content_format` None: the payload is empty, or a diagnostic text (5.5.2).
+
+    Nobody changes one that was given: some are given again and again.
+    """
 
     code: int
     payload: bytes = b""
@@ -66,7 +69,7 @@ class Observation(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a notification is on its way, or a large one is being fetched."""
+        """Whether the registration is to be answered first, a notification is on its way, or a large one is fetched."""
 
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """Send it, in as many blocks as it takes; `settled` is called once, perhaps at once. False: not now (busy)."""
