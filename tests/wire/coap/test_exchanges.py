@@ -119,11 +119,11 @@ class TestRecent:
         assert len(recent) == 0
         assert recent._bytes == 0
 
-    def test_a_million_messages_take_no_more_memory_than_a_few(self) -> None:
+    def test_all_ids_three_times_take_no_more_memory_than_a_few(self) -> None:
         recent = Recent()
         tracemalloc.start()
         try:
-            for number in range(1_000_000):
+            for number in range(200_000):
                 recent.seen(number * 7919 & 0xFFFF, number / 10_000, CON)
                 if number % 100 == 0:
                     recent.answered(number * 7919 & 0xFFFF, bytes(200))
