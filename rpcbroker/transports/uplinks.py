@@ -146,6 +146,10 @@ class Uplinks:
 
     # -- what all have in common
 
+    def asks_for_more(self, session: DeviceSession) -> None:
+        """The device asks for calls, or for updates: it is there, and that costs what a message does."""
+        self._charge(session)
+
     def _charge(self, session: DeviceSession, points: int = 0) -> None:
         session.seen(self._protocol)
         quotas = self._broker.quotas
