@@ -5,6 +5,7 @@ from __future__ import annotations
 from fakes import World, result_of
 
 from rpcbroker.core.calls import CallRequest, CallState, Step
+from rpcbroker.core.events import PresenceChanged
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.records import Mark
 
@@ -115,3 +116,19 @@ def test_a_device_that_only_reports_is_told_from_one_that_was_never_here() -> No
     session.seen("HTTP")
     world.clock.advance(3)
     assert session.where() == "was last seen 3 s ago over HTTP, but has never waited for calls"
+
+
+def test_that_a_device_without_a_link_was_seen_is_told_once_a_minute() -> None:
+    world = World()
+    told: list[PresenceChanged] = []
+    world.broker.events.listen(PresenceChanged, told.append)
+    session = world.session()
+    for _ in range(13):
+        session.seen("HTTP")
+        world.clock.advance(10)
+    assert len(told) == 3
+    world.link()
+    told.clear()
+    world.clock.advance(100)
+    session.seen("HTTP")
+    assert not told, "with a link it is told at its end"
