@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rpcbroker.cli import find
 from rpcbroker.cli.answers import Answer, failure
-from rpcbroker.cli.events import Event, EventReader
+from rpcbroker.wire.events import Event, EventReader
 from rpcbroker.cli.following import failure_of, followed
 from rpcbroker.cli.http import EVENT_STREAM
 from rpcbroker.cli.rest import Rest

@@ -13,11 +13,16 @@ class Event(NamedTuple):
 
 
 class EventReader:
-    """Takes a stream in pieces. Comments, ids and what is not known are skipped; lines end as our broker ends them."""
+    """Takes a stream in pieces. Comments and what is not known are skipped; lines end as our broker ends them.
+
+    `last_id` is what the last event was named that had a name, to go on behind it: Last-Event-ID.
+    """
 
     def __init__(self) -> None:
+        self.last_id = ""
         self._rest = b""
         self._name = ""
+        self._id = ""
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[Event]:
@@ -33,6 +38,9 @@ class EventReader:
                 self._name = value.decode(errors="replace")
             elif field == b"data":
                 self._data.append(value)
+            elif field == b"id" and b"\0" not in value:
+                self._id = value.decode(errors="replace")
             return None
+        self.last_id = self._id  # an event that was not ended does not count
         name, data, self._name, self._data = self._name or "message", self._data, "", []
         return Event(name, b"\n".join(data)) if data else None
