@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -20,8 +20,6 @@ CRASH_PAUSE = 5.0
 """Seconds that a device needs to come back after a crash."""
 GOODBYE = 2.0
 """Seconds that the broker has to take a device's last words."""
-
-T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -130,7 +128,7 @@ class ConnectedDevice:
             self._interrupted = True
             self._waiting.cancel()
 
-    async def _wait_for(self, what: Deferred[T]) -> T | None:
+    async def _wait_for(self, what: Deferred[Any]) -> Any:
         """Its result, or None when it was interrupted."""
         self._waiting = what
         try:
@@ -177,7 +175,7 @@ class ConnectedDevice:
     async def _one_connection(self) -> str:
         """From connecting until the connection is gone, and how it ended. Raises Refused."""
         try:
-            connection = await self._wait_for(self._carrier.connect())
+            connection: Connection | None = await self._wait_for(self._carrier.connect())
         except LinkLost as error:
             return str(error)
         except (ConnectError, DNSLookupError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from OpenSSL import SSL
@@ -25,8 +25,8 @@ from rpcbroker import __version__
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.simulator.carrier import GOODBYE, Connection, LinkLost, Refused
 from rpcbroker.simulator.device import SimulatedDevice
-from rpcbroker.simulator.trust import tls_failed
 from rpcbroker.simulator.messages import Told, read, text
+from rpcbroker.simulator.trust import tls_failed
 
 POLL = 30.0
 """Seconds that a poll waits: less than the minute after which proxies give up."""
@@ -36,7 +36,6 @@ ANSWER = 10.0
 """Seconds that the broker may be late with an answer."""
 MAX_BODY = 1 << 20
 """Bytes of an answer: more than any broker's default."""
-T = TypeVar("T")
 BROKEN = (ConnectError, ConnectionLost, DNSLookupError, RequestNotSent, ResponseFailed, ResponseNeverReceived)
 
 
@@ -99,7 +98,9 @@ class DeviceSite:
         self._agent: Any = agent
         self._base = f"{url.rstrip('/')}/api/v1/{quote(token, safe='')}"
 
-    async def open(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> IResponse:
+    async def open(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> IResponse:
         """The head of an answer. Raises Refused, LinkLost."""
         given = {name: [value] for name, value in (headers or {}).items()}
         given["User-Agent"] = [f"rpcbroker-simulator/{__version__}"]
@@ -196,7 +197,7 @@ class HttpConnection:
 
     # -- for `listen`
 
-    async def wait_for(self, what: Deferred[T], seconds: float | None = None) -> T:
+    async def wait_for(self, what: Deferred[Any], seconds: float | None = None) -> Any:
         """Its result; hanging up cancels it. Raises LinkLost after `seconds`."""
         self._awaited = what
         if seconds is not None:
@@ -284,8 +285,7 @@ class Polling(HttpConnection):
         """Poll, for ever."""
         wait = FIRST_POLL
         while self.live:
-            poll: Deferred[tuple[int, bytes]] = Deferred.fromCoroutine(
-                self._site.ask("GET", f"/rpc?timeout={round(wait * 1000)}"))
+            poll = Deferred.fromCoroutine(self._site.ask("GET", f"/rpc?timeout={round(wait * 1000)}"))
             status, body = await self.wait_for(poll, wait + ANSWER)
             if status != 408:  # nothing came in this time
                 judge(status)

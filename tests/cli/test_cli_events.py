@@ -15,8 +15,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rpcbroker.api import event_stream
-from rpcbroker.wire.events import Event, EventReader
 from rpcbroker.cli.http import SILENCE, collected
+from rpcbroker.wire.events import Event, EventReader
 
 
 @given(
