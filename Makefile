@@ -36,10 +36,11 @@ $(VENV)-%/.installed: constraints.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
 	touch $@
 
-# What is no Python: programs of the system, each with the package that has it, and MQTT.js.
+# What is no Python: programs of the system, each with the package that has it, and packages of npm.
 FOREIGN := mosquitto:mosquitto mosquitto_rr:mosquitto-clients curl:curl node:nodejs npm:npm \
+	coap-client-notls:libcoap3-bin coap-client-openssl:libcoap3-bin coap-server-notls:libcoap3-bin \
 	/usr/lib/postgresql/*/bin/initdb:postgresql
-MQTT_JS := tests/interop/js/node_modules/.installed
+JS := tests/interop/js/node_modules/.installed
 
 demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, show what happens
 	$(BIN)/rpcbroker demo
@@ -47,7 +48,7 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
-test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(MQTT_JS)  ## install what the tests need, run them all
+test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS)  ## install what the tests need, run them all
 	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
 
 .PHONY: foreign
@@ -56,7 +57,7 @@ foreign:
 		PATH=$$PATH:/usr/sbin command -v $${each%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
 		test -z "$$missing" || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q $$missing; }
 
-$(MQTT_JS): tests/interop/js/package.json | foreign
+$(JS): tests/interop/js/package.json | foreign
 	npm --prefix $(<D) install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
@@ -91,4 +92,4 @@ peers:
 		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(dir $(MQTT_JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
