@@ -6,7 +6,6 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
