@@ -211,7 +211,7 @@ class DeviceSession:
 
     def seen(self, cause: str) -> None:
         """The device sent something."""
-        self.presence.seen(self._around.now_ms(), cause)
+        self._links.seen(cause)
 
     def attributes_changed(self, update: bytes) -> None:
         """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
