@@ -201,7 +201,9 @@ def request(
     options += [(int(OptionNumber.URI_QUERY), each.encode()) for each in query.split("&") if each]
     if observe is not None:
         options.append((int(OptionNumber.OBSERVE), uint(observe)))
-    return Message(kind, code, message_id, token, tuple(sorted([*options, *more], key=lambda option: option[0])), payload)
+    return Message(
+        kind, code, message_id, token, tuple(sorted([*options, *more], key=lambda option: option[0])), payload
+    )
 
 
 def option(message: Message, number: int) -> bytes | None:

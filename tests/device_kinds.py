@@ -15,8 +15,12 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import certificates
+from coap_socket import CoapSocket, Dtls, Udp, option
 from daemon import Daemon
 
+from rpcbroker.wire.coap.message import Message
+from rpcbroker.wire.coap.numbers import Code, OptionNumber, Type
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 
@@ -260,16 +264,97 @@ class EventsKind(HttpKind):
 
     def _read(self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> None:
         with contextlib.closing(connection), contextlib.suppress(http.client.IncompleteRead):
+            event = ""
             for line in answer:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name == "data":
+                if name == "event":
+                    event = value
+                elif name == "data" and event in ("rpc", "cancel"):
                     self.heard(json.loads(value))
+
+
+# -- CoAP
+
+
+class CoapKind(DeviceKind):
+    """An observation of its calls, and requests for its replies, from one address."""
+
+    protocol = "CoAP"
+    kind = Type.CON
+    _socket: CoapSocket | None = None
+
+    def connect(self) -> None:
+        self._socket = CoapSocket(self.wire(), self._came)
+        self._token = self._socket.new_token()
+        self._observe(0)
+
+    def reply(self, number: int, value: Any) -> None:
+        assert self._socket is not None
+        answer = self._socket.ask(Code.POST, f"{self.path}/rpc/{number}", json.dumps(value).encode(), kind=self.kind)
+        assert (answer.code, answer.payload) == (Code.CREATED, b"")
+
+    def leave(self) -> None:
+        if self._socket is not None:
+            self._observe(1)
+            self._socket.close()
+            self._socket = None
+
+    def wire(self) -> Udp | Dtls:
+        """What it speaks over."""
+        return Udp(self.broker.endpoints["coap"])
+
+    @property
+    def path(self) -> str:
+        """Before the feature."""
+        return f"api/v1/{self.name}"
+
+    def _observe(self, observe: int) -> None:
+        assert self._socket is not None
+        answer = self._socket.ask(Code.GET, f"{self.path}/rpc", kind=self.kind, token=self._token, observe=observe)
+        assert answer.code == (Code.VALID if observe == 0 else Code.DELETED)
+        assert (option(answer, OptionNumber.OBSERVE) is not None) == (observe == 0)
+
+    def _came(self, message: Message) -> None:
+        assert (message.code, message.token) == (Code.CONTENT, self._token)
+        assert message.type == self.kind
+        self.heard(json.loads(message.payload))
+
+
+class CoapNonKind(CoapKind):
+    """Nothing is confirmable."""
+
+    acknowledges = False
+    kind = Type.NON
+
+
+class CoapsKind(CoapKind):
+    """DTLS; its certificate says who it is, and so its paths have no token."""
+
+    path = "api/v1"
+
+    def add(self) -> str:
+        device_id = super().add()
+        directory = self.broker.directory / self.name
+        directory.mkdir()
+        self._files = certificates.make(directory, serial=int(device_id[:8], 16))
+        status, credentials = self.broker.ask("GET", f"/api/device/{device_id}/credentials")
+        assert status == 200
+        value = self._files.certificate.read_text()
+        credentials |= {"credentialsType": "X509_CERTIFICATE", "credentialsId": None, "credentialsValue": value}
+        assert self.broker.ask("POST", "/api/device/credentials", credentials)[0] == 200
+        return device_id
+
+    def wire(self) -> Dtls:
+        return Dtls(self.broker.endpoints["coaps"], self._files)
 
 
 KINDS: dict[str, type[DeviceKind]] = {
     "MQTT 3.1.1": MqttKind,
     "MQTT 5": Mqtt5Kind,
     "gateway child": GatewayChildKind,
+    "CoAP CON": CoapKind,
+    "CoAP NON": CoapNonKind,
+    "CoAPs": CoapsKind,
     "HTTP poll": PollKind,
     "SSE": EventsKind,
 }
