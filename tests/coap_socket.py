@@ -1,7 +1,4 @@
-"""CoAP on a real socket, over UDP or DTLS: it asks, acknowledges what is confirmable, and hands on what it hears.
-
-It sends nothing twice: on a loopback interface nothing is lost.
-"""
+"""CoAP on a real socket, over UDP or DTLS: it asks, acknowledges what is confirmable, and hands on what it hears."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import itertools
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -22,6 +20,8 @@ from rpcbroker.wire.coap.numbers import Code, OptionNumber, Type, uint
 
 SECONDS = 10.0
 """How long an answer is waited for."""
+AGAIN = 1.0
+"""A confirmable request is sent again after so many seconds: a broker that is flooded drops datagrams."""
 MTU = 1_200
 """Bytes of a DTLS record."""
 
@@ -162,13 +162,15 @@ class CoapSocket:
         """The answer to a request; `more` are further options."""
         token = self.new_token() if token is None else token
         answers = self._waiting[token] = queue.Queue()
-        self.send(request(code, path, payload, kind=kind, token=token, observe=observe, more=more))
-        return answers.get(timeout=SECONDS)
-
-    def send(self, message: Message) -> None:
-        """Under a message id of its own."""
-        message.message_id = next(self._ids) & 0xFFFF
-        self.wire.send(encode(message))
+        number = next(self._ids) & 0xFFFF
+        sent = request(code, path, payload, kind=kind, message_id=number, token=token, observe=observe, more=more)
+        end = time.monotonic() + SECONDS
+        while True:
+            self.wire.send(encode(sent))
+            try:
+                return answers.get(timeout=AGAIN if kind == Type.CON else SECONDS)
+            except queue.Empty:
+                assert time.monotonic() < end, f"no answer to {path} within {SECONDS} s"
 
     def _read(self) -> None:
         while (datagram := self.wire.receive()) is not None:
