@@ -43,12 +43,22 @@ PAYLOADS = (
 )
 CODES = (Code.POST, Code.POST, Code.POST, Code.GET, Code.GET, Code.PUT, Code.DELETE, Code.FETCH, 31, 8)
 _N = OptionNumber
+
+
+def _block(chance: random.Random) -> bytes:
+    if chance.random() < 0.1:
+        return chance.randbytes(chance.randint(0, 4))
+    return Block(
+        chance.choice((0, 0, 0, 1, 1, 2, 3, 100, 1 << 19)), chance.random() < 0.7, chance.randint(0, 6)
+    ).encode()
+
+
 OPTIONS: tuple[tuple[int, Callable[[random.Random], bytes]], ...] = (
     (_N.OBSERVE, lambda chance: chance.choice((b"", b"", b"\x01", b"\x02", b"\xff\xff\xff", b"\x00\x00\x00\x00"))),
     (_N.OBSERVE, lambda chance: b""),
-    (_N.BLOCK1, lambda chance: _block(chance)),
-    (_N.BLOCK1, lambda chance: _block(chance)),
-    (_N.BLOCK2, lambda chance: _block(chance)),
+    (_N.BLOCK1, _block),
+    (_N.BLOCK1, _block),
+    (_N.BLOCK2, _block),
     (_N.SIZE1, lambda chance: uint(chance.choice((0, 10, 65_537, 0xFFFFFFFF)))),
     (_N.SIZE2, lambda chance: b""),
     (_N.CONTENT_FORMAT, lambda chance: uint(chance.choice((0, 40, 42, 50, 60, 11_542)))),
@@ -64,14 +74,6 @@ OPTIONS: tuple[tuple[int, Callable[[random.Random], bytes]], ...] = (
     (2049, lambda chance: b"unknown"),
     (65_000, lambda chance: b"unknown"),
 )
-
-
-def _block(chance: random.Random) -> bytes:
-    if chance.random() < 0.1:
-        return chance.randbytes(chance.randint(0, 4))
-    return Block(
-        chance.choice((0, 0, 0, 1, 1, 2, 3, 100, 1 << 19)), chance.random() < 0.7, chance.randint(0, 6)
-    ).encode()
 
 
 def _number(chance: random.Random) -> int:
@@ -114,10 +116,7 @@ def datagram(chance: random.Random, tokens: Sequence[str], numbers: Sequence[int
     draw = chance.random()
     if draw < 0.02:
         return chance.randbytes(chance.choice((0, 1, 2, 3, 4, 5, 20, 200, 1500)))
-    if draw < 0.8:
-        message = _request(chance, tokens)
-    else:
-        message = (_empty if draw < 0.95 else _response)(chance, numbers)
+    message = _request(chance, tokens) if draw < 0.8 else (_empty if draw < 0.95 else _response)(chance, numbers)
     data = bytearray(encode(message))
     if chance.random() < 0.5:
         for _ in range(chance.randint(1, 3)):
