@@ -7,10 +7,10 @@ import json
 import sys
 from typing import Any
 
-from aiocoap import CON, GET, NON, POST, Context, Message
+from aiocoap import GET, POST, Context, Message, Reliable, Unreliable
 
 URL, KIND = sys.argv[1:]
-TYPE = {"CON": CON, "NON": NON}[KIND]
+TUNING = {"CON": Reliable, "NON": Unreliable}[KIND]
 JSON = 50
 
 
@@ -20,7 +20,11 @@ def say(**what: Any) -> None:
 
 async def post(context: Context, feature: str, body: Any) -> bytes:
     request = Message(
-        code=POST, mtype=TYPE, uri=f"{URL}/{feature}", payload=json.dumps(body).encode(), content_format=JSON
+        code=POST,
+        transport_tuning=TUNING,
+        uri=f"{URL}/{feature}",
+        payload=json.dumps(body).encode(),
+        content_format=JSON,
     )
     answer = await context.request(request).response
     assert answer.code.is_successful(), answer
@@ -34,14 +38,15 @@ async def main() -> None:
     say(asked="getCurrentTime", answer=json.loads(answer))
     await post(context, "telemetry", {"temperature": 21.5})
     await post(context, "telemetry", {"long": "x" * 5000})
-    request = context.request(Message(code=GET, mtype=TYPE, uri=f"{URL}/rpc", observe=0))
+    request = context.request(Message(code=GET, transport_tuning=TUNING, uri=f"{URL}/rpc", observe=0))
     first = await request.response
     assert first.code.is_successful(), first
-    async for notification in request.observation:
+    replies = set()
+    async for notification in request.observation:  # it drops what it was not asked for in time, so nothing waits here
         call = json.loads(notification.payload)
         say(called={"method": call["method"], "params": call["params"]})
         if call["method"] == "get":
-            await post(context, f"rpc/{call['id']}", {"got": call["params"]})
+            replies.add(asyncio.create_task(post(context, f"rpc/{call['id']}", {"got": call["params"]})))
 
 
 asyncio.run(main())
