@@ -28,6 +28,7 @@ ALONE_tb-rest-44 := tb-rest-client==4.4
 ALONE_tb-ce := tb-ce-client==4.4.0
 ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ALONE_amqtt := amqtt==0.12.1
+ALONE_aiocoap := aiocoap==0.4.17
 ALONE := tb tb-gateway tb-rest-42 tb-rest-44 tb-ce fuzz
 ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
 
@@ -78,17 +79,20 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.installed $(VENV)-amqtt/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
+bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/persistent.py
 	$(BIN)/python bench/record.py
 	$(BIN)/python bench/backlog.py
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
+	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
+	$(BIN)/python bench/http_devices.py
 
 .PHONY: peers
 peers:
-	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto; }
+	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } && \
+		command -v coap-server-notls >/dev/null || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto libcoap3-bin; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(dir $(MQTT_JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(VENV)-aiocoap $(dir $(MQTT_JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
