@@ -37,7 +37,7 @@ class Broker(Child):
         settings = {
             "RPCBROKER_HTTP_LISTEN": "tcp:0:interface=127.0.0.1",
             "RPCBROKER_MQTT_LISTEN": "tcp:0:interface=127.0.0.1",
-            "RPCBROKER_COAP_LISTEN": "",
+            "RPCBROKER_COAP_LISTEN": "udp:0:interface=127.0.0.1",
             "RPCBROKER_ADMIN_EMAIL": EMAIL,
             "RPCBROKER_ADMIN_PASSWORD": PASSWORD,
             "RPCBROKER_MQTT_MAX_HANDSHAKES": "20000",

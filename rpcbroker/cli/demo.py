@@ -42,6 +42,8 @@ PINS = (7, 11)
 READY_TIMEOUT = 10.0
 """Seconds that the device has to get online: it is on this machine."""
 
+FREE_UDP = "udp:0:interface=127.0.0.1"
+
 V1, V2 = "/api/plugins/rpc", "/api/rpc"
 
 
@@ -119,7 +121,7 @@ class Demo:
 
     async def _start_broker(self) -> None:
         listen = {f"RPCBROKER_{name}_LISTEN": f"tcp:{port}:interface=127.0.0.1" for name, port in self._ports.items()}
-        self._broker.start({**listen, "RPCBROKER_ADMIN_EMAIL": USER})
+        self._broker.start({**listen, "RPCBROKER_COAP_LISTEN": FREE_UDP, "RPCBROKER_ADMIN_EMAIL": USER})
         self.say(f"started a broker, process {self._broker.pid}")
         urls = await self._broker.endpoints()
         try:
