@@ -61,6 +61,10 @@ class Uplinks:
         self._enrolment = enrolment
         self._protocol = protocol
 
+    @property
+    def protocol(self) -> str:
+        return self._protocol
+
     # -- calls
 
     def reply(self, session: DeviceSession, wire_id: int, payload: bytes) -> bool | Deferred[bool]:
@@ -145,6 +149,10 @@ class Uplinks:
         return self._enrolment.provision(payload)
 
     # -- what all have in common
+
+    def asks_for_more(self, session: DeviceSession) -> None:
+        """The device asks for calls, or for updates: it is there, and that costs what a message does."""
+        self._charge(session)
 
     def _charge(self, session: DeviceSession, points: int = 0) -> None:
         session.seen(self._protocol)
