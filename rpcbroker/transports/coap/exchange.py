@@ -54,7 +54,6 @@ class Settled(Enum):
 class Observation(Protocol):
     """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
 
-    peer: Peer
     confirmable: bool
     """Whether the registration was, and so notifications are."""
     accept: int | None
@@ -63,6 +62,10 @@ class Observation(Protocol):
     """Is called once when it ends from the other side, with half a sentence on why: `the device reset it`."""
     ready: Callable[[], None]
     """Is called when a further notification can be sent."""
+
+    @property
+    def peer(self) -> Peer:
+        """Where it is; see `reach`."""
 
     @property
     def busy(self) -> bool:
@@ -96,8 +99,8 @@ class Request:
     confirmable: bool
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
-    peer, token and path is the observation that there was. None: there are too many; then the answer bears no Observe
-    option."""
+    peer, token and path is the observation that there was. It is busy until the request is answered, for that comes
+    first. None: there are too many; then the answer bears no Observe option."""
     deregister: Callable[[], None]
     """End the observation with this request's peer and token, if there is one; its `gone` is called."""
 
