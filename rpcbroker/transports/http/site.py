@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
@@ -32,8 +32,6 @@ from rpcbroker.transports.http.streams import Streams
 from rpcbroker.transports.paths import Feature, Target
 from rpcbroker.transports.uplinks import AttributesQuestion, Enrolment, Uplinks
 from rpcbroker.wire.events import EVENT_STREAM
-
-T = TypeVar("T")
 
 PREFIX = f"/{'/'.join(paths.PREFIX)}/".encode()
 """What the paths begin with that are answered here."""
@@ -205,7 +203,7 @@ class HttpDevices:
         else:
             answer(request, 200)
 
-    def _later(self, request: Any, outcome: Deferred[T], then: Callable[[T], None]) -> None:
+    def _later(self, request: Any, outcome: Deferred[Any], then: Callable[[Any], None]) -> None:
         outcome.addCallback(then).addErrback(self._failed, request)
 
     def _failed(self, failure: Failure, request: Any) -> None:
