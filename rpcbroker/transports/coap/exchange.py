@@ -54,7 +54,6 @@ class Settled(Enum):
 class Observation(Protocol):
     """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
 
-    peer: Peer
     confirmable: bool
     """Whether the registration was, and so notifications are."""
     accept: int | None
@@ -63,6 +62,10 @@ class Observation(Protocol):
     """Is called once when it ends from the other side, with half a sentence on why: `the device reset it`."""
     ready: Callable[[], None]
     """Is called when a further notification can be sent."""
+
+    @property
+    def peer(self) -> Peer:
+        """Where it is; see `reach`."""
 
     @property
     def busy(self) -> bool:
