@@ -46,12 +46,6 @@ class CoapNumbers(Protocol):
     """Of messages of all ports, over UDP and DTLS."""
 
     @property
-    def received(self) -> int: ...
-
-    @property
-    def sent(self) -> int: ...
-
-    @property
     def limited(self) -> int: ...
 
     @property
@@ -82,6 +76,9 @@ class DtlsNumbers(Protocol):
 
 class CoapCounts(Protocol):
     """What the ports of CoAP count."""
+
+    @property
+    def datagrams(self) -> Mapping[str, int]: ...
 
     @property
     def counters(self) -> CoapNumbers: ...
@@ -233,13 +230,17 @@ def _of_connections(mqtt: MqttCounts, http_connections: Callable[[], int]) -> tu
 def _of_coap(coap: Callable[[], CoapCounts]) -> tuple[Reading, ...]:
     return (
         Reading(
+            "rpcbroker_coap_datagrams_total",
+            "Datagrams at the ports of CoAP and DTLS, received and sent.",
+            lambda: coap().datagrams,
+            label="direction",
+        ),
+        Reading(
             "rpcbroker_coap_messages_total",
-            "CoAP messages over UDP and DTLS: received, sent (again, too), and what was special of some: limited (dropped "
-            "unread: [coap] address_rate), malformed (no CoAP), repeated (a request that had come before), sent_again "
-            "(not acknowledged in time), given_up (never acknowledged).",
-            lambda: _numbers(
-                coap().counters, "received", "sent", "limited", "malformed", "repeated", "sent_again", "given_up"
-            ),
+            "CoAP messages by what was the matter: limited (dropped unread: [coap] address_rate), malformed "
+            "(no CoAP), repeated (a request that had come before), sent_again (not acknowledged in time), given_up "
+            "(never acknowledged).",
+            lambda: _numbers(coap().counters, "limited", "malformed", "repeated", "sent_again", "given_up"),
             label="what",
         ),
         Reading("rpcbroker_coap_observations", "Observations of devices over CoAP.", lambda: coap().observations),

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CoapCounters:
-    """Since the start, over UDP and DTLS alike. Messages over DTLS are counted as what they carry."""
+    """Messages since the start, over UDP and DTLS alike."""
 
-    received: int = 0
-    sent: int = 0
     limited: int = 0
     """Dropped unread, for too many came from there."""
     malformed: int = 0

@@ -24,7 +24,7 @@ from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import DtlsCounters
-from rpcbroker.transports.coap.peers import CoapPeer, DatagramPort, SocketAddress, host_of
+from rpcbroker.transports.coap.peers import CoapPeer, SocketAddress, host_of
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:ECDHE+AESCCM8:@SECLEVEL=0"
 """Forward secrecy and AEAD only. AES_128_CCM_8 must be had (RFC 7252 9.1.3.2), and for its short tag OpenSSL has it on
@@ -136,10 +136,6 @@ class DtlsPort:
     def __len__(self) -> int:
         """How many sessions there are, handshakes not counted."""
         return len(self._sessions)
-
-    def peer_at(self, address: SocketAddress, port: DatagramPort) -> SocketAddress:
-        """By what `received` knows who sent something to this port."""
-        return address
 
     def received(self, datagram: bytes, address: SocketAddress) -> None:
         """A datagram came. Never raises."""

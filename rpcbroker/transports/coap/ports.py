@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -50,6 +50,7 @@ class CoapPorts:
         self.dtls_counters = DtlsCounters()
         self._secret = secret
         self._reactor = reactor
+        self._ports: list[UdpPort] = []
         self._dtls: list[DtlsPort] = []
 
     @property
@@ -63,9 +64,10 @@ class CoapPorts:
 
     def listen(self, port: int, interface: str) -> IListeningPort:
         """Speak CoAP there. Raises CannotListenError."""
-        opened: IListeningPort = UdpPort(port, self.server, interface=interface, reactor=self._reactor)
-        opened.startListening()
-        return opened
+        opened = UdpPort(port, interface=interface, reactor=self._reactor)
+        received, peer_at = self.server.received, self.server.peer_at
+        opened.received = lambda datagram, address: received(datagram, peer_at(address, opened))
+        return self._start(opened)
 
     def listen_dtls(self, port: int, interface: str, identity: Callable[[], Identity]) -> IListeningPort:
         """Speak it over DTLS, each new session with what `identity` then gives. Raises CannotListenError."""
@@ -77,11 +79,15 @@ class CoapPorts:
             secret=self._secret,
             counters=self.dtls_counters,
         )
-        opened = UdpPort(port, sessions, interface=interface, reactor=self._reactor)
-        sessions.send_to = opened.send_to
-        opened.startListening()
+        opened = UdpPort(port, interface=interface, reactor=self._reactor)
+        opened.received, sessions.send_to = sessions.received, opened.send_to
         self._dtls.append(sessions)
-        listening: IListeningPort = opened
+        return self._start(opened)
+
+    def _start(self, port: UdpPort) -> IListeningPort:
+        port.startListening()
+        self._ports.append(port)
+        listening: IListeningPort = port
         return listening
 
     def close(self) -> None:
@@ -93,7 +99,15 @@ class CoapPorts:
 
     @property
     def counters(self) -> CoapCounters:
-        return self.server.counters
+        return self.server.messages.counters
+
+    @property
+    def datagrams(self) -> Mapping[str, int]:
+        """By direction."""
+        return {
+            "received": sum(port.datagrams_received for port in self._ports),
+            "sent": sum(port.datagrams_sent for port in self._ports),
+        }
 
     @property
     def peers(self) -> int:
@@ -102,7 +116,7 @@ class CoapPorts:
 
     @property
     def observations(self) -> int:
-        return len(self.server.observers)
+        return self.server.observers.count
 
     @property
     def dtls_sessions(self) -> int:
