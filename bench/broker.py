@@ -53,7 +53,7 @@ class Broker(Child):
         ]
         started = time.perf_counter()
         super().__init__("rpcbroker", command, directory, mine | settings | more)
-        endpoints = self.wait_for(self._endpoints)
+        self.endpoints = endpoints = self.wait_for(self._endpoints)
         self.start_seconds = time.perf_counter() - started
         host, port = endpoints["http"].removeprefix("http://").split(":")
         self.http = host, int(port)

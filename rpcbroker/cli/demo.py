@@ -32,9 +32,10 @@ from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.values import Address
 from rpcbroker.schema.common import ErrorJSON
 from rpcbroker.schema.devices import DeviceJSON
-from rpcbroker.simulator.client import ConnectedDevice
+from rpcbroker.simulator.carrier import ConnectedDevice
 from rpcbroker.simulator.device import Seen, SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
+from rpcbroker.simulator.mqtt import MqttCarrier
 
 USER = "demo@example.org"
 LAMP, SLEEPER = "demo-lamp", "demo-sleeper"
@@ -155,15 +156,10 @@ class Demo:
             elif not online.called:
                 online.callback(None)
 
-        self._device = ConnectedDevice(
-            HostnameEndpoint(self._reactor, self._mqtt.host, self._mqtt.port),
-            SimulatedDevice(GpioBoard(PINS), clock=self._reactor, rng=rng, observe=self._seen.append),
-            self._token,
-            client_id="demo-lamp",
-            clock=self._reactor,
-            rng=rng,
-            on_link=on_link,
-        )
+        lamp = SimulatedDevice(GpioBoard(PINS), clock=self._reactor, rng=rng, observe=self._seen.append)
+        endpoint = HostnameEndpoint(self._reactor, self._mqtt.host, self._mqtt.port)
+        carrier = MqttCarrier(endpoint, lamp, self._token, client_id="demo-lamp", clock=self._reactor)
+        self._device = ConnectedDevice(carrier, lamp, clock=self._reactor, rng=rng, on_link=on_link)
         running = self._device.run()
         self._device_gone = Deferred()
 

@@ -14,9 +14,8 @@ from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rpcbroker.api import event_stream
-from rpcbroker.cli.events import Event, EventReader
 from rpcbroker.cli.http import SILENCE, collected
+from rpcbroker.wire.events import Event, EventReader, encode
 
 
 @given(
@@ -24,7 +23,7 @@ from rpcbroker.cli.http import SILENCE, collected
     st.data(),
 )
 def test_what_the_broker_writes_is_read_however_it_is_split(events: list[tuple[str, bytes]], data: Any) -> None:
-    wire = b":\n\n".join(event_stream.encode(event_stream.Event(name, text)) for name, text in events)
+    wire = b":\n\n".join(encode(Event(name, text)) for name, text in events)
     reader, found = EventReader(), []
     while wire:
         size = data.draw(st.integers(1, len(wire)))
