@@ -38,9 +38,10 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
+from rpcbroker.transports.http.site import PREFIX, HttpDevices
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
-from rpcbroker.web.front_door import FrontDoor
+from rpcbroker.web.front_door import FrontDoor, Mount
 from rpcbroker.web.websocket import Socket
 from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 
@@ -152,6 +153,15 @@ class BrokerService(Service):
             new_uuid=uuid4,
             new_token=new_access_token,
         )
+        self.http_devices = HttpDevices(
+            broker=self.broker,
+            enrolment=self.rest,
+            settings=settings.http_devices,
+            render=self.rest.site.render,
+            now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
+            write_timeout=lambda: self._settings.http.write_timeout,
+        )
         self._door = FrontDoor(
             self.rest.site.resource(),
             settings=settings.http,
@@ -159,6 +169,7 @@ class BrokerService(Service):
             render=self.rest.site.render,
             reactor=reactor,
             sockets=self._sockets(),
+            mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
         )
 
     def _sockets(self) -> dict[str, Socket]:
@@ -323,6 +334,7 @@ class BrokerService(Service):
         self._settings = settings
         self.certificates.watch(settings.server.tls_check)
         self._door.settings = settings.http
+        self.http_devices.settings = settings.http_devices
         self.mqtt.settings = settings.mqtt
         self.broker.reconfigure(settings.rpc)
         self.broker.quotas.reconfigure(settings.limits)
