@@ -47,8 +47,9 @@ _M = NearMiss
 HINTS: dict[NearMiss, str] = {
     _M.LEADING_SLASH: "Take the slash away: topics here begin with v1 or v2.",
     _M.WRONG_PREFIX: "Compare the topic with the one that is meant, letter by letter.",
-    _M.UNKNOWN_TOPIC: "Nothing happens to what is published there; the documentation lists the topics.",
-    _M.UNKNOWN_FILTER: "Nothing comes from there; calls come to who subscribes to v1/devices/me/rpc/request/+.",
+    _M.UNKNOWN_TOPIC: "Nothing happens to what is published there; the documentation lists topics and paths.",
+    _M.UNKNOWN_FILTER: "Nothing comes from there; calls come to who subscribes to v1/devices/me/rpc/request/+, or "
+    "observes /api/v1/{token}/rpc.",
     _M.QOS_2_SUBSCRIPTION: "QoS 1 was granted: a device that insists on QoS 2 must be told to ask for 1.",
     _M.CONNECTION_FLAPPING: "Look for a second client with the same credentials: a copied image, a forgotten test. "
     "Give each device its own.",
@@ -68,6 +69,7 @@ _REPLACED = frozenset({_M.CONNECTION_FLAPPING, _M.CLIENT_ID_SHARED})
 _ENDED = frozenset({_M.BAD_PAYLOAD, _M.OVERSIZED_PACKET, _M.RATE_LIMITED})
 
 RELEVANT: dict[Reason, frozenset[NearMiss]] = {
+    Reason.NEVER_CONNECTED: _TOPICS | _FILTERS | _ENDED,
     Reason.NO_SUBSCRIPTION: _FILTERS | _REPLACED,
     Reason.DISCONNECTED: _TOPICS | _FILTERS | _REPLACED | _ENDED,
     Reason.NO_REPLY: _TOPICS | _REPLACED | _ENDED | {_M.UNKNOWN_REPLY},

@@ -39,7 +39,7 @@ class Near(NamedTuple):
 @lru_cache(MAX_REMEMBERED)
 def nearest(topic: str, *, subscribing: bool) -> Near:
     """What is wrong with a topic, or when `subscribing` a filter, that a device cannot use, and which one it meant."""
-    did = f"has {'subscribed' if subscribing else 'published'} to {_shown(topic)!r}"
+    did = f"has {'subscribed' if subscribing else 'published'} to {shown(topic)!r}"
     unknown = NearMiss.UNKNOWN_FILTER if subscribing else NearMiss.UNKNOWN_TOPIC
     if len(topic) <= MAX_COMPARED:
         right, wrong_way = (_right_filter, _right_topic) if subscribing else (_right_topic, _right_filter)
@@ -120,8 +120,8 @@ _TOPIC_GUESSES: tuple[tuple[str, Callable[[str], str | None]], ...] = (("lacks t
 # -- what is shown of it
 
 
-def _shown(topic: str) -> str:
-    """The topic without what may be a token: people write it where `me` should be, and elsewhere."""
+def shown(topic: str) -> str:
+    """A topic, or a path, without what may be a token: people write it where `me` should be, and elsewhere."""
     topic = topic[: MAX_COMPARED + 1]
     levels = topic.split("/")
     start = next((place for place, level in enumerate(levels) if level), 0)

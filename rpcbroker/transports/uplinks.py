@@ -61,6 +61,10 @@ class Uplinks:
         self._enrolment = enrolment
         self._protocol = protocol
 
+    @property
+    def protocol(self) -> str:
+        return self._protocol
+
     # -- calls
 
     def reply(self, session: DeviceSession, wire_id: int, payload: bytes) -> bool | Deferred[bool]:

@@ -21,12 +21,21 @@ class Peer(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Response:
-    """An answer, or a notification. `content_format` None: the payload is empty, or a diagnostic text (5.5.2)."""
+    """An answer, or a notification. `content_format` None: the payload is empty, or a diagnostic text (5.5.2).
+
+    Nobody changes one that was given: some are given again and again.
+    """
 
     code: int
     payload: bytes = b""
     content_format: int | None = None
     max_age: int | None = None
+    etag: bytes | None = None
+    """What tells this representation from others (1 to 8 bytes): a request that names it is answered by 2.03 Valid
+    alone (RFC 7252 5.10.6)."""
+    authenticated: bool = False
+    """Whether the request has shown whose it is. Until then its answer is kept below three times its size, for the
+    address may be a victim's: a body comes in small blocks, a diagnostic text is cut (RFC 7252 11.3)."""
 
 
 class Settled(Enum):
@@ -45,7 +54,6 @@ class Settled(Enum):
 class Observation(Protocol):
     """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
 
-    peer: Peer
     confirmable: bool
     """Whether the registration was, and so notifications are."""
     accept: int | None
@@ -56,8 +64,12 @@ class Observation(Protocol):
     """Is called when a further notification can be sent."""
 
     @property
+    def peer(self) -> Peer:
+        """Where it is; see `reach`."""
+
+    @property
     def busy(self) -> bool:
-        """Whether a notification is on its way, or a large one is being fetched."""
+        """Whether the registration is to be answered first, a notification is on its way, or a large one is fetched."""
 
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """Send it, in as many blocks as it takes; `settled` is called once, perhaps at once. False: not now (busy)."""
@@ -87,8 +99,8 @@ class Request:
     confirmable: bool
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
-    peer, token and path is the observation that there was. None: there are too many; then the answer bears no Observe
-    option."""
+    peer, token and path is the observation that there was. It is busy until the request is answered, for that comes
+    first. None: there are too many; then the answer bears no Observe option."""
     deregister: Callable[[], None]
     """End the observation with this request's peer and token, if there is one; its `gone` is called."""
 

@@ -1,0 +1,72 @@
+"""A UDP port that reads all that has come at each wake-up, with as little as can be between it and the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.udp import Port
+from twisted.logger import Logger
+
+from rpcbroker.transports.coap.peers import SocketAddress
+
+BATCH = 256
+"""Datagrams that are read before others have their turn."""
+
+_LARGEST = 65_536
+"""No datagram is larger, so none is cut off."""
+
+
+class _Nothing(DatagramProtocol):
+    """What Twisted's port would hand datagrams to."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        return "CoAP"
+
+
+class UdpPort(Port):
+    """A UDP port of our own; `startListening` and `stopListening` as any port of Twisted.
+
+    No multicast group is joined, so nothing that is sent to one arrives (RFC 7252 8, 11.3). ICMP errors are not asked
+    for: an unconnected socket is told of none, and anybody can forge them.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, *, interface: str = "", reactor: Any) -> None:
+        super().__init__(number, _Nothing(), interface, _LARGEST, reactor)
+        self.received: Callable[[bytes, SocketAddress], None] = _drop
+        """Takes each datagram, and where it came from: whoever uses the port puts it here."""
+        self.datagrams_received = self.datagrams_sent = 0
+        self._view = memoryview(bytearray(_LARGEST))
+
+    def doRead(self) -> None:
+        """Datagrams have come."""
+        view, receive_into, received = self._view, self.socket.recvfrom_into, self.received
+        for _ in range(BATCH):
+            try:
+                size, address = receive_into(view)
+            except BlockingIOError:
+                return
+            except OSError:  # what became of a datagram that was sent: it is no news
+                continue
+            self.datagrams_received += 1
+            try:
+                received(bytes(view[:size]), address)
+            except Exception:
+                self._log.failure("a datagram could not be served")
+
+    def send_to(self, address: SocketAddress, datagram: bytes) -> None:
+        """See DatagramPort: a full buffer, and a network that is not there, lose it."""
+        if self.connected:
+            self.datagrams_sent += 1
+            with suppress(OSError):
+                self.socket.sendto(datagram, address)
+
+
+def _drop(datagram: bytes, address: SocketAddress) -> None:
+    """Nobody uses the port yet."""
