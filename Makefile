@@ -28,6 +28,7 @@ ALONE_tb-rest-44 := tb-rest-client==4.4
 ALONE_tb-ce := tb-ce-client==4.4.0
 ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ALONE_amqtt := amqtt==0.12.1
+ALONE_aiocoap := aiocoap==0.4.17
 ALONE := tb tb-gateway tb-rest-42 tb-rest-44 tb-ce fuzz
 ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
 
@@ -36,10 +37,11 @@ $(VENV)-%/.installed: constraints.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
 	touch $@
 
-# What is no Python: programs of the system, each with the package that has it, and MQTT.js.
+# What is no Python: programs of the system, each with the package that has it, and packages of npm.
 FOREIGN := mosquitto:mosquitto mosquitto_rr:mosquitto-clients curl:curl node:nodejs npm:npm \
+	coap-client-notls:libcoap3-bin coap-client-openssl:libcoap3-bin coap-server-notls:libcoap3-bin \
 	/usr/lib/postgresql/*/bin/initdb:postgresql
-MQTT_JS := tests/interop/js/node_modules/.installed
+JS := tests/interop/js/node_modules/.installed
 
 demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, show what happens
 	$(BIN)/rpcbroker demo
@@ -47,7 +49,7 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
-test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(MQTT_JS)  ## install what the tests need, run them all
+test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS)  ## install what the tests need, run them all
 	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
 
 .PHONY: foreign
@@ -56,7 +58,7 @@ foreign:
 		PATH=$$PATH:/usr/sbin command -v $${each%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
 		test -z "$$missing" || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q $$missing; }
 
-$(MQTT_JS): tests/interop/js/package.json | foreign
+$(JS): tests/interop/js/package.json | foreign
 	npm --prefix $(<D) install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
@@ -78,17 +80,20 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.installed $(VENV)-amqtt/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
+bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/persistent.py
 	$(BIN)/python bench/record.py
 	$(BIN)/python bench/backlog.py
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
+	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
+	$(BIN)/python bench/http_devices.py
 
 .PHONY: peers
 peers:
-	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto; }
+	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } && \
+		command -v coap-server-notls >/dev/null || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto libcoap3-bin; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(dir $(MQTT_JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(VENV)-aiocoap $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,6 +37,7 @@ class Broker(Child):
         settings = {
             "RPCBROKER_HTTP_LISTEN": "tcp:0:interface=127.0.0.1",
             "RPCBROKER_MQTT_LISTEN": "tcp:0:interface=127.0.0.1",
+            "RPCBROKER_COAP_LISTEN": "udp:0:interface=127.0.0.1",
             "RPCBROKER_ADMIN_EMAIL": EMAIL,
             "RPCBROKER_ADMIN_PASSWORD": PASSWORD,
             "RPCBROKER_MQTT_MAX_HANDSHAKES": "20000",
@@ -52,7 +53,7 @@ class Broker(Child):
         ]
         started = time.perf_counter()
         super().__init__("rpcbroker", command, directory, mine | settings | more)
-        endpoints = self.wait_for(self._endpoints)
+        self.endpoints = endpoints = self.wait_for(self._endpoints)
         self.start_seconds = time.perf_counter() - started
         host, port = endpoints["http"].removeprefix("http://").split(":")
         self.http = host, int(port)

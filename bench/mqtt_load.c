@@ -11,25 +11,13 @@
  * Packets are encoded once; what differs between two of them is written over in place. All lengths fit one byte.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#define NAME "mqtt_load"
+#include "load.h"
 #include <netinet/tcp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 #define TELEMETRY "v1/devices/me/telemetry"
 #define OPENING_AT_ONCE 64
 #define MOST_UNACKNOWLEDGED 16
-#define SILENCE_MS 20000   /* a broker that says nothing for so long, though it should, has failed */
-#define MOST_SHARE 0.8     /* of a core: above it the load may have been the limit */
 #define FIRST_NUMBER 1000000u
 #define DIGITS 7
 
@@ -52,82 +40,13 @@ static struct session *sessions;
 static unsigned count, unacknowledged = 1, opened, ready, awaited;
 static int epoll, sending;
 static struct sockaddr_in broker = {.sin_family = AF_INET};
-static unsigned pid;
-
-static uint32_t *latencies;   /* microseconds */
-static size_t operations, room;
-
-static void die(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("mqtt_load: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return at.tv_sec * 1000000000ull + at.tv_nsec;
-}
 
 static unsigned index_of(const struct session *s) { return s - sessions; }
 
-static void measured(uint64_t since)
+static void tell(struct moment begin, struct moment end)
 {
-    if (operations == room) {
-        room = room ? 2 * room : 1 << 20;
-        latencies = realloc(latencies, room * sizeof *latencies);
-        if (latencies == NULL)
-            die("no memory");
-    }
-    latencies[operations++] = (now_ns() - since) / 1000;
-}
-
-/* -- CPU time, of the broker and of this program */
-
-struct moment { double wall, theirs, mine; };
-
-static struct moment moment(void)
-{
-    char path[64], line[1024];
-    unsigned long user, system;
-    struct rusage used;
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL || fgets(line, sizeof line, file) == NULL)
-        die("the broker is gone");
-    fclose(file);
-    if (sscanf(strrchr(line, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        die("%s cannot be read", path);
-    getrusage(RUSAGE_SELF, &used);
-    return (struct moment){
-        now_ns() / 1e9,
-        (double)(user + system) / sysconf(_SC_CLK_TCK),
-        used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6,
-    };
-}
-
-static int by_size(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void report(struct moment begin, struct moment end)
-{
-    double took = end.wall - begin.wall, share = (end.mine - begin.mine) / took;
-    if (operations == 0)
-        die("nothing was done in %.1f s", took);
-    qsort(latencies, operations, sizeof *latencies, by_size);
-    printf("{\"operations\": %zu, \"seconds\": %.6f, \"rate\": %.1f, \"broker_us\": %.3f, \"broker_share\": %.3f, "
-           "\"load_share\": %.3f, \"valid\": %s, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"last\": [",
-           operations, took, operations / took, 1e6 * (end.theirs - begin.theirs) / operations,
-           (end.theirs - begin.theirs) / took, share, share <= MOST_SHARE ? "true" : "false",
-           latencies[operations / 2] / 1e3, latencies[operations - 1 - operations / 100] / 1e3);
+    report(begin, end);
+    fputs(", \"last\": [", stdout);
     for (unsigned i = 0; mode == INGEST && i < count; i++)
         printf("%s%u", i ? ", " : "", sessions[i].number);
     puts("]}");
@@ -361,7 +280,6 @@ static void each(unsigned at_once, const char *filter)
 static void exchange(double warm_up, double seconds)
 {
     uint8_t out[MOST_UNACKNOWLEDGED * sizeof sessions->packet];
-    double start = now_ns() / 1e9;
     sending = 1;
     for (unsigned i = 0; i < count; i += mode == RPC ? 2 : 1) {
         size_t length = 0;
@@ -369,19 +287,13 @@ static void exchange(double warm_up, double seconds)
             length += next_message(&sessions[i], place, out + length);
         transmit(&sessions[i], out, length);
     }
-    while (now_ns() / 1e9 < start + warm_up)
-        turn();
-    operations = 0;
-    struct moment begin = moment();
-    while (now_ns() / 1e9 < begin.wall + seconds)
-        turn();
-    struct moment end = moment();
-    size_t done = operations;
+    struct moment begin, end;
+    size_t done = measure(warm_up, seconds, turn, &begin, &end);
     sending = 0;
     while (awaited)
         turn();
     operations = done;
-    report(begin, end);
+    tell(begin, end);
 }
 
 int main(int argc, char **argv)
@@ -401,7 +313,7 @@ int main(int argc, char **argv)
     if (mode == CONNECT) {
         struct moment begin = moment();
         each(window, NULL);
-        report(begin, moment());
+        tell(begin, moment());
         if (argc > 6)
             each(window, argv[6]);
         puts("{}");   /* all is as it shall stay */

@@ -1,4 +1,4 @@
-"""Other MQTT brokers, started as their manuals say, with nobody's identity checked and nothing kept."""
+"""Other servers, started as their manuals say, with nobody's identity checked and nothing kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from child import Child
 
-_AMQTT_SCRIPT = Path(__file__).with_name("amqtt_broker.py")
 _MOSQUITTO = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -19,12 +19,13 @@ set_tcp_nodelay true
 persistence false
 log_type error
 """
+_COAP_SERVERS = "coap-server-notls", "coap-server-openssl", "coap-server-gnutls", "coap-server"
 
 
 class Peer(Child):
-    """A peer that listens on `mqtt`."""
+    """An MQTT broker that listens on `mqtt`."""
 
-    def __init__(self, name: str, command: list[str], directory: Path, port: int) -> None:
+    def __init__(self, name: str, command: Sequence[str], directory: Path, port: int) -> None:
         self.mqtt = "127.0.0.1", port
         super().__init__(name, command, directory)
         self.wait_for(self._listens)
@@ -34,9 +35,26 @@ class Peer(Child):
         return True
 
 
+class CoapPeer(Child):
+    """A CoAP server on `port`."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path, port: int) -> None:
+        self.port = port
+        super().__init__(name, command, directory)
+        self.wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        """A ping gets a Reset: RFC 7252 4.3."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.connect(("127.0.0.1", self.port))
+            asking.settimeout(0.5)
+            asking.send(b"\x40\x00\x00\x01")
+            return asking.recv(64) == b"\x70\x00\x00\x01"
+
+
 def mosquitto(directory: Path) -> Peer:
     """Debian's mosquitto. Raises SystemExit."""
-    program, port = _mosquitto_program(), _free_port()
+    program, port = _program(("mosquitto",)), _free_port()
     configuration = directory / "mosquitto.conf"
     configuration.write_text(_MOSQUITTO.format(port=port))
     return Peer("mosquitto", [program, "-c", str(configuration)], directory, port)
@@ -45,38 +63,60 @@ def mosquitto(directory: Path) -> Peer:
 def amqtt(directory: Path) -> Peer:
     """amqtt, in the environment that `make bench` made for it. Raises SystemExit."""
     port = _free_port()
-    return Peer("amqtt", [_amqtt_python(), str(_AMQTT_SCRIPT), str(port)], directory, port)
+    return Peer("amqtt", _script("amqtt", "amqtt_broker.py", port), directory, port)
+
+
+def libcoap(directory: Path) -> CoapPeer:
+    """The coap-server of Debian's libcoap. Raises SystemExit."""
+    port = _free_port(socket.SOCK_DGRAM)
+    command = [_program(_COAP_SERVERS), "-A", "127.0.0.1", "-p", str(port), "-v", "3"]
+    return CoapPeer("libcoap", command, directory, port)
+
+
+def aiocoap(directory: Path) -> CoapPeer:
+    """aiocoap's server, in the environment that `make bench` made for it. Raises SystemExit."""
+    port = _free_port(socket.SOCK_DGRAM)
+    return CoapPeer("aiocoap", _script("aiocoap", "aiocoap_server.py", port), directory, port)
 
 
 def version(name: str) -> str:
     """A peer's name and version. Raises SystemExit if it is not there."""
-    if name == "mosquitto":
-        said = subprocess.run([_mosquitto_program(), "-h"], capture_output=True, text=True, check=False).stdout
-        return " ".join(said.split()[:3])
-    said = subprocess.run(
-        [_amqtt_python(), "-c", "import importlib.metadata as m; print('amqtt', m.version('amqtt'))"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    return said.strip() or _missing("amqtt", "it is not installed in AMQTT_PYTHON's environment")
+    if name in ("amqtt", "aiocoap"):
+        return _said([_python(name), "-c", f"import importlib.metadata as m; print('{name}', m.version('{name}'))"])
+    if name == "libcoap":
+        # Its usage has "coap-server-notls v4.3.1 -- a small CoAP implementation".
+        return "libcoap " + _said([_program(_COAP_SERVERS), "-?"]).partition(" v")[2].split()[0]
+    return " ".join(_said([_program(("mosquitto",)), "-h"]).split()[:3])
 
 
-def _mosquitto_program() -> str:
-    found = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    return found or _missing("mosquitto", "there is no such program")
+def _said(command: Sequence[str]) -> str:
+    """What a program says. Raises SystemExit if it says nothing."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout.strip() or _missing(command[0], "it does not tell its version")
 
 
-def _amqtt_python() -> str:
-    python = os.environ.get("AMQTT_PYTHON", "")
-    return python if Path(python).is_file() else _missing("amqtt", "AMQTT_PYTHON names no Python that has it")
+def _program(names: Sequence[str]) -> str:
+    path = os.environ.get("PATH", "") + ":/usr/sbin"
+    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    return found or _missing(names[0], "there is no such program")
+
+
+def _script(name: str, script: str, port: int) -> list[str]:
+    return [_python(name), str(Path(__file__).with_name(script)), str(port)]
+
+
+def _python(name: str) -> str:
+    variable = f"{name.upper()}_PYTHON"
+    python = os.environ.get(variable, "")
+    return python if Path(python).is_file() else _missing(name, f"{variable} names no Python that has it")
 
 
 def _missing(name: str, why: str) -> str:
     raise SystemExit(f"{name}: {why}; `make bench` installs it, or leave it out with --peers")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
+def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
     return port

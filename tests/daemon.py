@@ -35,6 +35,7 @@ def environment(**more: str) -> dict[str, str]:
     return mine | {
         "RPCBROKER_HTTP_LISTEN": "tcp:0:interface=127.0.0.1",
         "RPCBROKER_MQTT_LISTEN": "tcp:0:interface=127.0.0.1",
+        "RPCBROKER_COAP_LISTEN": "udp:0:interface=127.0.0.1",
         "RPCBROKER_ADMIN_EMAIL": EMAIL,
         "RPCBROKER_ADMIN_PASSWORD": PASSWORD,
         **more,

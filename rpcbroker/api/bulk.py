@@ -11,7 +11,7 @@ import msgspec
 from rpcbroker.api import checks
 from rpcbroker.api.audit import recorded
 from rpcbroker.api.calls import parse_call
-from rpcbroker.api.event_stream import Event, Events
+from rpcbroker.api.event_stream import Events
 from rpcbroker.api.routes import Answer, Note
 from rpcbroker.core import jsontext
 from rpcbroker.core.audit import AuditTrail
@@ -35,6 +35,7 @@ from rpcbroker.schema.bulk import (
     counts_json,
 )
 from rpcbroker.schema.common import MAX_TEXT, PageJSON, page_json
+from rpcbroker.wire.events import Event
 
 
 class BulkCalls:

@@ -10,7 +10,7 @@ from uuid import UUID
 from twisted.internet.defer import CancelledError, Deferred
 
 from rpcbroker.api.audit import recorded
-from rpcbroker.api.event_stream import Backlog, Event, Events
+from rpcbroker.api.event_stream import Backlog, Events
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import Answer, Note
 from rpcbroker.core import access, jsontext
@@ -21,6 +21,7 @@ from rpcbroker.core.errors import BrokerError, InvalidRequest
 from rpcbroker.core.model import Principal
 from rpcbroker.schema.calls import RpcIdJSON
 from rpcbroker.schema.common import MAX_TEXT
+from rpcbroker.wire.events import Event
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _FAR = 2**62

@@ -1,12 +1,10 @@
-"""Server-sent events (WHATWG HTML 9.2): how they look, and an answer that is made of them."""
+"""An answer that is made of server-sent events."""
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -14,32 +12,14 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.wire.events import COMMENT, Event, encode
 
-EVENT_STREAM = "text/event-stream"
 KEEP_ALIVE = 15.0
 """Seconds between comments, which keep proxies from taking a silent connection for a dead one."""
 MAX_WAITING = 100
 """Events that wait for a caller who reads slowly."""
 
-_COMMENT = b":\n\n"
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event: a word, and UTF-8 text of any number of lines."""
-
-    name: str
-    data: bytes
-
-
 Events = AsyncGenerator[Event, None]
-
-
-def encode(event: Event) -> bytes:
-    """As it goes over the wire."""
-    lines = b"".join(b"data: %b\n" % line for line in _LINE_END.split(event.data))
-    return b"event: %b\n%b\n" % (event.name.encode(), lines)
 
 
 class Backlog:
@@ -124,7 +104,7 @@ class EventStream:
 
     def _comment(self, _: None) -> None:
         if self._resumed is None:
-            self._request.write(_COMMENT)
+            self._request.write(COMMENT)
         self._wait()
 
     # -- what the connection says

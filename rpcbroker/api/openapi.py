@@ -12,11 +12,11 @@ import msgspec
 
 from rpcbroker import __version__
 from rpcbroker.api.errors import TABLE
-from rpcbroker.api.event_stream import EVENT_STREAM
 from rpcbroker.api.routes import EVERYONE, JSON, Action, Route
 from rpcbroker.core import errors as e
 from rpcbroker.core.model import Scope
 from rpcbroker.schema.common import ErrorJSON
+from rpcbroker.wire.events import EVENT_STREAM
 
 _PARAMETER = re.compile(r"<(\w+)>")
 _TEXTS = {

@@ -21,7 +21,7 @@ from werkzeug.routing import UnicodeConverter
 
 from rpcbroker.api.audit import Auditor
 from rpcbroker.api.errors import Rendered, render
-from rpcbroker.api.event_stream import EVENT_STREAM, Event, Events, EventStream, encode
+from rpcbroker.api.event_stream import Events, EventStream
 from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import JSON, Answer, Note, Route
 from rpcbroker.api.who import Who, require
@@ -36,6 +36,7 @@ from rpcbroker.core.errors import (
 )
 from rpcbroker.core.model import Principal
 from rpcbroker.core.settings import HttpSettings
+from rpcbroker.wire.events import EVENT_STREAM, Event, encode
 
 _JSON_TYPE = re.compile(
     r"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset=\"?(?:utf-8|us-ascii)\"?\s*)?;?", re.IGNORECASE

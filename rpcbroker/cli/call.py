@@ -12,7 +12,6 @@ from rich.console import Console
 
 from rpcbroker.cli import find
 from rpcbroker.cli.answers import Answer, failure
-from rpcbroker.cli.events import Event, EventReader
 from rpcbroker.cli.following import failure_of, followed
 from rpcbroker.cli.http import EVENT_STREAM
 from rpcbroker.cli.rest import Rest
@@ -23,6 +22,7 @@ from rpcbroker.cli.values import DurationType, call_params
 from rpcbroker.core.calls import CallState, SubmitStrategy
 from rpcbroker.schema.calls import CallBody, RpcIdJSON
 from rpcbroker.schema.common import ErrorJSON
+from rpcbroker.wire.events import Event, EventReader
 
 SLACK = 30.0
 """Seconds that the answer may come after the call's own timeout."""

@@ -26,12 +26,11 @@ def config() -> None:
 def check(file: str) -> None:
     """Tell whether FILE is good. The environment is left out."""
     settings = configuration_of(file, {}).settings
-    for section, descriptions in (("http", settings.http.listen), ("mqtt", settings.mqtt.listen)):
-        for description in descriptions:
-            try:
-                listeners.check(section, description, Path.cwd())
-            except listeners.ListenError as error:
-                raise Stop(str(error)) from None
+    for listener in listeners.wanted(settings):
+        try:
+            listeners.check(listener, Path.cwd())
+        except listeners.ListenError as error:
+            raise Stop(str(error)) from None
     click.echo(f"{file} is good.")
 
 

@@ -32,15 +32,18 @@ from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.values import Address
 from rpcbroker.schema.common import ErrorJSON
 from rpcbroker.schema.devices import DeviceJSON
-from rpcbroker.simulator.client import ConnectedDevice
+from rpcbroker.simulator.carrier import ConnectedDevice
 from rpcbroker.simulator.device import Seen, SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
+from rpcbroker.simulator.mqtt import MqttCarrier
 
 USER = "demo@example.org"
 LAMP, SLEEPER = "demo-lamp", "demo-sleeper"
 PINS = (7, 11)
 READY_TIMEOUT = 10.0
 """Seconds that the device has to get online: it is on this machine."""
+
+FREE_UDP = "udp:0:interface=127.0.0.1"
 
 V1, V2 = "/api/plugins/rpc", "/api/rpc"
 
@@ -119,7 +122,7 @@ class Demo:
 
     async def _start_broker(self) -> None:
         listen = {f"RPCBROKER_{name}_LISTEN": f"tcp:{port}:interface=127.0.0.1" for name, port in self._ports.items()}
-        self._broker.start({**listen, "RPCBROKER_ADMIN_EMAIL": USER})
+        self._broker.start({**listen, "RPCBROKER_COAP_LISTEN": FREE_UDP, "RPCBROKER_ADMIN_EMAIL": USER})
         self.say(f"started a broker, process {self._broker.pid}")
         urls = await self._broker.endpoints()
         try:
@@ -153,15 +156,10 @@ class Demo:
             elif not online.called:
                 online.callback(None)
 
-        self._device = ConnectedDevice(
-            HostnameEndpoint(self._reactor, self._mqtt.host, self._mqtt.port),
-            SimulatedDevice(GpioBoard(PINS), clock=self._reactor, rng=rng, observe=self._seen.append),
-            self._token,
-            client_id="demo-lamp",
-            clock=self._reactor,
-            rng=rng,
-            on_link=on_link,
-        )
+        lamp = SimulatedDevice(GpioBoard(PINS), clock=self._reactor, rng=rng, observe=self._seen.append)
+        endpoint = HostnameEndpoint(self._reactor, self._mqtt.host, self._mqtt.port)
+        carrier = MqttCarrier(endpoint, lamp, self._token, client_id="demo-lamp", clock=self._reactor)
+        self._device = ConnectedDevice(carrier, lamp, clock=self._reactor, rng=rng, on_link=on_link)
         running = self._device.run()
         self._device_gone = Deferred()
 

@@ -23,6 +23,9 @@ A device that lost its network replaces its own old connection once, and one on 
 minute; two clients that come back whenever they are closed, as libraries do after 1 to 15 s, do it for ever.
 """
 
+SEEN_EVERY = 60_000
+"""Milliseconds: so often at most it is told, and written down, that a device without a link was seen."""
+
 
 class Links:
     """The ways to a device. It knows nothing of calls but why they cannot be delivered."""
@@ -33,6 +36,7 @@ class Links:
         "_events",
         "_now_ms",
         "_takeovers",
+        "_told",
         "callable",
         "device",
         "presence",
@@ -50,6 +54,7 @@ class Links:
         """Those that can take calls now."""
         self._diagnostics: Diagnostics | None = None
         self._takeovers: tuple[float, ...] = ()
+        self._told = 0
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -111,6 +116,13 @@ class Links:
             self.presence.disconnect(self._now_ms(), reason.value)
             self._tell_presence()
 
+    def seen(self, cause: str) -> None:
+        """The device sent something, over a link or without any."""
+        now = self._now_ms()
+        self.presence.seen(now, cause)
+        if not self._all and now - self._told >= SEEN_EVERY:
+            self._tell_presence()
+
     def count(self, census: Census) -> None:
         """Add them."""
         for link in self._all:
@@ -124,6 +136,7 @@ class Links:
         self._tell_presence()
 
     def _tell_presence(self) -> None:
+        self._told = self._now_ms()
         self._events.emit(PresenceChanged, self.device, self.presence)
 
     # -- near misses

@@ -64,10 +64,11 @@ class Link(Protocol):
     transient: bool
     """A device has one lasting link: a new one closes the older. Transient ones, such as polls, are beside it."""
 
-    def deliver(self, call: Call) -> bool:
+    def deliver(self, call: Call) -> bool | None:
         """Give the call to the device. Never raises: what goes wrong is reported.
 
-        False: not now. The link will call `session.resume` when it can take more.
+        False: not now. The link will call `session.resume` when it can take more. None: the device was given it over
+        this link, or over one that this link goes on with, before the call left memory and came back.
         """
 
     def cancel(self, call: Call) -> bool:

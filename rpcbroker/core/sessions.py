@@ -211,7 +211,7 @@ class DeviceSession:
 
     def seen(self, cause: str) -> None:
         """The device sent something."""
-        self.presence.seen(self._around.now_ms(), cause)
+        self._links.seen(cause)
 
     def attributes_changed(self, update: bytes) -> None:
         """Tell the device, over all its links, what became of shared attributes; `update` as Link has it."""
@@ -286,8 +286,8 @@ class DeviceSession:
                 may_go = True
             else:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
-            if may_go and pending.given_to is not link:
-                if pending.needs_delivery:
+            if may_go:
+                if pending.given_to is not link and pending.needs_delivery:
                     if not self._give(pending, link):
                         return
                 elif pending.patience is None and strategy is SubmitStrategy.ON_RESPONSE:
@@ -302,11 +302,25 @@ class DeviceSession:
         record.note(self._around.now_ms(), Mark.SENT, intern(f"over {link.protocol}"))
         with_sent = record.moments
         taken = link.deliver(pending.call)
+        if not taken and record.moments is with_sent:
+            record.moments = moments
+        if taken is None:  # the device has it from an earlier poll, or an earlier stream
+            if pending.call.strategy is SubmitStrategy.ON_RESPONSE:
+                self.calls.await_reply(pending)
+            return True
         if not taken:
             pending.given_to = before
-            if record.moments is with_sent:
-                record.moments = moments
         return taken
+
+    def give_again(self, wire_id: int, link: Link) -> bool:
+        """The link writes a lightweight call once more, for the device says that it did not come: the link before this
+        one could not know. False, and it is not to be written: nobody waits for it."""
+        pending = self.calls.get(wire_id)
+        if pending is None or pending.kept is not None:
+            return False
+        pending.given_to = link
+        pending.record.note(self._around.now_ms(), Mark.SENT, intern(f"over {link.protocol}, once more"))
+        return True
 
     def take_back(self, wire_id: int, link: Link, why: str) -> None:
         """The link was given the call, and it did not arrive, or should be given once more: its turn comes again.

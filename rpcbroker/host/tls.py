@@ -1,4 +1,4 @@
-"""The certificates of `ssl:` listeners: read from files, and read again when the files change.
+"""The certificates of `ssl:` and `dtls:` listeners: read from files, and read again when the files change.
 
 A connection keeps the certificate that it began with; new ones get the newest that is good. TLS 1.2
 is the least that is spoken (Twisted's choice of ciphers, no tickets: a new key is new for everybody).
@@ -57,10 +57,20 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """A key, its certificate, and those of the authorities between it and one that is known."""
+
+    key: Any
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """What new connections are given. `not_after` is when the certificate ends, in epoch seconds."""
+    """What new connections are given, those over TCP the options. It ends at `not_after`, in epoch seconds."""
 
     options: CertificateOptions
+    identity: Identity
     not_after: float
 
 
@@ -88,7 +98,7 @@ def load(files: TlsFiles) -> Loaded:
         options.getContext()
     except (ValueError, TypeError, SSL.Error, MemoryError) as error:  # the last with systemd's MemoryDenyWriteExecute=
         raise TlsError(f"{', '.join(map(str, files))}: OpenSSL does not take them: {_reason(error)}") from None
-    return Loaded(options, certificate.not_valid_after_utc.timestamp())
+    return Loaded(options, Identity(key, certificate, tuple(chain)), certificate.not_valid_after_utc.timestamp())
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -113,6 +123,11 @@ class Certificate:
     def not_after(self) -> float:
         """Epoch seconds at which it ends."""
         return self._loaded.not_after
+
+    @property
+    def identity(self) -> Identity:
+        """What is in use, for those who speak something else than TLS; another object once the files have changed."""
+        return self._loaded.identity
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection: SSL.Connection = self._loaded.options.serverConnectionForTLS(protocol)

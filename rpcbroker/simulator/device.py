@@ -28,13 +28,16 @@ class Board(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One call as the device saw it. `dropped` or `cancelled`: it will never be answered."""
+    """One call as the device saw it. `dropped`, `cancelled` or `crashed`: it will never be answered."""
 
     method: str
     params: Any
     reply: Any
     dropped: bool = False
     cancelled: bool = False
+    crashed: bool = False
+    duplicated: bool = False
+    """Whether its reply was sent twice."""
 
 
 Say = Callable[[Any], None]
@@ -56,7 +59,7 @@ class _Running:
 
 
 class SimulatedDevice:
-    """A board behind `latency` seconds, that leaves one call in 1/`drop` unanswered."""
+    """A board behind `latency` seconds, that leaves one call in 1/`drop` unanswered, and breaks down now and then."""
 
     def __init__(
         self,
@@ -66,14 +69,24 @@ class SimulatedDevice:
         rng: Random,
         latency: float = 0.0,
         drop: float = 0.0,
+        duplicate: float = 0.0,
+        crash_after: int = 0,
         observe: Callable[[Seen], None] = lambda _seen: None,
     ) -> None:
-        """`drop` is a chance from 0 to 1; `observe` is told of each call at the moment it is decided."""
+        """`drop` and `duplicate` are chances from 0 to 1: not to answer, and to send the reply twice.
+
+        With `crash_after` each call of that number crashes the device: all that it works on is lost, and `on_crash`
+        is called. `observe` is told of each call at the moment it is decided.
+        """
+        self.on_crash: Callable[[], None] = lambda: None
         self._board = board
         self._clock = clock
         self._rng = rng
         self._latency = latency
         self._drop = drop
+        self._duplicate = duplicate
+        self._crash_after = crash_after
+        self._until_crash = crash_after
         self._observe = observe
         self._running: dict[str, _Running] = {}
 
@@ -87,6 +100,11 @@ class SimulatedDevice:
             running.respond, running.report = respond, report
             return
         running = self._running[call_id] = _Running(call_id, method, params, respond, report)
+        if self._crash_after:
+            self._until_crash -= 1
+            if not self._until_crash:
+                self._crash()
+                return
         if self._latency:
             running.timer = self._clock.callLater(self._latency, lambda: self._decide(running))
         else:
@@ -122,5 +140,17 @@ class SimulatedDevice:
 
     def _end(self, running: _Running, reply: Any) -> None:
         del self._running[running.call_id]
-        self._observe(Seen(running.method, running.params, reply))
+        twice = bool(self._duplicate) and self._rng.random() < self._duplicate
+        self._observe(Seen(running.method, running.params, reply, duplicated=twice))
         running.respond(reply)
+        if twice:
+            running.respond(reply)
+
+    def _crash(self) -> None:
+        self._until_crash = self._crash_after
+        running, self._running = self._running, {}
+        for each in running.values():
+            if each.timer is not None:
+                each.timer.cancel()
+            self._observe(Seen(each.method, each.params, None, crashed=True))
+        self.on_crash()

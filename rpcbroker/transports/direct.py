@@ -1,7 +1,8 @@
-"""Bytes to a TCP connection without a turn of the reactor in between."""
+"""Bytes to a TCP connection without a turn of the reactor in between, and what became of them."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.tcp import Server
@@ -20,6 +21,50 @@ def send(transport: Any, data: bytes) -> None:
                 return
             data = data[sent:]
     transport.write(data)
+
+
+def waits(transport: Any) -> bool:
+    """Whether something that was written a turn of the reactor ago, or with `send`, has not been taken by the socket.
+
+    Over TLS it is not known at once: ask in another turn.
+    """
+    tcp = _socket_of(transport)
+    return isinstance(tcp, Server) and bool(tcp.dataBuffer or tcp._tempDataBuffer)
+
+
+def is_lost(transport: Any) -> bool:
+    """Whether the connection is gone."""
+    tcp = _socket_of(transport)
+    return isinstance(tcp, Server) and not tcp.connected
+
+
+def is_tls(transport: Any) -> bool:
+    """Whether `waits` has to be asked later."""
+    return _socket_of(transport) is not transport
+
+
+def peer_left(transport: Any) -> bool:
+    """Whether the peer has closed the connection, or its half of it, and that was not heard of yet."""
+    if type(transport) is not Server or not transport.connected or transport.TLS:
+        return False
+    try:
+        return not transport.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def abort_unread(transport: Any, seconds: float) -> None:
+    """From now on the kernel ends the connection when the peer acknowledges nothing for so long (RFC 5482)."""
+    tcp = _socket_of(transport)
+    if isinstance(tcp, Server) and tcp.connected and tcp.socket.family in (socket.AF_INET, socket.AF_INET6):
+        tcp.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def _socket_of(transport: Any) -> Any:
+    """The TCP connection below TLS, if there is TLS."""
+    return getattr(transport, "transport", transport)
 
 
 def _waits(transport: Server) -> bool:

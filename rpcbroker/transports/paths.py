@@ -46,6 +46,10 @@ class NoSuchPath(ValueError):
     """The path is none of these; the text says why, without the token."""
 
 
+class BadNumber(NoSuchPath):
+    """It would be one, but what stands in the place of a call's id is none."""
+
+
 _PLAIN = {
     ("rpc",): Feature.RPC,
     ("telemetry",): Feature.TELEMETRY,
@@ -59,7 +63,7 @@ _ID = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 
 
 def target(segments: Sequence[str], *, has_token: bool = True) -> Target:
-    """Where a path leads whose segments are these, behind `/api/v1`. Raises NoSuchPath."""
+    """Where a path leads whose segments are these, behind `/api/v1`. Raises NoSuchPath, BadNumber."""
     if len(segments) == 1 and segments[0].lower() == "provision":
         return Target(Feature.PROVISION, None)
     token, rest = (segments[0], segments[1:]) if has_token and segments else (None, segments)
@@ -69,6 +73,6 @@ def target(segments: Sequence[str], *, has_token: bool = True) -> Target:
         return Target(feature, token)
     if words[:1] == ("rpc",) and (len(words) == 2 or words[2:] == ("progress",)):
         if not _ID.fullmatch(words[1]) or not -(2**31) <= int(words[1]) < 2**31:
-            raise NoSuchPath("rpc/ must be followed by the id of a call, a 32-bit integer")
+            raise BadNumber("rpc/ must be followed by the id of a call, a 32-bit integer")
         return Target(Feature.REPLY if len(words) == 2 else Feature.PROGRESS, token, int(words[1]))
     raise NoSuchPath("behind the token must come rpc, telemetry, attributes or claim")

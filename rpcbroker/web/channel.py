@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
+from zope.interface import implementer
 
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import (
@@ -37,6 +39,7 @@ CHUNKING = 64 << 10
 """Bytes around the contents of chunks, or in chunks that are tiny, that are taken beyond three for each of content."""
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(HTTPChannel):
     """One HTTP connection, always in one of these states:
 
@@ -50,6 +53,9 @@ class Channel(HTTPChannel):
     and whatever the state, an answer that it does not read is waited for `write_timeout`; then the
     connection is aborted. Meanwhile nothing more is read. Of requests that come in one piece one is
     taken in each turn of the reactor, so that nobody's thousand delay another's one.
+
+    Who sends no more may be gone, or wait for answers: what was answered goes out to it, and who is to
+    answer its request decides whether that is worth while.
     """
 
     maxHeaders = MAX_HEADERS
@@ -57,6 +63,8 @@ class Channel(HTTPChannel):
     transport: Any
     _buffer: bytes
     _dataBuffer: list[bytes]
+    largest_body = 0
+    """Bytes that the body of the request which is coming in may have."""
     _chunked = 0
     _refused = False
     _deadline: Deadline | None = None
@@ -87,6 +95,22 @@ class Channel(HTTPChannel):
         self._stop_waiting()
         self._wait_for_reader()
         super().loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The caller sends no more. This comes again when reading is tried again."""
+        if self._turn is not None or (self._handlingRequest and self._waiter_goes_on()):
+            return
+        if self._refused or self._handlingRequest:
+            self.transport.connectionLost(Failure(ConnectionDone()))
+        else:
+            self.loseConnection()
+
+    def _waiter_goes_on(self) -> bool:
+        waiter = self.requests[0].waiter
+        return waiter is not None and waiter.half_closed()
+
+    def writeConnectionLost(self) -> None:
+        """It was closed from here: see `refuse`."""
 
     def refuse(self, error: BrokerError) -> None:
         """Answer in the middle of a request, take nothing more, and leave the caller time to read it."""
@@ -205,9 +229,10 @@ class Channel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         headers = self.requests[-1].requestHeaders
+        self.largest_body = self.site.largest_body(self._path)
         transfer = headers.getRawHeaders(b"transfer-encoding", ())
         expected = headers.getRawHeaders(b"expect", ())
-        if self.length is not None and self.length > self.site.settings.max_body_size:
+        if self.length is not None and self.length > self.largest_body:
             self.refuse_body()
         elif transfer and [value.lower() for value in transfer] != [b"chunked"]:  # RFC 9112 6.1
             self.refuse(InvalidRequest("Transfer-Encoding must be chunked, once"))
@@ -230,7 +255,7 @@ class Channel(HTTPChannel):
             self._look_at_chunks()
 
     def _look_at_chunks(self) -> None:
-        if getattr(self._transferDecoder, "length", 0) > self.site.settings.max_body_size:
+        if getattr(self._transferDecoder, "length", 0) > self.largest_body:
             self.refuse_body()  # the chunk is announced, and need not be waited for
         elif self._chunked > CHUNKING + 4 * self.requests[-1].arrived:
             self.refuse(InvalidRequest("There is too little in the chunks of the body"))
@@ -244,8 +269,7 @@ class Channel(HTTPChannel):
 
     def refuse_body(self) -> None:
         """Answer 413, at once."""
-        limit = self.site.settings.max_body_size
-        self.refuse(PayloadTooLarge(f"Payload size exceeds the limit of {limit} bytes"))
+        self.refuse(PayloadTooLarge(f"Payload size exceeds the limit of {self.largest_body} bytes"))
 
     def _refuse_headers(self) -> None:
         limits = f"{self.maxHeaders} fields and {self.totalHeadersSize} bytes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -25,6 +26,17 @@ FULL_BODIES = 64
 """As much as so many of the largest bodies may be on its way in at once; beyond it 503."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What answers all paths that begin with `prefix`, past the resource that has all others."""
+
+    prefix: bytes
+    serve: Callable[[LimitedRequest], object]
+    """Answers a request itself, at once or later, and never raises."""
+    largest: Callable[[bytes], int | None]
+    """How large the body of a request to this path may be, if that is less than what holds for all."""
+
+
 class FrontDoor(Site):
     """All HTTP connections of one process."""
 
@@ -39,6 +51,7 @@ class FrontDoor(Site):
         render: Callable[[BrokerError], Refusal],
         reactor: Any,
         sockets: Mapping[str, Socket] | None = None,
+        mount: Mount | None = None,
     ) -> None:
         """`sockets`: what is spoken at the paths where WebSocket is; connections are counted until they speak it."""
         super().__init__(
@@ -56,6 +69,7 @@ class FrontDoor(Site):
         self.deadlines = deadlines
         self.render = render
         self.sockets = {path.encode(): socket for path, socket in (sockets or {}).items()}
+        self.mount = mount
         self.arriving = 0
         """Bytes of bodies that are there of requests that are not there yet."""
         self._rate = RateLimit(settings.address_rate, reactor.seconds)
@@ -67,6 +81,13 @@ class FrontDoor(Site):
     def room_for_bodies(self) -> int:
         """How large `arriving` may become."""
         return FULL_BODIES * self.settings.max_body_size
+
+    def largest_body(self, path: bytes) -> int:
+        """Bytes that the body of a request to this path may have."""
+        most, mount = self.settings.max_body_size, self.mount
+        if mount is None or not path.startswith(mount.prefix):
+            return most
+        return min(most, mount.largest(path) or most)
 
     def wait(self, peer: IAddress) -> float:
         """One more request from there: 0.0 if it may be served, else the seconds until it might."""

@@ -43,18 +43,33 @@ def phrase(status: int) -> bytes:
     return HTTPStatus(status).phrase.encode()
 
 
+class Waiter(Protocol):
+    """Somebody who will answer a request, or does so without an end."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+    def half_closed(self) -> bool:
+        """The caller sends no more, and may be gone, or wait for the answer: that cannot be told.
+
+        True: the answer comes soon, or is there; False: the caller counts as gone.
+        """
+
+
 class LimitedRequest(Request):
     """A request whose body is counted as it comes: chunked bodies announce no length."""
 
     path: bytes
     arrived = 0
     """Bytes of its body."""
+    waiter: Waiter | None = None
+    """Who hears what becomes of its connection while it is not answered."""
 
     # -- while it arrives
 
     def handleContentChunk(self, data: bytes) -> None:
         door, size = self.channel.site, len(data)
-        if self.arrived + size > door.settings.max_body_size:
+        if self.arrived + size > self.channel.largest_body:
             self.channel.refuse_body()
         elif door.arriving + size > door.room_for_bodies:
             self.channel.refuse(Unavailable("Too much is being sent to the server at once", hint="Try again."))
@@ -70,6 +85,9 @@ class LimitedRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         self._leave_arrivals()
         super().connectionLost(reason)
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.lost()
 
     def _leave_arrivals(self) -> None:
         self.channel.site.arriving -= self.arrived
@@ -82,13 +100,17 @@ class LimitedRequest(Request):
             self.setHeader("Connection", "close")
             self.channel.persistent = False
         error = self._fault()
-        socket = self.channel.site.sockets.get(self.path)
+        door = self.channel.site
+        socket = door.sockets.get(self.path)
         if error is not None:
             self.answer(error)
-        elif socket is None:
-            super().process()
-        else:
+        elif socket is not None:
             self._upgrade(socket)
+        elif door.mount is not None and self.path.startswith(door.mount.prefix):
+            self.site = door
+            door.mount.serve(self)
+        else:
+            super().process()
 
     def _upgrade(self, socket: websocket.Socket) -> None:
         """From the next byte on the connection is a WebSocket, or the handshake is answered with what is wrong."""

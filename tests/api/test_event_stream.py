@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
-from rpcbroker.api.event_stream import Backlog, Event, encode
+from rpcbroker.api.event_stream import Backlog
+from rpcbroker.wire.events import Event, encode
 
 
 def decoded(text: str) -> list[tuple[str, str]]:

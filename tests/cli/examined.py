@@ -14,10 +14,16 @@ from rpcbroker.config import load
 NOW = clock.RELEASED + 86_400.0
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 FREE = "tcp:0:interface=127.0.0.1"
+FREE_UDP = "udp:0:interface=127.0.0.1"
 
 
 def subject_of(state_dir: Path, **more: Any) -> Subject:
-    listeners = {"RPCBROKER_HTTP_LISTEN": more.pop("http", FREE), "RPCBROKER_MQTT_LISTEN": more.pop("mqtt", FREE)}
+    listeners = {
+        "RPCBROKER_HTTP_LISTEN": more.pop("http", FREE),
+        "RPCBROKER_MQTT_LISTEN": more.pop("mqtt", FREE),
+        "RPCBROKER_COAP_LISTEN": more.pop("coap", ""),
+        "RPCBROKER_COAP_DTLS_LISTEN": more.pop("coaps", ""),
+    }
     environ = listeners | more.pop("environ", {})
     return replace(look(load(None, environ), state_dir, now=NOW), synchronised=True, open_files=100_000, **more)
 

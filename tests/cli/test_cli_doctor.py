@@ -27,7 +27,7 @@ from rpcbroker.store.tables import SCHEMA_VERSION
 
 
 def test_a_broker_that_is_well_has_no_problem(shell: Shell, state: Path) -> None:
-    environ = {"RPCBROKER_HTTP_LISTEN": FREE, "RPCBROKER_MQTT_LISTEN": FREE}
+    environ = {"RPCBROKER_HTTP_LISTEN": FREE, "RPCBROKER_MQTT_LISTEN": FREE, "RPCBROKER_COAP_LISTEN": ""}
     result = shell.run("doctor", "--state-dir", str(state), env=environ)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
@@ -46,7 +46,7 @@ def test_a_problem_is_exit_code_1_and_comes_with_a_hint(shell: Shell, state: Pat
 
 
 def test_json_has_every_check_once_at_least(shell: Shell, state: Path) -> None:
-    environ = {"RPCBROKER_HTTP_LISTEN": "tcp:x", "RPCBROKER_MQTT_LISTEN": FREE}
+    environ = {"RPCBROKER_HTTP_LISTEN": "tcp:x", "RPCBROKER_MQTT_LISTEN": FREE, "RPCBROKER_COAP_LISTEN": ""}
     result = shell.run("doctor", "--json", "--state-dir", str(state), env=environ)
     assert result.exit_code == 1
     answer = json.loads(result.stdout)

@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from examined import FREE, NOW, OK, PROBLEM, WARNING, said, subject_of
+from examined import FREE, FREE_UDP, NOW, OK, PROBLEM, WARNING, said, subject_of
 
 from rpcbroker.cli.checks import certificates, ports, running
 from rpcbroker.cli.checks.endpoint import parse
@@ -176,6 +176,76 @@ def test_a_port_without_the_right_to_it(state: Path, monkeypatch: pytest.MonkeyP
     assert "CAP_NET_BIND_SERVICE" in found[0].hint
 
 
+def test_ports_for_datagrams(state: Path, tmp_path: Path) -> None:
+    key, cert = make_certificate(tmp_path)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        dtls = f"dtls:0:privateKey={key}:certKey={cert}"
+        subject = subject_of(state, http="", mqtt="", coap=f"udp:{port}:interface=127.0.0.1 {FREE_UDP}", coaps=dtls)
+        good = (OK, "can be listened on")
+        found = said(ports.ports(subject), (PROBLEM, "Address already in use"), good, good)
+        assert found[0].hint is not None
+        assert f"ss -lunp 'sport = :{port}'" in found[0].hint
+        said(ports.ports(subject_of(state, http=f"tcp:{port}", mqtt="")), good)  # a port of TCP is another one
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"coap": "tcp:5683"}, "[coap] listen: 'tcp:5683' is no endpoint: it must begin with udp:"),
+        ({"coap": "udp:coap"}, "port must be a number from 0 to 65535"),
+        ({"coaps": "udp:5684"}, "[coap] dtls_listen: 'udp:5684' is no endpoint: it must begin with dtls:"),
+        ({"coaps": "dtls:5684:sslmethod=TLS_METHOD"}, "is not understood"),
+    ],
+)
+def test_what_is_no_place_for_datagrams(state: Path, more: dict[str, str], says: str) -> None:
+    said(ports.ports(subject_of(state, **more)), (PROBLEM, says))
+
+
+class AnsweringDatagrams(threading.Thread):
+    """Answers one datagram."""
+
+    def __init__(self, server: socket.socket) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self.asked = b""
+
+    def run(self) -> None:
+        self.asked, address = self._server.recvfrom(2048)
+        self._server.sendto(b"something", address)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_ports_for_datagrams_of_a_broker_that_runs(
+    state: Path, tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "TIMEOUT", 0.3)
+    key, cert = make_certificate(tmp_path)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        more = {"coaps": f"dtls:{port}:privateKey={key}:certKey={cert}"} if secure else {"coap": f"udp:{port}"}
+        subject = replace(subject_of(state, http="", mqtt="", **more), holder="1")
+        said(ports.ports(subject), (PROBLEM, "the broker runs, but nothing listens there"))
+        server.recv(2048)
+        answering = AnsweringDatagrams(server)
+        answering.start()
+        said(ports.ports(subject), (OK, "answers"))
+        answering.join()
+        assert answering.asked[0] == (22 if secure else 0x40)
+
+
+def test_a_port_for_datagrams_that_the_system_chose(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "TIMEOUT", 0.3)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        urls = {"coap": f"coap://127.0.0.1:{server.getsockname()[1]}"}
+        subject = replace(subject_of(state, http="", mqtt="", coap=FREE_UDP), holder="1", endpoints=urls)
+        AnsweringDatagrams(server).start()
+        said(ports.ports(subject), (OK, "answers"))
+
+
 def test_an_address_that_is_not_ours(state: Path) -> None:
     subject = subject_of(state, http="tcp:0:interface=192.0.2.1")
     said(ports.ports(subject), (PROBLEM, "Cannot assign requested address"), (OK, "listened on"))
@@ -211,6 +281,8 @@ def test_no_listener_at_all(state: Path) -> None:
         ("unix:/run/x", "unix:/run/x:mode=660", True),
         ("unix:/run/x", "unix:/run/y", False),
         ("unix:/run/x", "tcp:8080", False),
+        ("udp:8080", "tcp:8080", False),
+        ("udp:8080", "dtls:8080:interface=127.0.0.1", True),
     ],
 )
 def test_which_listeners_exclude_one_another(one: str, other: str, excluded: bool) -> None:
@@ -284,7 +356,7 @@ def with_tls(state: Path, key: Path, cert: Path, more: str = "") -> Subject:
 
 
 def test_without_tls_there_is_nothing_to_look_at(state: Path) -> None:
-    said(certificates.certificates(subject_of(state)), (OK, "no listener is an ssl: one"))
+    said(certificates.certificates(subject_of(state)), (OK, "no listener has one: there is neither ssl: nor dtls:"))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +373,12 @@ def test_when_a_certificate_is_good(
 ) -> None:
     key, cert = make_certificate(tmp_path, starts=starts, ends=ends)
     said(certificates.certificates(with_tls(state, key, cert)), (level, says))
+
+
+def test_certificates_of_dtls_too(state: Path, tmp_path: Path) -> None:
+    key, cert = make_certificate(tmp_path, ends=5)
+    subject = subject_of(state, coaps=f"dtls:0:privateKey={key}:certKey={cert}")
+    said(certificates.certificates(subject), (WARNING, "expires on"))
 
 
 def test_a_chain_is_as_good_as_its_worst_part(state: Path, tmp_path: Path) -> None:

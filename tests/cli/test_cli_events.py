@@ -14,9 +14,8 @@ from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rpcbroker.api import event_stream
-from rpcbroker.cli.events import Event, EventReader
 from rpcbroker.cli.http import SILENCE, collected
+from rpcbroker.wire.events import Event, EventReader, encode, encode_number
 
 
 @given(
@@ -24,7 +23,7 @@ from rpcbroker.cli.http import SILENCE, collected
     st.data(),
 )
 def test_what_the_broker_writes_is_read_however_it_is_split(events: list[tuple[str, bytes]], data: Any) -> None:
-    wire = b":\n\n".join(event_stream.encode(event_stream.Event(name, text)) for name, text in events)
+    wire = b":\n\n".join(encode(Event(name, text)) for name, text in events)
     reader, found = EventReader(), []
     while wire:
         size = data.draw(st.integers(1, len(wire)))
@@ -46,6 +45,19 @@ def test_what_the_broker_writes_is_read_however_it_is_split(events: list[tuple[s
 )
 def test_how_streams_are_read(wire: bytes, found: list[Event]) -> None:
     assert EventReader().feed(wire) == found
+
+
+def test_a_reader_knows_the_name_of_the_last_event_that_was_ended() -> None:
+    reader = EventReader()
+    reader.feed(encode_number(40))
+    assert reader.last_id == "40"
+    wire = encode(Event("rpc", b"x", 41))
+    reader.feed(wire[:-1])
+    assert reader.last_id == "40"
+    reader.feed(wire[-1:] + encode(Event("rpc", b"y")))
+    assert reader.last_id == "41"
+    reader.feed(b"id: 4\x002\n\n")
+    assert reader.last_id == "41"
 
 
 class Streaming(Resource):

@@ -230,7 +230,8 @@ class Way:
         return said
 
     def cancel(self, call: Call) -> bool:
-        self.cancelled.append(call.wire_id)
+        if self.subscribed:
+            self.cancelled.append(call.wire_id)
         return self.subscribed
 
     def close(self, reason: CloseReason) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 CLIENTS = HERE / "clients"
-MQTT_JS = HERE / "js" / "node_modules" / "mqtt"
+NODE_MODULES = HERE / "js" / "node_modules"
 
 
 def program(name: str, what: str | None = None) -> str:
@@ -30,9 +30,9 @@ def python_of(environment: str) -> str:
     return program(os.environ.get(environment, ""), f"the environment {environment}")
 
 
-def node(script: str) -> list[str]:
-    """A command that runs one of our scripts on MQTT.js."""
-    assert MQTT_JS.is_dir(), "MQTT.js is missing; `make test` installs it"
+def node(script: str, package: str) -> list[str]:
+    """A command that runs one of our scripts on a package of npm."""
+    assert (NODE_MODULES / package).is_dir(), f"npm's {package} is missing; `make test` installs it"
     return [program("node"), str(HERE / "js" / script)]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import both_calls, curl
 from daemon import Daemon
 from foreign import CLIENTS, Foreign, node, program, python_of
 from seen import read
@@ -34,46 +35,6 @@ def device(broker: Daemon, request: pytest.FixtureRequest) -> tuple[str, str]:
     """The id and the token of a fresh device."""
     token = f"T{abs(hash(request.node.nodeid)) % 10**12}"
     return broker.add_device(request.node.name, token), token
-
-
-def curl(broker: Daemon, path: str, body: Any) -> tuple[int, str]:
-    """Status and body of a POST by curl."""
-    done = subprocess.run(
-        [
-            program("curl"),
-            "-sS",
-            "-w",
-            "\n%{http_code}",
-            "-H",
-            f"X-Authorization: Bearer {broker.token}",
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            json.dumps(body),
-            broker.http + path,
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    text, _, status = done.stdout.rpartition("\n")
-    return int(status), text
-
-
-def both_calls(broker: Daemon, device_id: str, arrived: Any) -> None:
-    """A one-way and a two-way call on both URLs; `arrived()` gives the next that came to the device.
-
-    The device answers each two-way call with {"got": params}.
-    """
-    broker.wait_callable(device_id)
-    for base in ("/api/plugins/rpc", "/api/rpc"):
-        params = {"pin": 7, "text": "ü", "list": [1, None]}
-        assert curl(broker, f"{base}/oneway/{device_id}", {"method": "set", "params": params}) == (200, "")
-        assert arrived() == {"method": "set", "params": params}
-        status, text = curl(broker, f"{base}/twoway/{device_id}", {"method": "get", "params": [base]})
-        assert (status, json.loads(text)) == (200, {"got": [base]})
-        assert arrived() == {"method": "get", "params": [base]}
 
 
 CASES = [
@@ -99,7 +60,7 @@ def command(client: str, version: str, url: str, token: str, qos: int) -> list[s
     rest = [url, version, token, str(qos)]
     match client:
         case "mqttjs":
-            return [*node("device.js"), *rest]
+            return [*node("device.js", "mqtt"), *rest]
         case "tb":
             return [python_of("TB_PYTHON"), str(CLIENTS / "tb_device.py"), url.rpartition(":")[2], token]
     return [sys.executable, str(CLIENTS / f"{client}_client.py"), *rest]

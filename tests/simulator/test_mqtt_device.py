@@ -13,17 +13,18 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rpcbroker.simulator.client import (
+from rpcbroker.simulator.carrier import (
+    CRASH_PAUSE,
     GOODBYE,
-    KEEP_ALIVE,
     LONGEST_PAUSE,
     ConnectedDevice,
-    DeviceProtocol,
     LinkLost,
     Refused,
+    Schedule,
 )
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
+from rpcbroker.simulator.mqtt import KEEP_ALIVE, DeviceProtocol, MqttCarrier
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 from rpcbroker.wire.mqtt.packets import (
     ConnAck,
@@ -299,17 +300,17 @@ class Endpoint:
 class Staying:
     """A ConnectedDevice that runs on a Clock."""
 
-    def __init__(self, endpoint: Endpoint | None = None) -> None:
+    def __init__(self, endpoint: Endpoint | None = None, *, schedule: Schedule | None = None, **more: Any) -> None:
         self.clock = Clock()
         self.endpoint = endpoint or Endpoint()
         self.told: list[str | None] = []
+        simulated = device(self.clock, **more)
         self.connected = ConnectedDevice(
-            self.endpoint,
-            device(self.clock),
-            "TOKEN",
-            client_id="c1",
+            MqttCarrier(self.endpoint, simulated, "TOKEN", client_id="c1", clock=self.clock),
+            simulated,
             clock=self.clock,
             rng=Random(3),
+            schedule=schedule,
             on_link=self.told.append,
         )
         self.outcome: list[Any] = []
@@ -408,3 +409,64 @@ def test_stopped_while_it_connects_it_ends() -> None:
     staying = Staying(endpoint)
     staying.connected.stop()
     assert staying.outcome == [None]
+
+
+# -- crashing, and sleeping
+
+
+CALL = b'{"method":"echo","params":5}'
+
+
+def test_a_device_that_crashes_is_gone_without_a_word_and_comes_back() -> None:
+    staying = Staying(crash_after=2)
+    for _ in range(2):
+        staying.accept()
+        first = staying.endpoint.far
+        first.says(Publish(REQUEST + "1", CALL))
+        first.heard()
+        first.says(Publish(REQUEST + "2", CALL))
+        assert first.heard() == []
+        assert not first.connected
+        assert staying.told[-2:] == [None, "The device crashed, and comes back in 5 s."]
+        staying.clock.advance(CRASH_PAUSE - 0.1)
+        assert staying.endpoint.far is first
+        staying.clock.advance(0.1)
+        assert staying.endpoint.far is not first
+    staying.connected.stop()
+
+
+def test_by_its_schedule_it_says_goodbye_and_comes_back() -> None:
+    staying = Staying(schedule=Schedule(5.0, 55.0))
+    for number in range(1, 4):
+        staying.accept()
+        staying.clock.advance(4.9)
+        assert staying.endpoint.far.connected
+        staying.endpoint.far.heard()
+        staying.clock.advance(0.1)
+        assert staying.endpoint.far.heard() == [Disconnect()]
+        assert staying.told[-2:] == [None, "Asleep for 55 s."]
+        staying.clock.advance(54.9)
+        assert staying.endpoint.attempts == number
+        staying.clock.advance(0.1)
+        assert staying.endpoint.attempts == number + 1
+    staying.connected.stop()
+    assert staying.outcome == [None]
+
+
+@pytest.mark.parametrize("hanging", [True, False])
+def test_it_falls_asleep_also_when_it_has_no_connection(hanging: bool) -> None:
+    endpoint = Endpoint()
+    endpoint.refusing = True
+    endpoint.hanging = Deferred() if hanging else None
+    staying = Staying(endpoint, schedule=Schedule(0.1, 60.0))
+    staying.clock.advance(0.2)
+    assert staying.told[-1] == "Asleep for 60 s."
+    endpoint.hanging = None
+    staying.clock.advance(59.0)
+    assert endpoint.attempts == 1
+    staying.clock.advance(1.0)
+    assert endpoint.attempts == 2
+    staying.clock.advance(0.1)
+    staying.connected.stop()
+    assert staying.outcome == [None]
+    assert staying.clock.getDelayedCalls() == []

@@ -129,3 +129,31 @@ def test_a_call_that_comes_once_more_is_not_begun_anew() -> None:
     assert counting.said == [{"left": 2}]
     assert newer == [{"left": 1}, ("reply", {"left": 0})]
     assert len(counting.seen) == 1
+
+
+def test_a_reply_is_sent_twice_with_the_chance_that_is_given() -> None:
+    replies: list[Any] = []
+    seen: list[Seen] = []
+    stammering = device(Clock(), Chances(0.9, 0.29, 0.9, 0.3), seen, duplicate=0.3)
+    stammering.receive("1", "echo", 1, replies.append, silent)
+    stammering.receive("2", "echo", 2, replies.append, silent)
+    assert replies == [1, 1, 2]
+    assert [each.duplicated for each in seen] == [True, False]
+
+
+def test_each_nth_call_crashes_it_and_takes_all_that_was_worked_on_along() -> None:
+    replies: list[Any] = []
+    seen: list[Seen] = []
+    crashes: list[int] = []
+    clock = Clock()
+    fragile = device(clock, Random(1), seen, latency=1.0, crash_after=3)
+    fragile.on_crash = lambda: crashes.append(len(seen))
+    for number in range(1, 6):
+        fragile.receive(str(number), "echo", number, replies.append, silent)
+    assert crashes == [3]
+    assert seen == [Seen("echo", number, None, crashed=True) for number in (1, 2, 3)]
+    clock.advance(1.0)
+    assert replies == [4, 5]
+    fragile.receive("6", "echo", 6, replies.append, silent)
+    assert crashes == [3, 6]
+    assert clock.getDelayedCalls() == []

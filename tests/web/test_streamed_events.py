@@ -8,10 +8,11 @@ import pytest
 from door import GET, Door
 from twisted.internet.defer import CancelledError
 
-from rpcbroker.api.event_stream import KEEP_ALIVE, MAX_WAITING, Backlog, Event, Events
+from rpcbroker.api.event_stream import KEEP_ALIVE, MAX_WAITING, Backlog, Events
 from rpcbroker.api.routes import Answer, Route
 from rpcbroker.api.site import Api
 from rpcbroker.core.errors import CallTimeout, Reason
+from rpcbroker.wire.events import Event
 
 OPEN = b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 OLD = b"GET /events HTTP/1.0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Certificates and keys of ssl: listeners."""
+"""Certificates and keys of ssl: and dtls: listeners."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _OPEN_TO_ALL = 0o007
 def certificates(subject: Subject) -> Verdicts:
     """What a device or a caller would refuse, or soon will."""
     try:
-        secure = [endpoint for endpoint in endpoints(subject.settings) if endpoint.kind == "ssl"]
+        secure = [endpoint for endpoint in endpoints(subject.settings) if endpoint.kind in ("ssl", "dtls")]
     except ValueError:
         return  # the check of ports says so
     if not secure:
-        yield ok("no listener is an ssl: one")
+        yield ok("no listener has one: there is neither ssl: nor dtls:")
     now = datetime.fromtimestamp(subject.now, UTC)
     for endpoint in secure:
         yield from _one(endpoint, now)

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rpcbroker.core.settings import Settings
+from rpcbroker.host import listeners
 
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 _KEY = re.compile(r"(\w+)=(.*)", re.DOTALL)
-_POSITIONS = {"tcp": "port", "tcp6": "port", "ssl": "port", "unix": "address"}
+_POSITIONS = {"tcp": "port", "tcp6": "port", "ssl": "port", "udp": "port", "dtls": "port", "unix": "address"}
 """What the first word after the kind means, if it has no name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """`[section] listen`, one of it. `port` is 0 when the system chooses it, None when there is none to check."""
+    """A listener of `[section]`. `port` is 0 when the system chooses it, None when there is none to check."""
 
     section: str
     text: str
@@ -29,6 +30,11 @@ class Endpoint:
         return f"[{self.section}] {self.text}"
 
     @property
+    def datagrams(self) -> bool:
+        """Whether it is one of UDP, whose ports are others than TCP's."""
+        return self.kind in ("udp", "dtls")
+
+    @property
     def host(self) -> str:
         """Where it listens; empty for every IPv4 address."""
         host = self.options.get("interface", "::" if self.kind == "tcp6" else "")
@@ -38,25 +44,27 @@ class Endpoint:
         """Whether not both can be had."""
         if self.kind == "unix" or other.kind == "unix":
             return self.kind == other.kind and self.options.get("address") == other.options.get("address")
+        if self.datagrams is not other.datagrams:
+            return False
         anywhere = {"", "::"} & {self.host, other.host}
         return bool(self.port) and self.port == other.port and (self.host == other.host or bool(anywhere))
 
     @property
     def name(self) -> str:
         """As endpoints.json calls it."""
-        return f"{self.section}s" if self.kind == "ssl" else self.section
+        return f"{self.section}s" if self.kind in ("ssl", "dtls") else self.section
 
 
 def endpoints(settings: Settings) -> Iterator[Endpoint]:
     """All that the broker listens on. Raises ValueError for what is none."""
-    for section, texts in (("http", settings.http.listen), ("mqtt", settings.mqtt.listen)):
-        for text in texts:
-            yield parse(section, text)
+    for listener in listeners.wanted(settings):
+        listeners.check_form(listener)
+        yield parse(listener.section, listener.description)
 
 
 def check(endpoint: Endpoint) -> None:
     """Have Twisted read it, unless that needs files or what systemd gives to the broker alone. Raises ValueError."""
-    if endpoint.kind in ("ssl", "tls", "systemd"):
+    if endpoint.kind in ("ssl", "tls", "systemd") or endpoint.datagrams:
         return
     from twisted.internet.endpoints import serverFromString
 

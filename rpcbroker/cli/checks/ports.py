@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from OpenSSL import SSL
 
 from rpcbroker.cli.checks.endpoint import Endpoint, check, endpoints
 from rpcbroker.cli.checks.subject import Subject, Verdict, Verdicts, ok, problem
@@ -15,6 +17,8 @@ from rpcbroker.cli.checks.subject import Subject, Verdict, Verdicts, ok, problem
 TIMEOUT = 2.0
 """Seconds for this very machine to accept a connection."""
 _PRIVILEGED = 1024
+_PING = bytes.fromhex("40000001")
+"""An empty confirmable message, which every CoAP endpoint answers (RFC 7252 4.3)."""
 _NOT_CHECKED = "is given by the system: not checked"
 
 
@@ -28,7 +32,7 @@ def ports(subject: Subject) -> Verdicts:
         yield problem(f"{error}", "rpcbroker config check FILE")
         return
     if not wanted:
-        yield problem("there is no listener at all", "Set [http] listen and [mqtt] listen.")
+        yield problem("there is no listener at all", "Set [http] listen, and [mqtt] or [coap] listen.")
     for place, endpoint in enumerate(wanted):
         if any(endpoint.excludes(other) for other in wanted[:place]):
             yield problem(f"{endpoint.label}: another listener has the same place", "Give each a port of its own.")
@@ -44,8 +48,9 @@ def _free(endpoint: Endpoint) -> Verdict:
     """Bound, but not listened on: no device may mistake this for the broker."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
-        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with closing(socket.socket(family, socket.SOCK_DGRAM if endpoint.datagrams else socket.SOCK_STREAM)) as probe:
+            if not endpoint.datagrams:  # where it would mean that both get some of them
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((endpoint.host, endpoint.port))
     except OSError as error:
         return problem(f"{endpoint.label}: {error.strerror or error}", _why(endpoint, error))
@@ -54,7 +59,8 @@ def _free(endpoint: Endpoint) -> Verdict:
 
 def _why(endpoint: Endpoint, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Another program listens there; ss -ltnp 'sport = :{endpoint.port}' shows which."
+        kind = "u" if endpoint.datagrams else "t"
+        return f"Another program listens there; ss -l{kind}np 'sport = :{endpoint.port}' shows which."
     if error.errno == errno.EACCES and (endpoint.port or 0) < _PRIVILEGED:
         return (
             "Ports below 1024 need a right: AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit,"
@@ -77,23 +83,50 @@ def _unix_free(endpoint: Endpoint) -> Verdict:
 
 
 def _answers(endpoint: Endpoint, subject: Subject) -> Verdict:
-    """A connection is accepted; of several without a number of their own the broker tells the first one's only."""
+    """A connection is accepted, or a datagram answered; the broker tells the first of those without a number."""
     if endpoint.kind == "unix":
         good = _connects(path=Path(endpoint.options.get("address", "")))
     elif endpoint.port:
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
-        good = _connects(host, endpoint.port)
+        good = _reached(endpoint, host, endpoint.port)
     else:
         parts = urlsplit(subject.endpoints.get(endpoint.name, ""))
         if parts.port is None:
             return ok(f"{endpoint.label} {_NOT_CHECKED}")
-        good = _connects(parts.hostname or "", parts.port)
+        good = _reached(endpoint, parts.hostname or "", parts.port)
     if good:
-        return ok(f"{endpoint.label} accepts connections")
+        return ok(f"{endpoint.label} {'answers' if endpoint.datagrams else 'accepts connections'}")
     return problem(
         f"{endpoint.label}: the broker runs, but nothing listens there",
         "Restart it if its configuration was changed; or it runs with another --config than this.",
     )
+
+
+def _reached(endpoint: Endpoint, host: str, port: int) -> bool:
+    if endpoint.datagrams:
+        return _responds(host, port, _client_hello() if endpoint.kind == "dtls" else _PING)
+    return _connects(host, port)
+
+
+def _responds(host: str, port: int, question: bytes) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:
+            probe.settimeout(TIMEOUT)
+            probe.connect((host, port))
+            probe.send(question)
+            return bool(probe.recv(2048))
+    except OSError:
+        return False
+
+
+def _client_hello() -> bytes:
+    """The first datagram of a DTLS handshake: it costs the broker no memory."""
+    connection = SSL.Connection(SSL.Context(SSL.DTLS_CLIENT_METHOD))
+    connection.set_connect_state()
+    with suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return connection.bio_read(2048)
 
 
 def _connects(host: str = "", port: int = 0, *, path: Path | None = None) -> bool:

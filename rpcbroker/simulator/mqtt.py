@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Clock
+from rpcbroker.simulator.carrier import GOODBYE, Connection, LinkLost, Refused
 from rpcbroker.simulator.device import SimulatedDevice
+from rpcbroker.simulator.messages import read, text
+from rpcbroker.simulator.trust import tls_failed
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 from rpcbroker.wire.mqtt.packets import (
@@ -42,21 +42,9 @@ KEEP_ALIVE = 30
 """Seconds: short enough for the usual NAT."""
 MAX_PACKET_SIZE = 1 << 20
 """More than any broker's default, so that the broker's limit is the one that is met."""
-GOODBYE = 2.0
-"""Seconds that the broker has to take our last words."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds between two attempts to connect: the first pause, doubled each time up to the longest."""
 _LEVEL = 4
 _SUBSCRIBE_ID = 1
 _FINAL = frozenset(ConnectReturnCode) - {ConnectReturnCode.ACCEPTED, ConnectReturnCode.SERVER_UNAVAILABLE}
-
-
-class Refused(Exception):
-    """The broker does not want this device; trying again will not help."""
-
-
-class LinkLost(Exception):
-    """The connection ended, or was of no use; the next one may be better."""
 
 
 class DeviceProtocol(Protocol):
@@ -68,7 +56,7 @@ class DeviceProtocol(Protocol):
     _log = Logger()
     transport: Any
 
-    def __init__(self, device: SimulatedDevice, token: str, *, client_id: str, clock: Clock) -> None:
+    def __init__(self, device: SimulatedDevice, token: str | None, *, client_id: str, clock: Clock) -> None:
         self.ready: Deferred[None] = Deferred()
         self.gone: Deferred[None] = Deferred()
         self._device = device
@@ -108,6 +96,8 @@ class DeviceProtocol(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if isinstance(reason.value, SSL.Error):
+            self._fail(tls_failed(reason.value))
         self._fail(LinkLost("The broker closed the connection before the device could be called."))
         self.gone.callback(None)
 
@@ -121,6 +111,12 @@ class DeviceProtocol(Protocol):
             self.transport.loseConnection()
             if self._timer is not None:
                 self._timer.reset(GOODBYE)
+
+    sleep = goodbye
+
+    def vanish(self) -> None:
+        """Leave without a word, which is a reset of the connection."""
+        self._abort()
 
     def _send(self, packet: Packet) -> None:
         self.transport.write(encode(packet, _LEVEL))
@@ -157,21 +153,22 @@ class DeviceProtocol(Protocol):
         if packet.topic.startswith(CANCELS):
             self._device.cancel(packet.topic.removeprefix(CANCELS))
             return
-        call = _call(packet.payload) if packet.topic.startswith(REQUESTS) else None
-        if call is None:
+        call = read(packet.payload) if packet.topic.startswith(REQUESTS) else None
+        if call is None or call.method is None:
             self._log.warn("a message that is no call, on {topic}", topic=packet.topic)
             return
         call_id = packet.topic.removeprefix(REQUESTS)
         self._device.receive(
             call_id,
-            *call,
+            call.method,
+            call.params,
             lambda reply: self._publish(RESPONSES + call_id, reply),
             lambda report: self._publish(PROGRESS + call_id, report),
         )
 
     def _publish(self, topic: str, value: Any) -> None:
         if self._live:
-            self._send(Publish(topic, json.dumps(value, separators=(",", ":")).encode()))
+            self._send(Publish(topic, text(value)))
 
     # -- time, and the end
 
@@ -199,17 +196,6 @@ class DeviceProtocol(Protocol):
             self.transport.abortConnection()
 
 
-def _call(payload: bytes) -> tuple[str, Any] | None:
-    """Method and params, or None when the payload is no call."""
-    try:
-        call = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(call, dict) or not isinstance(call.get("method"), str):
-        return None
-    return call["method"], call.get("params")
-
-
 class _DeviceFactory(Factory):
     noisy = False
 
@@ -220,83 +206,23 @@ class _DeviceFactory(Factory):
         return self._build()
 
 
-class ConnectedDevice:
-    """A device that stays connected: it tries again, ever more slowly, until it is stopped or refused.
+class MqttCarrier:
+    """MQTT for one device, of the name `client_id`, over an IStreamClientEndpoint.
 
-    Twisted's ClientService counts a connection as good before the broker has accepted the device,
-    and loses its way when that connection is closed meanwhile; hence a loop of our own.
+    Without a token the broker knows it by its certificate.
     """
 
     def __init__(
-        self,
-        endpoint: Any,
-        device: SimulatedDevice,
-        token: str,
-        *,
-        client_id: str,
-        clock: Clock,
-        rng: Random,
-        on_link: Callable[[str | None], None] = lambda _trouble: None,
+        self, endpoint: Any, device: SimulatedDevice, token: str | None, *, client_id: str, clock: Clock
     ) -> None:
-        """`endpoint` is an IStreamClientEndpoint.
-
-        `on_link(None)`: it can be called now. `on_link(sentence)`: not now, and why; it tries again.
-        """
         self._endpoint = endpoint
         self._factory = _DeviceFactory(lambda: DeviceProtocol(device, token, client_id=client_id, clock=clock))
-        self._clock: Any = clock
-        self._rng = rng
-        self._on_link = on_link
-        self._protocol: DeviceProtocol | None = None
-        self._running: Deferred[None] | None = None
-        self._stopping = False
 
-    def run(self) -> Deferred[None]:
-        """Connect, and stay connected. Fires when stopped; fails with Refused."""
-        self._running = Deferred.fromCoroutine(self._run())
-        return self._running
+    def connect(self) -> Deferred[Connection]:
+        """A TCP connection, on which the device has introduced itself."""
+        connected: Deferred[Connection] = self._endpoint.connect(self._factory)
+        return connected
 
-    def stop(self) -> None:
-        """Disconnect in good order; what `run` returned fires when the connection is gone."""
-        self._stopping = True
-        if self._protocol is not None:
-            self._protocol.goodbye()
-        elif self._running is not None:
-            self._running.cancel()
-
-    async def _run(self) -> None:
-        failures = 0
-        try:
-            while not self._stopping:
-                try:
-                    await self._one_connection()
-                    failures = 0
-                    trouble = "The broker closed the connection."
-                except LinkLost as error:
-                    trouble = str(error)
-                except (ConnectError, DNSLookupError) as error:
-                    trouble = f"The broker cannot be reached: {str(error).partition(':')[0].rstrip('.')}."
-                if not self._stopping:
-                    self._on_link(trouble)
-                    pause = min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * self._rng.uniform(0.8, 1.2)
-                    failures = min(failures + 1, 10)
-                    await deferLater(self._clock, pause)
-        except CancelledError:
-            if not self._stopping:
-                raise
-
-    async def _one_connection(self) -> None:
-        """From connecting until the connection is gone. Raises Refused, LinkLost, ConnectError."""
-        protocol: DeviceProtocol = await self._endpoint.connect(self._factory)
-        self._protocol = protocol
-        failure: Exception | None = None
-        try:
-            await protocol.ready
-        except (Refused, LinkLost) as error:
-            failure = error
-        else:
-            self._on_link(None)
-        await protocol.gone
-        self._protocol = None
-        if failure is not None:
-            raise failure
+    def close(self) -> Deferred[None]:
+        """There is nothing to give back."""
+        return succeed(None)
