@@ -184,7 +184,14 @@ class CoapServer:
         self.messages = Messages(self, settings=settings, deadlines=deadlines, rng=rng, seconds=seconds)
         self.shelf = Shelf(settings.max_unfinished, deadlines)
         self._echo = Echo(secret, seconds)
-        self.peers = Peers(settings.max_peers, oldest=self._oldest_observer, lost=self.lost)
+        self.peers = Peers(
+            settings.max_peers,
+            deadlines=deadlines,
+            seconds=seconds,
+            lifetime=lambda: self.messages.timing.exchange_lifetime,
+            oldest=self._oldest_observer,
+            lost=self.lost,
+        )
         self.observers = Observers(self.messages, self.shelf, self.peers)
 
     @property
