@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -111,7 +111,7 @@ class CoapSite:
         link = self._around.links.get(session)
         if link is not None:  # what the device said comes first: it may be the reply to what would be sent now
             link.heard(request.peer)
-        return answer.addErrback(_refuse) if isinstance(answer, Deferred) else answer
+        return answer if isinstance(answer, Response) else answer.addErrback(_refuse)
 
     # -- calls
 
@@ -249,38 +249,51 @@ _ACTIONS: dict[tuple[Feature, int], Action] = {
 
 _METHODS = (Code.GET, Code.POST)
 
+_LONGEST_REMEMBERED = 6
+"""Segments of a path, each of 255 bytes at most, that is worth the memory."""
+
 
 def _place(request: Request) -> Place:
     """What the request is for. Raises Refused for what is for nobody."""
-    if request.code not in _METHODS:
+    path, has_certificate = request.path, request.peer.certificate is not None
+    if len(path) <= _LONGEST_REMEMBERED:
+        return _remembered_place(request.code, path, has_certificate)
+    return _find_place(request.code, path, has_certificate)
+
+
+def _find_place(code: int, path: tuple[str, ...], has_certificate: bool) -> Place:
+    if code not in _METHODS:
         raise Refused(Code.METHOD_NOT_ALLOWED, "only GET and POST are served")
-    path = request.path
     if len(path) == 1 and "/" in path[0]:  # some clients put the whole path into one option
         path = tuple(path[0].removeprefix("/").split("/"))
     if path[:2] != paths.PREFIX:
         raise Refused(Code.NOT_FOUND, "paths begin with /api/v1")
     rest = path[2:]
     try:
-        feature, token, number = _target(rest, request)
+        feature, token, number = _target(rest, has_certificate)
     except NoSuchPath as error:
         token = rest[0] if rest else None
         return Place(token, 0, partial(CoapSite._astray, code=Code.BAD_REQUEST, why=_why(rest, error)))
-    action = _ACTIONS.get((feature, request.code))
+    action = _ACTIONS.get((feature, code))
     if action is not None:
         return Place(token, number, action)
     if feature is Feature.PROVISION:
-        if request.code == Code.POST:
+        if code == Code.POST:
             return Place(None, 0, None)
         raise Refused(Code.METHOD_NOT_ALLOWED, "only POST is served here")
     if feature is Feature.UPDATES:
         why = "changes of attributes come to who observes .../attributes"
         return Place(token, 0, partial(CoapSite._astray, code=Code.BAD_REQUEST, why=why))
-    why = f"{'GET' if request.code == Code.GET else 'POST'} is not served here"
+    why = f"{'GET' if code == Code.GET else 'POST'} is not served here"
     return Place(token, 0, partial(CoapSite._astray, code=Code.METHOD_NOT_ALLOWED, why=why))
 
 
-def _target(rest: tuple[str, ...], request: Request) -> paths.Target:
-    if request.peer.certificate is not None:
+_remembered_place = lru_cache(4096)(_find_place)
+"""Devices ask for the same thing again and again."""
+
+
+def _target(rest: tuple[str, ...], has_certificate: bool) -> paths.Target:
+    if has_certificate:
         try:
             return paths.target(rest, has_token=False)
         except NoSuchPath:
@@ -316,6 +329,8 @@ def _answer(request: Request, text: bytes, code: int = Code.CONTENT) -> Response
 
 def _created(done: object) -> Answer:
     """2.01, when that is done."""
+    if done is None:  # most often; whether something is a Deferred takes longer to find out
+        return _CREATED
     return done.addCallback(_as_created) if isinstance(done, Deferred) else _CREATED
 
 
