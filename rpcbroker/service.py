@@ -1,4 +1,7 @@
-"""Puts the broker together, starts it, and takes it down in good order."""
+"""Puts the broker together, starts it, and takes it down in good order.
+
+A little over 400 lines: what is made here, in which order, is read at one place.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import SystemRandom
 from typing import IO, Any
 from uuid import uuid4
 
@@ -31,16 +35,18 @@ from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
-from rpcbroker.host.listeners import ListenError, Listeners
+from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
 from rpcbroker.host.tls import Certificates
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
+from rpcbroker.transports.coap.ports import CoapPorts
+from rpcbroker.transports.http.site import PREFIX, HttpDevices
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
-from rpcbroker.web.front_door import FrontDoor
+from rpcbroker.web.front_door import FrontDoor, Mount
 from rpcbroker.web.websocket import Socket
 from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 
@@ -48,6 +54,8 @@ ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
 KEY_BYTES = 64
+SECRET_BYTES = 32
+"""Of what addresses prove by that they are not forged; a new one at each start."""
 READY_INTERVAL = 0.05
 """Seconds until it is asked again whether all is ready."""
 MQTT_SUBPROTOCOLS = ("mqtt", "mqttv3.1")
@@ -132,6 +140,7 @@ class BrokerService(Service):
             broker=self.broker,
             store=self.store,
             mqtt=self.mqtt,
+            coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
             lag=self._lag,
             started=time.time(),
@@ -152,6 +161,24 @@ class BrokerService(Service):
             new_uuid=uuid4,
             new_token=new_access_token,
         )
+        self.http_devices = HttpDevices(
+            broker=self.broker,
+            enrolment=self.rest,
+            settings=settings.http_devices,
+            render=self.rest.site.render,
+            now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
+            write_timeout=lambda: self._settings.http.write_timeout,
+        )
+        self.coap = CoapPorts(
+            broker=self.broker,
+            enrolment=self.rest,
+            settings=settings.coap,
+            now_ms=wall_clock_ms,
+            rng=SystemRandom(),
+            secret=secrets.token_bytes(SECRET_BYTES),
+            reactor=reactor,
+        )
         self._door = FrontDoor(
             self.rest.site.resource(),
             settings=settings.http,
@@ -159,6 +186,7 @@ class BrokerService(Service):
             render=self.rest.site.render,
             reactor=reactor,
             sockets=self._sockets(),
+            mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
         )
 
     def _sockets(self) -> dict[str, Socket]:
@@ -181,9 +209,8 @@ class BrokerService(Service):
             "store writer": self.store.ping_writer,
             "wire ids": lambda: None if self.broker.wire_ids.assure() else "none are reserved yet",
         }
-        for name, wanted in (("http", self._settings.http.listen), ("mqtt", self._settings.mqtt.listen)):
-            if wanted:
-                checks[name] = listening(self._listeners.ports[name])
+        for listener in wanted(self._settings):
+            checks[listener.section] = listening(self._listeners.ports[listener.section])
         return checks
 
     # -- start
@@ -192,13 +219,28 @@ class BrokerService(Service):
         """Listen, while ports below 1024 and root's keys may still be had. Raises StartError."""
         if not any(self._listeners.ports.values()):
             try:
-                for description in self._settings.http.listen:
-                    self._listeners.open("http", description, self._door)
-                for description in self._settings.mqtt.listen:
-                    self._listeners.open("mqtt", description, self._mqtt_factory)
+                for listener in wanted(self._settings):
+                    self._open(listener)
             except ListenError as error:
                 raise StartError(str(error)) from None
         super().privilegedStartService()
+
+    def _open(self, listener: Wanted) -> None:
+        """Raises ListenError."""
+        match listener.section, listener.key:
+            case "http", _:
+                self._listeners.open(listener, self._door)
+            case "mqtt", _:
+                self._listeners.open(listener, self._mqtt_factory)
+            case _, "dtls_listen":
+                self._listeners.open_dtls(
+                    listener,
+                    lambda port, interface, certificate: self.coap.listen_dtls(
+                        port, interface, lambda: certificate.identity
+                    ),
+                )
+            case _:
+                self._listeners.open_udp(listener, self.coap.listen)
 
     def startService(self) -> None:
         """Open the store, then take calls. Raises StartError."""
@@ -323,7 +365,9 @@ class BrokerService(Service):
         self._settings = settings
         self.certificates.watch(settings.server.tls_check)
         self._door.settings = settings.http
+        self.http_devices.settings = settings.http_devices
         self.mqtt.settings = settings.mqtt
+        self.coap.settings = settings.coap
         self.broker.reconfigure(settings.rpc)
         self.broker.quotas.reconfigure(settings.limits)
         self.broker.telemetry.settings = settings.telemetry
@@ -345,6 +389,8 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self.bulks.finish()
         self.mqtt.sessions.disconnect_all()
+        self.coap.close()
+        await self._listeners.close_datagrams()
         await self._door.close_all().addTimeout(GOODBYE, self._reactor, lambda *_: None)
         await self._keeper.flush()
         await self.broker.telemetry.finish()

@@ -20,6 +20,7 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import BulkSettings, Duration, RpcSettings
 from rpcbroker.store.memory import MemoryStore
+from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 
 EPOCH_MS = 1_700_000_000_000
 TENANT = UUID(int=1)
@@ -196,12 +197,25 @@ class World:
             yield UUID(int=number)
 
 
+@dataclass
+class FakeCoap:
+    """What CoAP has counted."""
+
+    counters: CoapCounters = field(default_factory=CoapCounters)
+    dtls_counters: DtlsCounters = field(default_factory=DtlsCounters)
+    datagrams: dict[str, int] = field(default_factory=lambda: {"received": 9, "sent": 10})
+    observations: int = 11
+    peers: int = 12
+    dtls_sessions: int = 13
+
+
 def metrics_of(world: World, **more: Any) -> Metrics:
     """The metrics of this broker."""
     given: dict[str, Any] = {
         "broker": world.broker,
         "store": world.store,
         "mqtt": FakeMqtt(),
+        "coap": FakeCoap,
         "http_connections": lambda: 0,
         "lag": LoopLag(world.clock, world.clock.seconds),
         "started": EPOCH_MS / 1000,

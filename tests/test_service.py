@@ -20,6 +20,7 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     "server": lambda broker: [broker._settings.server],
     "http": lambda broker: [broker._door.settings, broker.rest.site.settings, broker._settings.http],
     "mqtt": lambda broker: [broker.mqtt.settings],
+    "coap": lambda broker: [broker.coap.settings],
     "rpc": lambda broker: [broker.broker._settings],
     "limits": lambda broker: [
         LimitsSettings(**{name: limit.rate for name, limit in broker.broker.quotas._limits.items()})

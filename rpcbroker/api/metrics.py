@@ -42,6 +42,60 @@ class MqttCounts(Protocol):
     def dropped(self) -> Mapping[str, int]: ...
 
 
+class CoapNumbers(Protocol):
+    """Of messages of all ports, over UDP and DTLS."""
+
+    @property
+    def limited(self) -> int: ...
+
+    @property
+    def malformed(self) -> int: ...
+
+    @property
+    def repeated(self) -> int: ...
+
+    @property
+    def sent_again(self) -> int: ...
+
+    @property
+    def given_up(self) -> int: ...
+
+
+class DtlsNumbers(Protocol):
+    """Of handshakes, and of datagrams that belong to no session."""
+
+    @property
+    def handshakes(self) -> int: ...
+
+    @property
+    def failed_handshakes(self) -> int: ...
+
+    @property
+    def dropped(self) -> int: ...
+
+
+class CoapCounts(Protocol):
+    """What the ports of CoAP count."""
+
+    @property
+    def datagrams(self) -> Mapping[str, int]: ...
+
+    @property
+    def counters(self) -> CoapNumbers: ...
+
+    @property
+    def dtls_counters(self) -> DtlsNumbers: ...
+
+    @property
+    def peers(self) -> int: ...
+
+    @property
+    def observations(self) -> int: ...
+
+    @property
+    def dtls_sessions(self) -> int: ...
+
+
 class Metrics:
     """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
 
@@ -51,6 +105,7 @@ class Metrics:
         broker: Broker,
         store: Store,
         mqtt: MqttCounts,
+        coap: Callable[[], CoapCounts],
         http_connections: Callable[[], int],
         lag: LoopLag,
         started: float,
@@ -68,6 +123,7 @@ class Metrics:
         self.registry.register(_Process(lag))
         readings = (
             *_of_connections(mqtt, http_connections),
+            *_of_coap(coap),
             *_of_store(store),
             *_of_calls(broker),
             Reading(
@@ -169,6 +225,47 @@ def _of_connections(mqtt: MqttCounts, http_connections: Callable[[], int]) -> tu
             label="why",
         ),
     )
+
+
+def _of_coap(coap: Callable[[], CoapCounts]) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_coap_datagrams_total",
+            "Datagrams at the ports of CoAP and DTLS, received and sent.",
+            lambda: coap().datagrams,
+            label="direction",
+        ),
+        Reading(
+            "rpcbroker_coap_messages_total",
+            "CoAP messages by what was the matter: limited (dropped unread: [coap] address_rate), malformed "
+            "(no CoAP), repeated (a request that had come before), sent_again (not acknowledged in time), given_up "
+            "(never acknowledged).",
+            lambda: _numbers(coap().counters, "limited", "malformed", "repeated", "sent_again", "given_up"),
+            label="what",
+        ),
+        Reading("rpcbroker_coap_observations", "Observations of devices over CoAP.", lambda: coap().observations),
+        Reading(
+            "rpcbroker_coap_peers",
+            "UDP addresses that are remembered; [coap] max_peers is the limit.",
+            lambda: coap().peers,
+        ),
+        Reading(
+            "rpcbroker_dtls_sessions",
+            "DTLS sessions; [coap] max_dtls_peers is the limit.",
+            lambda: coap().dtls_sessions,
+        ),
+        Reading(
+            "rpcbroker_dtls_total",
+            "What came to DTLS ports: handshakes that were completed, failed_handshakes, dropped (datagrams of no "
+            "session, or none that can be read).",
+            lambda: _numbers(coap().dtls_counters, "handshakes", "failed_handshakes", "dropped"),
+            label="what",
+        ),
+    )
+
+
+def _numbers(counters: object, *names: str) -> dict[str, float]:
+    return {name: getattr(counters, name) for name in names}
 
 
 def _of_store(store: Store) -> tuple[Reading, ...]:

@@ -40,6 +40,7 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.ledger import Ledger
+from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
 from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.settings import Settings
@@ -132,6 +133,14 @@ class RestApi:
         """Go on where the store says that things were."""
         self.tokens.start(opened.revoked, opened.revoked_users)
         self.keys.start(opened.api_keys)
+
+    def provision(self, request: bytes) -> Deferred[bytes]:
+        """See core.provisioning."""
+        return self.provisioning.provision(request)
+
+    def claim(self, device: Device, offer: bytes) -> Deferred[None]:
+        """A device offers itself: see core.claiming."""
+        return self.claiming.offer(device, offer)
 
     def reconfigure(self, settings: Settings) -> None:
         """Other settings hold from now on."""

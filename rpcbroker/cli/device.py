@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import msgspec
 
 from rpcbroker.cli import ask, find, listing
+from rpcbroker.cli.addresses import addresses
 from rpcbroker.cli.device_export import export
 from rpcbroker.cli.device_import import import_
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.snippets import own_program, snippets
-from rpcbroker.cli.values import MQTT_PORT, Address, AddressType
+from rpcbroker.cli.values import Address, AddressType
 from rpcbroker.schema.devices import DeviceBody, DeviceInfoJSON, DeviceJSON, MissedJSON, PresenceJSON
+
+
+def _where(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of commands that tell how devices connect."""
+    command = click.option(
+        "--mqtt",
+        type=AddressType(),
+        help="Where devices connect over MQTT.  [default: where the broker listens, if it is known here; port 1883]",
+    )(command)
+    return click.option(
+        "--state-dir", help="Where a broker on this machine keeps things.  [default: $STATE_DIRECTORY, ./var]"
+    )(command)
 
 
 @click.group
@@ -32,8 +45,8 @@ device.add_command(export)
 @click.argument("name")
 @click.option("--type", "type_", default="default", show_default=True, help="What kind of device it is.")
 @click.option("--token", help="Its access token; by default the broker makes one up.")
-@click.option("--mqtt", type=AddressType(), help="Where devices connect; by default the broker's host, port 1883.")
-def add(name: str, type_: str, token: str | None, mqtt: Address | None) -> None:
+@_where
+def add(name: str, type_: str, token: str | None, mqtt: Address | None, state_dir: str | None) -> None:
     """Add the device NAME and print its access token, with lines to paste.
 
     The token goes to stdout, everything else to stderr.
@@ -45,15 +58,7 @@ def add(name: str, type_: str, token: str | None, mqtt: Address | None) -> None:
         its_token = await find.device_token(rest, added.id.id)
         click.echo(f"Added {added.name}, id {added.id.id}. Its access token:", err=True)
         click.echo(its_token)
-        for snippet in snippets(
-            url=rest.url,
-            device_id=str(added.id.id),
-            name=added.name,
-            token=its_token,
-            mqtt=mqtt or default_mqtt(rest.url),
-            program=own_program(),
-        ):
-            click.echo(f"\n# {snippet.title}\n{snippet.text}", err=True)
+        click.echo(_how_to_connect(rest.url, added, its_token, mqtt=mqtt, state_dir=state_dir), err=True)
 
     run(main)
 
@@ -86,8 +91,12 @@ def list_(as_json: bool) -> None:
 @device.command
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="The broker's own records, as a JSON object.")
-def show(name: str, as_json: bool) -> None:
+@click.option("--connect", is_flag=True, help="Add lines to paste, by which one is this device: they show its token.")
+@_where
+def show(name: str, as_json: bool, connect: bool, mqtt: Address | None, state_dir: str | None) -> None:
     """Show the device NAME, and whether it can be called."""
+    if as_json and connect:
+        raise click.UsageError("--json and --connect exclude each other.")
 
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor)
@@ -98,6 +107,9 @@ def show(name: str, as_json: bool) -> None:
             listing.print_json({"device": info, "presence": presence})
         else:
             listing.print_record(_record(info) | _presence(presence))
+        if connect:
+            token = await find.device_token(rest, info.id.id)
+            click.echo(_how_to_connect(rest.url, info, token, mqtt=mqtt, state_dir=state_dir))
 
     run(main)
 
@@ -154,9 +166,22 @@ async def add_device(
     return await rest.ask(DeviceJSON, "POST", "/api/device", body, accessToken=token)
 
 
-def default_mqtt(url: str) -> Address:
-    """Where devices connect if nobody says otherwise."""
-    return Address(urlsplit(url).hostname or "localhost", MQTT_PORT)
+def _how_to_connect(
+    url: str, device: DeviceJSON | DeviceInfoJSON, token: str, *, mqtt: Address | None, state_dir: str | None
+) -> str:
+    where = addresses(url, state_dir)
+    return "\n".join(
+        f"\n# {snippet.title}\n{snippet.text}"
+        for snippet in snippets(
+            url=url,
+            device_id=str(device.id.id),
+            name=device.name,
+            token=token,
+            mqtt=mqtt or where.address("mqtt"),
+            coap=where.address("coap"),
+            program=own_program(),
+        )
+    )
 
 
 def _record(info: DeviceInfoJSON) -> dict[str, str]:

@@ -21,7 +21,7 @@ COMMANDS = {
     "calls": ("rpcbroker.cli.calls", "List calls and what became of them; the newest is the last line."),
     "cancel": ("rpcbroker.cli.cancel", "Cancel a call that goes on."),
     "bulk": ("rpcbroker.cli.bulk", "Call many devices, and say what did not succeed."),
-    "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, until Ctrl-C."),
+    "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, CoAP or HTTP, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
     "provision": ("rpcbroker.cli.provision", "Add, list and remove keys by which devices add themselves."),
     "customer": ("rpcbroker.cli.customer", "Add and list customers, who may use some of the devices."),
@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="rpcbroker", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Call devices over HTTP; they answer over MQTT.
+    """Call devices over HTTP; they answer over MQTT, CoAP or HTTP.
 
     \b
     rpcbroker demo                     see it work; nothing is left behind

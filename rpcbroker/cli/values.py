@@ -6,12 +6,16 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
 from rpcbroker.config import parse_duration
+from rpcbroker.simulator.carrier import Schedule
 
 MQTT_PORT = 1883
+USUAL_PORTS = {"mqtt": MQTT_PORT, "mqtts": 8883, "coap": 5683, "coaps": 5684, "http": 80, "https": 443}
+"""By scheme."""
 MAX_PINS = 1_000
 _NAME = re.compile(r"(?!-)[^=\s{}\[\]\"]+")
 
@@ -19,6 +23,32 @@ _NAME = re.compile(r"(?!-)[^=\s{}\[\]\"]+")
 class Address(NamedTuple):
     host: str
     port: int
+
+
+class BrokerUrl(NamedTuple):
+    """Where a broker is, and what it speaks there."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def netloc(self) -> str:
+        """`host:port`, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.netloc}"
+
+    @classmethod
+    def read(cls, text: str) -> BrokerUrl:
+        """Raises ValueError."""
+        parts = urlsplit(text)
+        port = USUAL_PORTS.get(parts.scheme) if parts.port is None else parts.port
+        more = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+        if not port or not parts.hostname or more or not text.isprintable() or " " in text:
+            raise ValueError(text)
+        return cls(parts.scheme, parts.hostname, port)
 
 
 class DurationType(click.ParamType[float]):
@@ -62,6 +92,37 @@ class AddressType(click.ParamType[Address]):
         if match is None or not 0 < port < 65536:
             self.fail(f"{value!r} must be HOST or HOST:PORT, such as localhost:{MQTT_PORT}", param, ctx)
         return Address(match[1] or match[2], port)
+
+
+class BrokerUrlType(click.ParamType[BrokerUrl]):
+    """`coap://host:port`"""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BrokerUrl:
+        """Raises click's usage error."""
+        try:
+            return BrokerUrl.read(value)
+        except ValueError:
+            schemes = ", ".join(USUAL_PORTS)
+            self.fail(f"{value!r} must be SCHEME://HOST or SCHEME://HOST:PORT; schemes are {schemes}", param, ctx)
+
+
+class ScheduleType(click.ParamType[Schedule]):
+    """`5s/55s`: so long awake, so long asleep."""
+
+    name = "awake/asleep"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Schedule:
+        """Raises click's usage error."""
+        awake, slash, asleep = str(value).partition("/")
+        try:
+            schedule = Schedule(parse_duration(awake), parse_duration(asleep))
+        except ValueError:
+            schedule = Schedule(0.0, 0.0)
+        if not slash or not schedule.awake or not schedule.asleep:
+            self.fail(f"{value!r} must be two durations above 0, such as 5s/55s", param, ctx)
+        return schedule
 
 
 class PinsType(click.ParamType[tuple[int, ...]]):

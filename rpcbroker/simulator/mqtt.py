@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -15,6 +16,7 @@ from rpcbroker.core.deadlines import Clock
 from rpcbroker.simulator.carrier import GOODBYE, Connection, LinkLost, Refused
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.simulator.messages import read, text
+from rpcbroker.simulator.trust import tls_failed
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 from rpcbroker.wire.mqtt.packets import (
@@ -54,7 +56,7 @@ class DeviceProtocol(Protocol):
     _log = Logger()
     transport: Any
 
-    def __init__(self, device: SimulatedDevice, token: str, *, client_id: str, clock: Clock) -> None:
+    def __init__(self, device: SimulatedDevice, token: str | None, *, client_id: str, clock: Clock) -> None:
         self.ready: Deferred[None] = Deferred()
         self.gone: Deferred[None] = Deferred()
         self._device = device
@@ -94,6 +96,8 @@ class DeviceProtocol(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if isinstance(reason.value, SSL.Error):
+            self._fail(tls_failed(reason.value))
         self._fail(LinkLost("The broker closed the connection before the device could be called."))
         self.gone.callback(None)
 
@@ -203,9 +207,14 @@ class _DeviceFactory(Factory):
 
 
 class MqttCarrier:
-    """MQTT for one device, of the name `client_id`, over an IStreamClientEndpoint."""
+    """MQTT for one device, of the name `client_id`, over an IStreamClientEndpoint.
 
-    def __init__(self, endpoint: Any, device: SimulatedDevice, token: str, *, client_id: str, clock: Clock) -> None:
+    Without a token the broker knows it by its certificate.
+    """
+
+    def __init__(
+        self, endpoint: Any, device: SimulatedDevice, token: str | None, *, client_id: str, clock: Clock
+    ) -> None:
         self._endpoint = endpoint
         self._factory = _DeviceFactory(lambda: DeviceProtocol(device, token, client_id=client_id, clock=clock))
 

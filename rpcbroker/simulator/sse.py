@@ -11,9 +11,8 @@ from rpcbroker.core.deadlines import Clock
 from rpcbroker.simulator.carrier import LinkLost, Refused
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.simulator.http import ANSWER, DeviceSite, HttpConnection, Received, judge
-from rpcbroker.wire.events import EventReader
+from rpcbroker.wire.events import EVENT_STREAM, EventReader
 
-EVENT_STREAM = "text/event-stream"
 SILENCE = 60.0
 """Seconds without an event, or one of the comments by which a stream shows that it is there."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes import ADMIN, EPOCH_MS, FakeLink, FakeMqtt, World, device, error_of, metrics_of, result_of
+from fakes import ADMIN, EPOCH_MS, FakeCoap, FakeLink, FakeMqtt, World, device, error_of, metrics_of, result_of
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -20,6 +20,7 @@ from rpcbroker.core.errors import CallFailed, NotAuthenticated, NotFound, Permis
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 
 TICK = 1 / 32
 TWO_WAY = CallRequest(method="get", timeout=10)
@@ -193,15 +194,16 @@ def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
     metrics = metrics_of(world)
     states = dict.fromkeys([("queued",), ("sent",), ("delivered",), ("timeout",)], 0)
     assert numbers(metrics, "rpcbroker_calls_waiting") == states
+    nobody = {("coap",): 0}
     waiting = [world.call(TWO_WAY)]
     assert numbers(metrics, "rpcbroker_calls_waiting") == states | {("queued",): 1}
-    assert numbers(metrics, "rpcbroker_devices_connected") == {("mqtt",): 0}
+    assert numbers(metrics, "rpcbroker_devices_connected") == nobody | {("mqtt",): 0}
     link = world.link(subscribed=False, protocol="MQTT")
-    assert numbers(metrics, "rpcbroker_devices_connected") == {("mqtt",): 1}
-    assert numbers(metrics, "rpcbroker_devices_callable") == {("mqtt",): 0}
+    assert numbers(metrics, "rpcbroker_devices_connected") == nobody | {("mqtt",): 1}
+    assert numbers(metrics, "rpcbroker_devices_callable") == nobody | {("mqtt",): 0}
     link.step = Step.WRITTEN
     world.session().subscribe(link)
-    assert numbers(metrics, "rpcbroker_devices_callable") == {("mqtt",): 1}
+    assert numbers(metrics, "rpcbroker_devices_callable") == nobody | {("mqtt",): 1}
     link.step = Step.ACKNOWLEDGED
     waiting += [world.call(TWO_WAY), world.call(TWO_WAY)]
     assert numbers(metrics, "rpcbroker_calls_waiting") == states | {("sent",): 1, ("delivered",): 2}
@@ -209,7 +211,7 @@ def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
     assert numbers(metrics, "rpcbroker_calls_waiting") == states | {("timeout",): 1, ("delivered",): 2}
     assert number(metrics, "rpcbroker_calls_pending") == 3
     world.session().detach(link, "gone")
-    assert numbers(metrics, "rpcbroker_devices_connected") == {("mqtt",): 0}
+    assert numbers(metrics, "rpcbroker_devices_connected") == nobody | {("mqtt",): 0}
     world.session().end("over", Reason.DEVICE_DELETED)
     assert number(metrics, "rpcbroker_calls_pending") == 0
     for call in waiting:
@@ -248,6 +250,20 @@ def test_what_the_listeners_and_the_store_count() -> None:
     assert {name: number(metrics, f"rpcbroker_{name}") for name in expected} == expected
     assert numbers(metrics, "rpcbroker_mqtt_messages_dropped_total") == {("slow",): 29}
     assert numbers(metrics, "rpcbroker_build_info") == {(__version__,): 1}
+
+
+def test_what_coap_counts() -> None:
+    coap = FakeCoap()
+    metrics = metrics_of(World(), coap=lambda: coap)
+    messages = ("limited", "malformed", "repeated", "sent_again", "given_up")
+    assert numbers(metrics, "rpcbroker_coap_messages_total") == {(what,): 0 for what in messages}
+    coap.counters = CoapCounters(*range(1, 6))
+    coap.dtls_counters = DtlsCounters(6, 7, 8)
+    assert numbers(metrics, "rpcbroker_coap_messages_total") == {(what,): n for n, what in enumerate(messages, 1)}
+    assert numbers(metrics, "rpcbroker_dtls_total") == {("handshakes",): 6, ("failed_handshakes",): 7, ("dropped",): 8}
+    assert numbers(metrics, "rpcbroker_coap_datagrams_total") == {("received",): 9, ("sent",): 10}
+    expected = {"coap_observations": 11, "coap_peers": 12, "dtls_sessions": 13}
+    assert {name: number(metrics, f"rpcbroker_{name}") for name in expected} == expected
 
 
 def test_certificates_are_named_by_their_listener() -> None:

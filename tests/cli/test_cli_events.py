@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rpcbroker.cli.http import SILENCE, collected
-from rpcbroker.wire.events import Event, EventReader, encode
+from rpcbroker.wire.events import Event, EventReader, encode, encode_number
 
 
 @given(
@@ -45,6 +45,19 @@ def test_what_the_broker_writes_is_read_however_it_is_split(events: list[tuple[s
 )
 def test_how_streams_are_read(wire: bytes, found: list[Event]) -> None:
     assert EventReader().feed(wire) == found
+
+
+def test_a_reader_knows_the_name_of_the_last_event_that_was_ended() -> None:
+    reader = EventReader()
+    reader.feed(encode_number(40))
+    assert reader.last_id == "40"
+    wire = encode(Event("rpc", b"x", 41))
+    reader.feed(wire[:-1])
+    assert reader.last_id == "40"
+    reader.feed(wire[-1:] + encode(Event("rpc", b"y")))
+    assert reader.last_id == "41"
+    reader.feed(b"id: 4\x002\n\n")
+    assert reader.last_id == "41"
 
 
 class Streaming(Resource):

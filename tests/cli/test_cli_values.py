@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcbroker.cli.values import AddressType, ChanceType, DurationType, PinsType, call_params
+from rpcbroker.cli.values import (
+    AddressType,
+    BrokerUrlType,
+    ChanceType,
+    DurationType,
+    PinsType,
+    ScheduleType,
+    call_params,
+)
+from rpcbroker.simulator.carrier import Schedule
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -79,6 +88,11 @@ def test_what_is_neither_is_refused(words: list[str]) -> None:
         (AddressType(), "host:1", ("host", 1)),
         (AddressType(), "[::1]:8883", ("::1", 8883)),
         (AddressType(), "10.0.0.1:65535", ("10.0.0.1", 65_535)),
+        (BrokerUrlType(), "mqtt://host", ("mqtt", "host", 1883)),
+        (BrokerUrlType(), "coaps://host/", ("coaps", "host", 5684)),
+        (BrokerUrlType(), "http://[::1]:8080", ("http", "::1", 8080)),
+        (ScheduleType(), "5s/55s", Schedule(5.0, 55.0)),
+        (ScheduleType(), "200ms/1h", Schedule(0.2, 3600.0)),
         (PinsType(), "7", (7,)),
         (PinsType(), "7,11,7", (7, 11)),
     ],
@@ -103,6 +117,22 @@ def test_options(kind: click.ParamType[Any], text: str, value: object) -> None:
         (AddressType(), "host:0"),
         (AddressType(), "host:65536"),
         (AddressType(), "mqtt://host"),
+        (BrokerUrlType(), "host"),
+        (BrokerUrlType(), "amqp://host"),
+        (BrokerUrlType(), "mqtt://"),
+        (BrokerUrlType(), "mqtt://host:x"),
+        (BrokerUrlType(), "mqtt://host:0"),
+        (BrokerUrlType(), "mqtt://host:65536"),
+        (BrokerUrlType(), "mqtt://token@host"),
+        (BrokerUrlType(), "http://host/api"),
+        (BrokerUrlType(), "http://ho st"),
+        (BrokerUrlType(), "http://[::1"),
+        (ScheduleType(), "5s"),
+        (ScheduleType(), "5s/"),
+        (ScheduleType(), "0s/5s"),
+        (ScheduleType(), "5s/0s"),
+        (ScheduleType(), "5s/-5s"),
+        (ScheduleType(), "5s/5s/5s"),
         (PinsType(), ""),
         (PinsType(), "7,"),
         (PinsType(), "-7"),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.settings import CoapSettings
+from rpcbroker.transports.coap.counters import DtlsCounters
 from rpcbroker.transports.coap.peers import CoapPeer, SocketAddress, host_of
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:ECDHE+AESCCM8:@SECLEVEL=0"
@@ -75,17 +75,6 @@ class Server(Protocol):
     def received(self, datagram: bytes, peer: CoapPeer) -> None: ...
 
     def lost(self, peer: CoapPeer, why: str) -> None: ...
-
-
-@dataclass(slots=True)
-class DtlsCounters:
-    """What became of datagrams and handshakes, on all ports together."""
-
-    handshakes: int = 0
-    failed_handshakes: int = 0
-    """Given up, refused by either side, or pushed out; those that never showed a cookie are not counted."""
-    dropped: int = 0
-    """Datagrams that belong to no session, and none that was begun in good order."""
 
 
 class _Session:

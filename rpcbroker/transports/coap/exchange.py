@@ -99,8 +99,8 @@ class Request:
     confirmable: bool
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
-    peer, token and path is the observation that there was. None: there are too many; then the answer bears no Observe
-    option."""
+    peer, token and path is the observation that there was. It is busy until the request is answered, for that comes
+    first. None: there are too many; then the answer bears no Observe option."""
     deregister: Callable[[], None]
     """End the observation with this request's peer and token, if there is one; its `gone` is called."""
 

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.settings import CoapSettings
+from rpcbroker.transports.coap.counters import CoapCounters
 from rpcbroker.transports.coap.exchange import Settled
 from rpcbroker.transports.coap.peers import CoapPeer
 from rpcbroker.wire.coap.exchanges import Recent, Retransmission, Timing
@@ -90,9 +91,11 @@ class Transmission:
     def _again(self, _: None) -> None:
         wait = self._schedule.next()
         if wait is None:
+            self._messages.counters.given_up += 1
             self._settle(Settled.UNACKNOWLEDGED)
             return
         self.sent += 1
+        self._messages.counters.sent_again += 1
         self._deadline = self._messages.deadlines.after(wait, self._again, None)
         self.peer.send(self._datagram)
 
@@ -117,6 +120,7 @@ class Messages:
         self.deadlines = deadlines
         self.rng = rng
         self.seconds = seconds
+        self.counters = CoapCounters()
         self._upwards = upwards
         self._rate = RateLimit(settings.address_rate, seconds)
         self.configure(settings)
@@ -134,10 +138,12 @@ class Messages:
     def received(self, datagram: bytes, peer: CoapPeer) -> None:
         """A datagram, from the network or out of a DTLS record."""
         if self._rate.rate and self._rate.take(peer.host):
+            self.counters.limited += 1
             return
         try:
             message = decode(datagram)
         except MessageFormatError as error:
+            self.counters.malformed += 1
             if error.reset is not None:
                 self.reject(peer, error.reset)
             return
@@ -168,7 +174,9 @@ class Messages:
         answer = recent.seen(message.message_id, peer.heard, lifetime)
         if answer is None:
             self._upwards.requested(peer, message, size)
-        elif answer:
+            return
+        self.counters.repeated += 1
+        if answer:
             peer.send(answer)  # RFC 7252 4.5
 
     # -- what goes

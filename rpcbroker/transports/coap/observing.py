@@ -30,6 +30,7 @@ class CoapObservation:
         "_kept",
         "_message_id",
         "_observers",
+        "_opening",
         "_settled",
         "_tries",
         "_unconfirmed",
@@ -59,6 +60,8 @@ class CoapObservation:
         self._unconfirmed = 0
         self._message_id: int | None = None
         self._ended = False
+        self._opening = False
+        """Whether a registration is not answered yet."""
         self._settled: Callable[[Settled], None] | None = None
         """Who waits for the end of the notification that is on its way; None: there is none."""
         self._tries: tuple[Transmission, ...] = ()
@@ -72,11 +75,18 @@ class CoapObservation:
         self.accept = accept
         self._exponent = exponent
         self.body_key = body_key
+        self._opening = True
+
+    def answered(self) -> None:
+        """The registration is: now notifications may follow."""
+        self._opening = False
+        if not self.busy:
+            self.ready()
 
     @property
     def busy(self) -> bool:
         """See exchange.Observation. One that has ended stays busy for ever."""
-        return self._ended or self._settled is not None
+        return self._ended or self._opening or self._settled is not None
 
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """See exchange.Observation."""

@@ -122,7 +122,11 @@ class Exchange:
         self.answered = True
         if self._deadline is not None:
             self._deadline.cancel()
-        code, options, payload = self._server.finish(self, response)
+        self._send(response, *self._server.finish(self, response))
+        if self.observation is not None:
+            self.observation.answered()
+
+    def _send(self, response: Response, code: int, options: Options, payload: bytes) -> None:
         messages, peer, message = self._server.messages, self.peer, self.message
         wanted = (
             self.options is None or not self.options.no_response or not self.options.no_response >> (code >> 5) - 1 & 1

@@ -40,6 +40,7 @@ class UdpPort(Port):
         super().__init__(number, _Nothing(), interface, _LARGEST, reactor)
         self.received: Callable[[bytes, SocketAddress], None] = _drop
         """Takes each datagram, and where it came from: whoever uses the port puts it here."""
+        self.datagrams_received = self.datagrams_sent = 0
 
     def doRead(self) -> None:
         """Datagrams have come."""
@@ -51,6 +52,7 @@ class UdpPort(Port):
                 return
             except OSError:  # what became of a datagram that was sent: it is no news
                 continue
+            self.datagrams_received += 1
             try:
                 received(datagram, address)
             except Exception:
@@ -59,6 +61,7 @@ class UdpPort(Port):
     def send_to(self, address: SocketAddress, datagram: bytes) -> None:
         """See DatagramPort: a full buffer, and a network that is not there, lose it."""
         if self.connected:
+            self.datagrams_sent += 1
             try:
                 self.socket.sendto(datagram, address)
             except OSError:  # `suppress` would cost each datagram more

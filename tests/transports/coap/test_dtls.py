@@ -20,7 +20,8 @@ from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.settings import CoapSettings, Duration
 from rpcbroker.host.tls import Certificate, TlsFiles
 from rpcbroker.transports.coap import dtls
-from rpcbroker.transports.coap.dtls import DtlsCounters, DtlsPort
+from rpcbroker.transports.coap.counters import DtlsCounters
+from rpcbroker.transports.coap.dtls import DtlsPort
 from rpcbroker.transports.coap.peers import CoapPeer
 
 HERE = ("192.0.2.1", 40_001)
