@@ -240,8 +240,7 @@ class CoapServer:
 
     def heard(self, peer: CoapPeer) -> None:
         """See Upwards."""
-        if peer.observing:
-            self.observers.heard(peer)
+        self.observers.heard(peer)
 
     def reset(self, peer: CoapPeer, message_id: int) -> None:
         """See Upwards."""
@@ -370,6 +369,14 @@ class CoapServer:
                 observe = self.observers.next_number()
             else:  # RFC 7641 4.1
                 observation.end()
+        if (
+            not response.payload
+            and observe is None
+            and response.content_format is None
+            and response.max_age is None
+            and response.etag is None
+        ):  # most are
+            return response.code, exchange.extra, b""
         if options is None:
             return self._within(exchange, response)
         if response.etag is not None and response.etag in options.etags and response.code == _CONTENT:
