@@ -80,6 +80,11 @@ class CoapPeer:
         self.awaited: dict[int, Awaited] | None = None
         """Message id -> what it has not acknowledged; None if there is nothing."""
 
+    @property
+    def secure(self) -> bool:
+        """See exchange.Peer."""
+        return self.port is None
+
 
 class Peers:
     """Those who speak UDP, known by their addresses: at most `limit`, and those without observations go first."""
