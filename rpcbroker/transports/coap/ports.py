@@ -17,7 +17,8 @@ from rpcbroker.transports.coap.site import CoapSite
 from rpcbroker.transports.coap.udp import UdpPort
 from rpcbroker.transports.uplinks import Enrolment, Uplinks
 
-PROTOCOL = "CoAP"
+PROTOCOLS = ("CoAP", "CoAPs")
+"""What is spoken over UDP and over DTLS, as people know it."""
 
 
 class CoapPorts:
@@ -35,9 +36,8 @@ class CoapPorts:
         reactor: Any,
     ) -> None:
         """`secret` nobody else may know: by it an address proves that it receives what is sent there."""
-        site = CoapSite(
-            Uplinks(broker, enrolment, protocol=PROTOCOL), broker, settings=lambda: self.settings, now_ms=now_ms
-        )
+        over_udp, over_dtls = (Uplinks(broker, enrolment, protocol=each) for each in PROTOCOLS)
+        site = CoapSite(over_udp, over_dtls, broker, settings=lambda: self.settings, now_ms=now_ms)
         self.server = CoapServer(
             site.handle,
             site.admit,
