@@ -65,8 +65,7 @@ class CoapPorts:
     def listen(self, port: int, interface: str) -> IListeningPort:
         """Speak CoAP there. Raises CannotListenError."""
         opened = UdpPort(port, interface=interface, reactor=self._reactor)
-        received, peer_at = self.server.received, self.server.peer_at
-        opened.received = lambda datagram, address: received(datagram, peer_at(address, opened))
+        self.server.serve(opened)
         return self._start(opened)
 
     def listen_dtls(self, port: int, interface: str, identity: Callable[[], Identity]) -> IListeningPort:
