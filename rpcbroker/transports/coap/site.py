@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -72,7 +72,8 @@ class CoapSite:
         """
         if request.path == _DIRECTORY_PATH:
             return _directory(request)
-        formats.check_accept(request.accept)
+        if request.accept is not None:
+            formats.check_accept(request.accept)
         place = _place(request)
         if place.action is None:
             return self._provision(request)
@@ -250,11 +251,24 @@ _ACTIONS: dict[tuple[Feature, int], Action] = {
 _METHODS = (Code.GET, Code.POST)
 
 
+@lru_cache(256)
+def _usual(word: str, code: int) -> Action | None:
+    """What a path does that has this one word behind the token; None for those that need a closer look."""
+    try:
+        return _ACTIONS.get((paths.target(("", word)).feature, code))
+    except NoSuchPath:
+        return None
+
+
 def _place(request: Request) -> Place:
     """What the request is for. Raises Refused for what is for nobody."""
+    path = request.path
+    if len(path) == 4 and path[:2] == paths.PREFIX and request.peer.certificate is None:
+        action = _usual(path[3], request.code)
+        if action is not None:
+            return Place(path[2], 0, action)
     if request.code not in _METHODS:
         raise Refused(Code.METHOD_NOT_ALLOWED, "only GET and POST are served")
-    path = request.path
     if len(path) == 1 and "/" in path[0]:  # some clients put the whole path into one option
         path = tuple(path[0].removeprefix("/").split("/"))
     if path[:2] != paths.PREFIX:

@@ -129,7 +129,10 @@ class HttpDevices:
         outcome = self._uplinks.reply(session, where.number, request.content.getvalue())
         link = self._polls.links.get(session)
         if link is not None:
-            link.answered(where.number)
+            if isinstance(outcome, Deferred):  # until the reply is in the store, the call may come back from there
+                outcome.addCallback(_after, link.answered, where.number)
+            else:
+                link.answered(where.number)
         self._done(request, outcome)
 
     def _progress(self, request: Any, session: DeviceSession, where: Target) -> None:
@@ -245,6 +248,11 @@ _ACTIONS: dict[Feature, Mapping[bytes, Action]] = {
 }
 _WAITING = frozenset({Feature.RPC, Feature.UPDATES})
 """Where a GET waits, and takes what it is given: there is no HEAD."""
+
+
+def _after(result: T, act: Callable[[int], None], number: int) -> T:
+    act(number)
+    return result
 
 
 def _target(path: bytes) -> Target:
