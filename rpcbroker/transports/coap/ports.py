@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IListeningPort
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
-from rpcbroker.transports.coap.dtls import DtlsPort, Identity
+from rpcbroker.transports.coap.dtls import DtlsPort
+from rpcbroker.transports.coap.dtls_context import Identity
 from rpcbroker.transports.coap.server import CoapServer
 from rpcbroker.transports.coap.site import CoapSite
 from rpcbroker.transports.coap.udp import UdpPort
