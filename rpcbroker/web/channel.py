@@ -105,16 +105,16 @@ class Channel(HTTPChannel):
 
     def readConnectionLost(self) -> None:
         """The caller sends no more. This comes again when reading is tried again."""
-        if self._turn is not None or (self._handlingRequest and self._waiter_goes_on()):
+        if self._turn is not None:
             return
-        if self._refused or self._handlingRequest:
+        asked = self._handlingRequest and bool(self.requests)  # or the last one is answered, and the answer on its way
+        waiter = self.requests[0].waiter if asked else None
+        if waiter is not None and waiter.half_closed():
+            return
+        if self._refused or asked:
             self.transport.connectionLost(Failure(ConnectionDone()))
         else:
             self.loseConnection()
-
-    def _waiter_goes_on(self) -> bool:
-        waiter = self.requests[0].waiter
-        return waiter is not None and waiter.half_closed()
 
     def writeConnectionLost(self) -> None:
         """It was closed from here: see `refuse`."""

@@ -58,7 +58,9 @@ class Transmission:
         if peer.awaited is None:
             peer.awaited = {}
         peer.awaited[self._message_id] = self
-        self._deadline: Deadline = messages.deadlines.after(self._schedule.first(messages.rng), self._again, None)
+        self._deadline: Deadline | None = messages.deadlines.after(
+            self._schedule.first(messages.rng), self._again, None
+        )
         peer.send(datagram)
 
     @property
@@ -75,7 +77,9 @@ class Transmission:
 
     def cancel(self) -> None:
         """It is not sent any more, and nothing is told of it."""
-        self._deadline.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None  # each knows the other
         awaited = self.peer.awaited
         if awaited is not None:
             awaited.pop(self._message_id, None)
@@ -101,8 +105,9 @@ class Transmission:
 
     def _settle(self, what: Settled) -> None:
         self.cancel()
-        if self._done is not None:
-            self._done(self, what)
+        done, self._done = self._done, None
+        if done is not None:
+            done(self, what)
 
 
 class Messages:

@@ -136,8 +136,9 @@ class CoapObservation:
     def lose(self, why: str, became: Settled = Settled.DROPPED) -> None:
         """It ends from the other side."""
         if not self._ended:
+            gone = self.gone
             self._leave(became)
-            self.gone(why)
+            gone(why)
 
     def _leave(self, became: Settled) -> None:
         self._ended = True
@@ -147,6 +148,7 @@ class CoapObservation:
         if kept is not None:
             kept.done = None
             self._observers.shelf.take(kept)
+        self.gone = self.ready = _nobody  # they know who knows this observation
         settled, self._settled = self._settled, None
         if settled is not None:
             settled(became)

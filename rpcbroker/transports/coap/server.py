@@ -1,5 +1,7 @@
 """The request layer of CoAP: a request, whole, goes to the handler, and its answer back (RFC 7252 5, 7641, 7959).
 
+Over 400 lines, for what a request is until it is answered and what the server does with it are one story.
+
 It knows nothing of what paths mean. Below it is the message layer (messages.py), beside it what it shares with
 observations: bodies in blocks (blocks.py), and how answers become messages (answers.py).
 """
@@ -122,6 +124,7 @@ class Exchange:
         self.answered = True
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None  # each knows the other
         self._send(response, *self._server.finish(self, response))
         if self.observation is not None:
             self.observation.answered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,10 @@ BATCH = 256
 
 _LARGEST = 65_536
 """No datagram is larger, so none is cut off."""
+
+
+_RECEIVE_BUFFER = 4 << 20
+"""Bytes; Linux gives net.core.rmem_max of them at most."""
 
 
 class _Nothing(DatagramProtocol):
@@ -41,6 +46,12 @@ class UdpPort(Port):
         self.received: Callable[[bytes, SocketAddress], None] = _drop
         """Takes each datagram, and where it came from: whoever uses the port puts it here."""
         self.datagrams_received = self.datagrams_sent = 0
+
+    def createInternetSocket(self) -> socket.socket:
+        """With as much room for what comes at once as the system gives."""
+        created = super().createInternetSocket()
+        created.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        return created
 
     def doRead(self) -> None:
         """Datagrams have come."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from dataclasses import replace
 
 import pytest
-from coap_air import Air, N, Remote, Site, content, option
+from coap_air import Air, N, Remote, Site, Told, content, option
 from twisted.internet.defer import Deferred
 
 from rpcbroker.transports.coap.exchange import Refused, Request, Response
+from rpcbroker.wire.coap.blockwise import Block
 from rpcbroker.wire.coap.message import Message, encode
 from rpcbroker.wire.coap.numbers import Code, Type
 
@@ -391,3 +393,32 @@ def test_peer_that_acknowledges_nothing_cannot_use_up_message_ids() -> None:
     answers = [answer for answer in device.heard() if answer.code == Code.CONTENT]
     assert len(answers) == 2100
     assert len([answer for answer in answers if answer.type == CON]) == 2048
+
+
+def test_what_is_done_leaves_no_cycles_for_the_garbage_collector() -> None:
+    world = air(piggyback_timeout=0.0)
+    world.site.paths[("obs",)] = world.site.observe
+    world.site.paths[("large",)] = lambda request: content(bytes(2000))
+    device = world.device()
+    gc.collect()
+    gc.disable()
+    try:
+        device.ask()
+        device.ask(path="/late")
+        world.advance(0.1)
+        LATER.pop().callback(content(b"x"))
+        device.acknowledge(device.heard()[-1])
+        device.ask(path="/obs", observe=0)
+        world.site.observations[0].notify(content(b"x"), Told())
+        device.acknowledge(device.heard()[0])
+        world.site.observations[0].notify(content(b"y"), Told())
+        device.reset(device.heard()[0])
+        device.ask(Code.POST, "/test", bytes(64), block1=Block(0, True, 2))
+        device.ask(Code.POST, "/test", bytes(64), block1=Block(1, False, 2))
+        device.ask(path="/large")
+        world.site.observations.clear()
+        world.site.requests.clear()
+        world.clock.advance(1000)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
