@@ -79,6 +79,11 @@ class CoapPeer:
         self.awaited: dict[int, Awaited] | None = None
         """Message id -> what it has not acknowledged; None if there is nothing."""
 
+    @property
+    def secure(self) -> bool:
+        """See exchange.Peer."""
+        return self.port is None
+
 
 class UdpPeer(CoapPeer):
     """An address that speaks UDP. There may be very many, so what sends to it is no object of its own."""

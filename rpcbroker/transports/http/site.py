@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
@@ -231,6 +231,7 @@ class _Patient:
 
 _PATIENT = _Patient()
 
+T = TypeVar("T")
 Action = Callable[[HttpDevices, Any, DeviceSession, Target], None]
 
 _REFUSED: Mapping[bytes, Action] = {b"GET": HttpDevices._no_firmware}

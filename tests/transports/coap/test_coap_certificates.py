@@ -33,11 +33,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> c.Files:
 @pytest.fixture
 def coap(files: c.Files) -> Coap:
     """Device 7 has that certificate."""
-    coap = Coap(protocol="CoAPs")
+    coap = Coap()
     pem = files.certificate.read_text()
     credentials = replace(token(DEVICE), type=CredentialsType.X509_CERTIFICATE, credentials_id=x509_id(pem))
     result_of(coap.world.store.create_device(DEVICE, credentials))
-    coap.peer = FakePeer(certificate=ssl.PEM_cert_to_DER_cert(pem))
+    coap.peer = FakePeer(secure=True, certificate=ssl.PEM_cert_to_DER_cert(pem))
     return coap
 
 
@@ -80,12 +80,12 @@ def test_a_token_in_the_path_decides(coap: Coap) -> None:
 def test_who_was_here_is_answered_without_the_store(coap: Coap) -> None:
     coap.post("/api/v1/telemetry", b'{"t":1}')
     with Slow(coap.world.store, "matching_credentials"):
-        again = FakePeer(certificate=bytes(bytearray(coap.peer.certificate or b"")))
+        again = FakePeer(secure=True, certificate=bytes(bytearray(coap.peer.certificate or b"")))
         assert coap.post("/api/v1/telemetry", b'{"t":1}', peer=again).code == Code.CREATED
 
 
 def test_one_that_is_no_device_s_says_nothing(coap: Coap, foreign: bytes) -> None:
-    peer = FakePeer(certificate=foreign)
+    peer = FakePeer(secure=True, certificate=foreign)
     for _ in range(2):
         response = coap.post("/api/v1/telemetry", b'{"t":1}', peer=peer)
         assert (response.code, response.payload) == (Code.UNAUTHORIZED, b"no access token")
@@ -126,9 +126,11 @@ def test_another_certificate_of_the_device_takes_the_place_of_the_older(coap: Co
     result_of(coap.world.store.update_credentials(new))
     coap.world.broker.credentials_changed(DEVICE.id)
     assert coap.post("/api/v1/telemetry", b'{"t":1}').code == Code.UNAUTHORIZED
-    assert coap.post("/api/v1/telemetry", b'{"t":1}', peer=FakePeer(certificate=foreign)).code == Code.CREATED
+    assert (
+        coap.post("/api/v1/telemetry", b'{"t":1}', peer=FakePeer(secure=True, certificate=foreign)).code == Code.CREATED
+    )
     assert len(coap.site._senders._by_certificate) == 1
 
 
 def test_strangers_become_devices_over_dtls_too(coap: Coap, foreign: bytes) -> None:
-    assert coap.post("/api/v1/provision", b"{}", peer=FakePeer(certificate=foreign)).code == Code.CREATED
+    assert coap.post("/api/v1/provision", b"{}", peer=FakePeer(secure=True, certificate=foreign)).code == Code.CREATED
