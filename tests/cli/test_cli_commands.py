@@ -425,6 +425,8 @@ def test_config_check_of_a_good_file(shell: Shell, tmp_path: Path) -> None:
             "'privatKey=k.pem' is not understood; there are port, privateKey",
         ),
         ("[http]\nlisten = 'systemd:domain=UNIX:index=0'", "its domain must be INET or INET6"),
+        ("[coap]\nlisten = 'tcp:5683'", "Error: [coap] listen: 'tcp:5683' is no endpoint: it must begin with udp:"),
+        ("[coap]\ndtls_listen = 'dtls:5684:privateKey=/nowhere.pem'", "Error: [coap] dtls_listen: 'dtls:5684"),
         ("[http]\nlisten = 'carrier-pigeon:1'", "Error: [http] listen: 'carrier-pigeon:1' is no endpoint"),
     ],
 )

@@ -10,7 +10,7 @@ from door import Caller
 from fakes import World
 from hostile import Answer, answers
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 
 from rpcbroker.api.errors import render
@@ -27,9 +27,6 @@ TOKEN = "TOKEN100"
 class FakeEnrolment:
     """Provisions whoever sends JSON, and takes every offer that is."""
 
-    def __init__(self) -> None:
-        self.offers: list[bytes] = []
-
     def provision(self, request: bytes) -> Deferred[bytes]:
         async def provision() -> bytes:
             jsontext.decode(request)
@@ -38,8 +35,11 @@ class FakeEnrolment:
         return Deferred.fromCoroutine(provision())
 
     def claim(self, device: Device, offer: bytes) -> Deferred[None]:
-        self.offers.append(offer)
-        return succeed(None)
+        async def claim() -> None:
+            if offer:
+                jsontext.decode(offer)
+
+        return Deferred.fromCoroutine(claim())
 
 
 class HttpWorld(World):

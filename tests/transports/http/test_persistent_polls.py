@@ -8,7 +8,7 @@ import pytest
 from fakes import result_of
 from http_world import HttpWorld
 
-from rpcbroker.core.calls import CallState
+from rpcbroker.core.calls import CallState, SubmitStrategy
 from rpcbroker.core.records import KeptCall, Mark
 
 
@@ -128,8 +128,6 @@ def test_a_cancelled_one_is_not_given_again(world: HttpWorld) -> None:
 
 
 def test_one_at_a_time_waits_for_the_reply_of_the_one_that_was_handed_out(world: HttpWorld) -> None:
-    from rpcbroker.core.calls import SubmitStrategy
-
     poll = world.poll()
     keep(world, "a", strategy=SubmitStrategy.ON_RESPONSE)
     keep(world, "b", strategy=SubmitStrategy.ON_RESPONSE)
@@ -142,8 +140,6 @@ def test_one_at_a_time_waits_for_the_reply_of_the_one_that_was_handed_out(world:
 
 
 def test_lightweight_one_at_a_time_is_not_waited_for_for_ever(world: HttpWorld) -> None:
-    from rpcbroker.core.calls import SubmitStrategy
-
     poll = world.poll()
     waiting = world.begin("a", strategy=SubmitStrategy.ON_RESPONSE, timeout=120.0)
     world.begin("b", strategy=SubmitStrategy.ON_RESPONSE, timeout=120.0)
@@ -156,10 +152,11 @@ def test_lightweight_one_at_a_time_is_not_waited_for_for_ever(world: HttpWorld) 
 
 def test_a_deleted_device_leaves_nothing_behind(world: HttpWorld) -> None:
     before = world.deadlines()
-    poll = world.poll()
+    polls = [world.poll()]
     keep(world)
-    poll.calls()
-    world.poll()
+    polls.append(world.poll())
     world.broker.device_deleted(world.device.id)
+    for poll in polls:
+        poll.lose()
     assert not world.devices._polls.links
-    assert world.deadlines() <= before + 1, "the sweep of calls"
+    assert world.deadlines() == before + 1, "the sweep of persistent calls"
