@@ -11,7 +11,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import IO, Any
@@ -32,7 +31,7 @@ from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.lag import LoopLag
-from rpcbroker.core.model import NULL_UUID, Authority, Device, Tenant, User
+from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
@@ -67,14 +66,6 @@ GOODBYE = 1.0
 
 class StartError(Exception):
     """The broker cannot start; the text is one line for the operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Enrolment:
-    """Where devices that speak HTTP and CoAP are led to."""
-
-    provision: Callable[[bytes], Deferred[bytes]]
-    claim: Callable[[Device, bytes], Deferred[None]]
 
 
 def wall_clock_ms() -> int:
@@ -181,7 +172,7 @@ class BrokerService(Service):
         )
         self.coap = CoapPorts(
             broker=self.broker,
-            enrolment=_Enrolment(self.rest.provisioning.provision, self.rest.claiming.offer),
+            enrolment=self.rest,
             settings=settings.coap,
             now_ms=wall_clock_ms,
             rng=SystemRandom(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -70,6 +70,7 @@ class Channel(HTTPChannel):
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
     _turn: DelayedCall | None = None
+    _host: IAddress | None = None
 
     # -- the connection
 
@@ -88,6 +89,12 @@ class Channel(HTTPChannel):
             self._write_deadline.cancel()
         super().connectionLost(reason)
 
+    def getHost(self) -> IAddress:
+        """Where the caller came to. Each request asks, and the system need be asked once only."""
+        if self._host is None:
+            self._host = self.transport.getHost()
+        return self._host
+
     def loseConnection(self) -> None:
         """Close, once what was answered is out."""
         if self._refused:
@@ -98,16 +105,16 @@ class Channel(HTTPChannel):
 
     def readConnectionLost(self) -> None:
         """The caller sends no more. This comes again when reading is tried again."""
-        if self._turn is not None or (self._handlingRequest and self._waiter_goes_on()):
+        if self._turn is not None:
             return
-        if self._refused or self._handlingRequest:
+        asked = self._handlingRequest and bool(self.requests)  # or the last one is answered, and the answer on its way
+        waiter = self.requests[0].waiter if asked else None
+        if waiter is not None and waiter.half_closed():
+            return
+        if self._refused or asked:
             self.transport.connectionLost(Failure(ConnectionDone()))
         else:
             self.loseConnection()
-
-    def _waiter_goes_on(self) -> bool:
-        waiter = self.requests[0].waiter
-        return waiter is not None and waiter.half_closed()
 
     def writeConnectionLost(self) -> None:
         """It was closed from here: see `refuse`."""

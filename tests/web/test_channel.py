@@ -355,3 +355,47 @@ def test_however_it_is_cut_the_answers_are_the_same_and_errors_are_json(sent: by
         caller.lose()
         assert door.nothing_is_left()
     assert said[0] == said[1]
+
+
+def test_who_sends_no_more_while_it_waits_for_an_answer_has_left(door: Door) -> None:
+    caller = door.caller()
+    caller.send(LATER)
+    caller.half_close()
+    assert caller.wire.disconnecting
+    assert door.root.waiting[0].channel is None, "and what was asked is cancelled"
+
+
+def test_who_sends_no_more_is_closed_once_what_was_answered_is_out(door: Door) -> None:
+    caller = door.caller()
+    assert caller.send(GET) == [200]
+    caller.half_close()
+    assert caller.wire.disconnecting
+    caller.half_close()
+    caller.lose()
+    assert door.nothing_is_left()
+
+
+def test_who_sends_no_more_after_a_last_answer_does_not_disturb_it(door: Door) -> None:
+    caller = door.caller()
+    assert caller.send(b"GET /now HTTP/1.0\r\n\r\n") == [200]
+    caller.half_close()
+    caller.lose()
+    assert door.nothing_is_left()
+
+
+def test_what_came_before_the_end_is_answered(door: Door) -> None:
+    caller = door.caller()
+    caller.channel.dataReceived(GET * 3)
+    caller.half_close()
+    assert not caller.wire.disconnecting
+    door.turn(3)
+    assert caller.statuses() == [200] * 3
+    caller.half_close()  # it is tried again to read
+    assert caller.wire.disconnecting
+
+
+def test_a_caller_that_was_refused_and_leaves_is_forgotten_at_once(door: Door) -> None:
+    caller = door.caller()
+    assert caller.send(b"nonsense\r\n\r\n") == [400]
+    caller.half_close()
+    assert door.nothing_is_left()

@@ -1,11 +1,12 @@
-"""Answers as devices get them: each is encoded once and written once, and tells its length, for many cannot read chunks."""
+"""Answers to devices: each is encoded and written once, and tells its length, for many devices cannot read chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Protocol
 
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.transports import direct
@@ -29,6 +30,8 @@ Render = Callable[[BrokerError], Rendered]
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
 
 def answer(
     request: Any, status: int, body: bytes = b"", *, content_type: bytes = JSON, more: Mapping[str, str] | None = None
@@ -48,7 +51,7 @@ def answer(
     head = b"%b %d %b\r\nDate: %b\r\n%bContent-Length: %d\r\nCache-Control: no-store\r\n%b\r\n" % (
         request.clientproto,
         status,
-        RESPONSES[status],
+        _PHRASES[status],
         datetimeToString(),
         kind,
         len(body),

@@ -33,8 +33,6 @@ from rpcbroker.transports.paths import Feature, Target
 from rpcbroker.transports.uplinks import AttributesQuestion, Enrolment, Uplinks
 from rpcbroker.wire.events import EVENT_STREAM
 
-T = TypeVar("T")
-
 PREFIX = f"/{'/'.join(paths.PREFIX)}/".encode()
 """What the paths begin with that are answered here."""
 MAX_ID = 19
@@ -208,7 +206,7 @@ class HttpDevices:
         else:
             answer(request, 200)
 
-    def _later(self, request: Any, outcome: Deferred[T], then: Callable[[T], None]) -> None:
+    def _later(self, request: Any, outcome: Deferred[Any], then: Callable[[Any], None]) -> None:
         outcome.addCallback(then).addErrback(self._failed, request)
 
     def _failed(self, failure: Failure, request: Any) -> None:
@@ -233,6 +231,7 @@ class _Patient:
 
 _PATIENT = _Patient()
 
+T = TypeVar("T")
 Action = Callable[[HttpDevices, Any, DeviceSession, Target], None]
 
 _REFUSED: Mapping[bytes, Action] = {b"GET": HttpDevices._no_firmware}

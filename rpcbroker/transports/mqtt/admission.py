@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -12,13 +12,11 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.claiming import Claiming
 from rpcbroker.core.connects import Connects, address_of
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.events import DeviceExpelled
 from rpcbroker.core.model import NULL_UUID, Device
 from rpcbroker.core.near_misses import NearMiss
-from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports.certificate import peer_certificate
@@ -31,6 +29,7 @@ from rpcbroker.transports.mqtt.pubsub import PubSub
 from rpcbroker.transports.mqtt.rights import Rights, rights_of
 from rpcbroker.transports.mqtt.session import Key, MqttSession
 from rpcbroker.transports.mqtt.sessions import MqttSessions
+from rpcbroker.transports.uplinks import Enrolment
 from rpcbroker.wire.mqtt.connection import Limits
 from rpcbroker.wire.mqtt.packets import ConnAck, Connect, ReasonCode, Will
 from rpcbroker.wire.mqtt.properties import Property
@@ -48,16 +47,6 @@ class Admitted(NamedTuple):
     tenant_id: UUID
     device: DeviceSession | None
     stranger: bool = False
-
-
-class Enrolment(Protocol):
-    """How strangers become devices, and devices a customer's."""
-
-    @property
-    def provisioning(self) -> Provisioning: ...
-
-    @property
-    def claiming(self) -> Claiming: ...
 
 
 class Admission:
@@ -244,7 +233,7 @@ class Admission:
         """What the client is to the broker and, if it is a device, the link that calls go over."""
         if admitted.stranger:
             stranger = ProvisionFace(
-                provision=self._enrolment().provisioning.provision,
+                provision=self._enrolment().provision,
                 publish=carrier.publish,
                 close=lambda: carrier.end(ReasonCode.SUCCESS, "a stranger's time is over"),
                 deadlines=self._broker.deadlines,
@@ -260,7 +249,7 @@ class Admission:
         return self.pubsub.anonymous_rights() if device is None else rights_of(device.device.topic_rights)
 
     def _claim(self, device: Device, offer: bytes) -> Deferred[None]:
-        return self._enrolment().claiming.offer(device, offer)
+        return self._enrolment().claim(device, offer)
 
     # -- the end of a connection
 

@@ -177,6 +177,12 @@ def test_what_is_remembered_is_bounded() -> None:
         module._recall.cache_clear()
 
 
+def test_long_options_are_not_remembered() -> None:
+    module._recall.cache_clear()
+    decode(encode(Message(0, 1, 1, options=((11, b"a"), (2048, bytes(1_000))))))
+    assert module._recall.cache_info().currsize == 0
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -75,6 +75,18 @@ class TestRecent:
         assert recent.seen(7, lifetime, lifetime) == b""
         assert len(recent) == 1
 
+    def test_an_id_that_means_another_message_is_among_the_youngest(self) -> None:
+        recent = Recent(limit=3)
+        recent.seen(1, 0.0, CON)
+        recent.seen(2, 0.0, NON)
+        recent.answered(2, b"done")
+        recent.seen(3, 0.0, CON)
+        assert recent.seen(2, NON, NON) is None
+        assert recent._bytes == 0
+        assert recent.seen(4, NON, CON) is None
+        assert recent.seen(5, NON, CON) is None
+        assert recent.seen(2, NON, NON) == b""
+
     def test_ids_that_wrap_around_are_new(self) -> None:
         recent = Recent()
         for number in range(65_530, 65_540):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from typing import Protocol as Protocol_
 
 from hostile import Answer, answers
 from twisted.internet.address import IPv4Address
@@ -71,6 +72,10 @@ class Wire(StringTransport):
         self.aborted = True
         self.loseConnection()
 
+    def connectionLost(self, reason: Failure) -> None:
+        self.disconnecting = True
+        self.protocol.connectionLost(reason)
+
     def loseWriteConnection(self) -> None:
         self.half_closed = True
 
@@ -123,10 +128,16 @@ class Door:
         return Caller(self, peer or IPv4Address("TCP", "192.0.2.1", 50_000))
 
 
+class House(Protocol_):
+    """Whatever has a front door."""
+
+    site: FrontDoor
+
+
 class Caller:
     """One connection."""
 
-    def __init__(self, door: Door, peer: IAddress) -> None:
+    def __init__(self, door: House, peer: IAddress) -> None:
         self.wire = Wire(peer)
         self.channel: Channel = door.site.buildProtocol(peer)
         self.wire.protocol = self.channel
@@ -144,6 +155,10 @@ class Caller:
 
     def statuses(self) -> list[int]:
         return [answer.status for answer in self.answers()]
+
+    def half_close(self) -> None:
+        """It sends no more."""
+        self.channel.readConnectionLost()
 
     def lose(self) -> None:
         self.wire.protocol.connectionLost(Failure(ConnectionLost()))
