@@ -431,7 +431,9 @@ class CoapServer:
             self.shelf.put(peer, key, response, _ANSWER_KEPT)
 
     def _challenge(self, exchange: Exchange) -> Response:
-        exchange.extra = ((_ECHO, self._echo.challenge(exchange.peer)),)
+        room = self.AMPLIFICATION * exchange.size - 4 - len(exchange.message.token)
+        challenge: Options = ((_ECHO, self._echo.challenge(exchange.peer)),)
+        exchange.extra = challenge if len(encode_options(challenge)) <= room else ()
         return Response(code=Code.UNAUTHORIZED)
 
     def refusal(self, error: BaseException, failure: Failure | None = None) -> Response:
