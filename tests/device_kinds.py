@@ -253,13 +253,14 @@ class PollKind(HttpKind):
 class EventsKind(HttpKind):
     """Server-sent events."""
 
-    protocol = "SSE"
+    protocol = "HTTP events"
 
     def connect(self) -> None:
         connection = self.wait(Accept="text/event-stream")
         answer = connection.getresponse()
         assert (answer.status, answer.headers.get_content_type()) == (200, "text/event-stream")
-        connection.sock.settimeout(None)
+        assert self._waiting is not None
+        self._waiting.settimeout(None)
         self.start(self._read, connection, answer)
 
     def _read(self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> None:
@@ -330,7 +331,6 @@ class CoapNonKind(CoapKind):
 class CoapsKind(CoapKind):
     """DTLS; its certificate says who it is, and so its paths have no token."""
 
-    protocol = "CoAPs"
     path = "api/v1"
 
     def add(self) -> str:

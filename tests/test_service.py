@@ -19,6 +19,7 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     "bulk": lambda broker: [broker.bulks.settings],
     "server": lambda broker: [broker._settings.server],
     "http": lambda broker: [broker._door.settings, broker.rest.site.settings, broker._settings.http],
+    "http_devices": lambda broker: [broker.http_devices.settings],
     "mqtt": lambda broker: [broker.mqtt.settings],
     "coap": lambda broker: [broker.coap.settings],
     "rpc": lambda broker: [broker.broker._settings],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from uuid import UUID
 
 from rpcbroker.core.errors import InvalidRequest
@@ -11,6 +12,7 @@ _WIDTHS = (8, 4, 4, 4, 12)
 _LENIENT = re.compile("-".join(f"([0-9a-fA-F]{{1,{width}}})" for width in _WIDTHS))
 
 
+@lru_cache(4096)
 def parse_uuid(text: str) -> UUID:
     """`1-1-1-1-1` is a UUID too. Raises InvalidRequest that shows the text."""
     match = _LENIENT.fullmatch(text)

@@ -96,7 +96,7 @@ def simulate(name: str, **options: Any) -> None:
     Asleep it has no connection; over CoAP it is only silent, and acknowledges nothing.
     What it would say while it sleeps is lost.
     """
-    asked = _Asked(name=name, **options)
+    asked = Simulation(name=name, **options)
 
     async def main(reactor: Any) -> None:
         try:
@@ -110,8 +110,8 @@ def simulate(name: str, **options: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """The command line. Raises click's usage error for what does not fit together."""
+class Simulation:
+    """What the command line asks for. Raises click's usage error for what does not fit together."""
 
     name: str
     protocol: str | None
@@ -163,7 +163,7 @@ class _Asked:
             rest = logged_in(reactor)
             token = await _token_of(rest, self.name)
         url = "" if self.given else known_url() if rest is None else rest.url
-        where = self.given or self._found(url)
+        where = self.given or self.found(url)
         rng = SystemRandom()
         device = SimulatedDevice(
             GpioBoard(self.gpio),
@@ -205,7 +205,7 @@ class _Asked:
             raise Stop(f"There is no token in {self.token_file}.", ExitCode.USAGE)
         return token
 
-    def _found(self, url: str) -> BrokerUrl:
+    def found(self, url: str) -> BrokerUrl:
         """Where the broker speaks the protocol whose REST API is at `url`. Raises Stop."""
         schemes = PROTOCOLS[self.spoken][1]
         if url.partition(":")[0] in schemes:

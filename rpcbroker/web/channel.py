@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -70,6 +70,7 @@ class Channel(HTTPChannel):
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
     _turn: DelayedCall | None = None
+    _host: IAddress | None = None
 
     # -- the connection
 
@@ -87,6 +88,12 @@ class Channel(HTTPChannel):
         if self._write_deadline is not None:
             self._write_deadline.cancel()
         super().connectionLost(reason)
+
+    def getHost(self) -> IAddress:
+        """Where the caller came to. Each request asks, and the system need be asked once only."""
+        if self._host is None:
+            self._host = self.transport.getHost()
+        return self._host
 
     def loseConnection(self) -> None:
         """Close, once what was answered is out."""

@@ -19,7 +19,7 @@ from rpcbroker.cli.main import cli
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., click.testing.Result]:
     """Runs a command in an environment of its own; a fault of the command is one of the test."""
     monkeypatch.setattr("rpcbroker.cli.run.react", synchronous_react)
-    for name in ("RPCBROKER_URL", "RPCBROKER_API_KEY"):
+    for name in ("RPCBROKER_URL", "RPCBROKER_API_KEY", "RPCBROKER_DEVICE_TOKEN", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     environ = {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "COLUMNS": "200"}
 

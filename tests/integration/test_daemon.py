@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import certificates as c
 import pytest
 from daemon import EMAIL, TWISTD, Daemon, environment, wait_for
 from plain_device import Device
@@ -128,6 +129,18 @@ class TestWhatPreventsTheStart:
             listen = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
             done = run(tmp_path, nodaemon=nodaemon, RPCBROKER_HTTP_LISTEN=listen)
         self.check(done, "[http] listen: cannot listen on", nodaemon=nodaemon)
+
+    @pytest.mark.parametrize("key", ["listen", "dtls_listen"])
+    def test_a_udp_port_in_use(self, tmp_path: Path, nodaemon: bool, key: str) -> None:
+        made = c.make(tmp_path, serial=1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            listen = (
+                f"udp:{port}:interface=127.0.0.1" if key == "listen" else made.listener(port).replace("ssl:", "dtls:")
+            )
+            done = run(tmp_path, nodaemon=nodaemon, **{f"RPCBROKER_COAP_{key.upper()}": listen})
+        self.check(done, f"[coap] {key}: cannot listen on", nodaemon=nodaemon)
 
     def test_a_state_directory_that_cannot_be(self, tmp_path: Path, nodaemon: bool) -> None:
         (tmp_path / "file").touch()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import certificates
 import pytest
 from daemon import Daemon, wait_for
 from device_kinds import KINDS, DeviceKind
@@ -24,7 +25,9 @@ NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("matrix"), **SETTINGS)
+    directory = tmp_path_factory.mktemp("matrix")
+    dtls = certificates.make(directory, serial=1).listener().replace("ssl:", "dtls:")
+    daemon = Daemon(directory, RPCBROKER_COAP_DTLS_LISTEN=dtls, **SETTINGS)
     yield daemon.login()
     assert daemon.stop() == -signal.SIGTERM
     check_log(daemon)
@@ -110,7 +113,7 @@ def away(device: DeviceKind) -> DeviceKind:
     device.leave()
 
     def is_away() -> bool:
-        return not device.broker.ask("GET", f"/api/device/{device.device_id}/presence")[1]["callable"]["value"]
+        return not device.broker.ask("GET", f"/api/device/{device.device_id}/presence")[1]["connected"]["value"]
 
     wait_for(is_away, f"the end of {device.name}")
     return device

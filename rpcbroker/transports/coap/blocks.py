@@ -104,6 +104,7 @@ class Shelf:
             return
         if kept.deadline is not None:
             kept.deadline.cancel()
+            kept.deadline = None  # each knows the other
         self.size -= kept.size
         kept.size = 0
         of_peer = self._of[kept.peer]

@@ -30,9 +30,8 @@ _ENDED = Response(code=Code.DELETED, authenticated=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSurroundings:
-    """What the links of one protocol, CoAP or CoAPs, share; `settings` is asked for at each use."""
+    """What all links share; `settings` is asked for at each use."""
 
-    protocol: str
     deadlines: Deadlines
     settings: Callable[[], CoapSettings]
     links: MutableMapping[DeviceSession, CoapLink] = field(default_factory=dict)
@@ -56,10 +55,11 @@ class CoapLink:
 
     transient = False
 
-    def __init__(self, session: DeviceSession, around: LinkSurroundings) -> None:
+    def __init__(self, session: DeviceSession, protocol: str, around: LinkSurroundings) -> None:
+        """`protocol` is CoAP, or CoAPs for all that it hears over DTLS."""
         self._session = session
         self._around = around
-        self.protocol = around.protocol
+        self.protocol = protocol
         self._calls: Observation | None = None
         self._updates: Observation | None = None
         self._cancels: deque[Response] | None = None
@@ -72,14 +72,16 @@ class CoapLink:
     # -- what is observed
 
     def observe_calls(self, observation: Observation) -> None:
-        """The device wants to be called. One observation does that: an older one ends, and is told so."""
+        """The device wants to be called. One observation does that: an older one ends, and is told so.
+
+        As after each request, `heard` comes next.
+        """
         before = self._calls
         self._calls = observation
         self._enter(observation, self._go_on)
         if before is not None and before is not observation:
             self._session.taken_over()
             before.end(_ENDED)
-        self._stir()
         self._session.subscribe(self)
 
     def observe_attributes(self, observation: Observation) -> None:
@@ -89,7 +91,6 @@ class CoapLink:
         self._enter(observation, self._send_updates)
         if before is not None and before is not observation:
             before.end(_ENDED)
-        self._stir()
 
     def _enter(self, observation: Observation, ready: Callable[[], None]) -> None:
         observation.gone = partial(self.lose, observation)
@@ -135,7 +136,9 @@ class CoapLink:
     def heard(self, peer: Peer) -> None:
         """A request of the device has come: it listens now, and perhaps elsewhere than it did."""
         for observation in (self._calls, self._updates):
-            if observation is not None and observation.peer is not peer:
+            if observation is None or observation.peer is peer:
+                continue
+            if observation.peer.secure is peer.secure:  # nothing of DTLS goes out in plain text
                 observation.reach(peer)
         self._stir()
 

@@ -2,10 +2,7 @@
 
 Nothing is kept of an address until it has shown, by a cookie, that it receives what is sent there (RFC 6347 4.2.1).
 A session that begins anew replaces the old one when its handshake is complete, not before (4.2.8). What cannot be
-read is dropped without a word (4.1.2.7). Whoever comes is asked for a certificate, need not have one, and may show
-any: whose it is, and whether it is still good, is for the login to say.
-
-PSK is left out, for pyOpenSSL has no public interface to it.
+read is dropped without a word (4.1.2.7).
 """
 
 from __future__ import annotations
@@ -15,21 +12,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Protocol
 
-from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import DtlsCounters
+from rpcbroker.transports.coap.dtls_context import Identity, make_context
 from rpcbroker.transports.coap.peers import CoapPeer, SocketAddress, host_of
-
-CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:ECDHE+AESCCM8:@SECLEVEL=0"
-"""Forward secrecy and AEAD only. AES_128_CCM_8 must be had (RFC 7252 9.1.3.2), and for its short tag OpenSSL has it on
-its lowest level only."""
-DTLS_1_2 = 0xFEFD
 
 MAX_HANDSHAKES = 256
 """Handshakes at a time; for one more the oldest ends. With a round trip of a second 100 can come in each second."""
@@ -52,19 +45,6 @@ _ALL = 1 << 16
 """More than OpenSSL ever has to send: one read empties its buffer."""
 _LARGEST = 1 << 14
 """Bytes of a record's content (RFC 6347 4.1, RFC 5246 6.2.1)."""
-
-
-class Identity(Protocol):
-    """The server's key, its certificate, and those above it."""
-
-    @property
-    def key(self) -> Any: ...
-
-    @property
-    def certificate(self) -> x509.Certificate: ...
-
-    @property
-    def chain(self) -> tuple[x509.Certificate, ...]: ...
 
 
 class Server(Protocol):
@@ -121,6 +101,7 @@ class DtlsPort:
         self._seconds = seconds
         self._secret = secret
         self._counters = counters
+        self._rate = RateLimit(server.settings.address_rate, seconds)
         self._mtu = server.settings.dtls_mtu
         self._context: SSL.Context | None = None
         self._context_of: Identity | None = None
@@ -147,6 +128,9 @@ class DtlsPort:
         if session is not None and kind == _APPLICATION_DATA:
             self._take(session, datagram)
             return
+        if session is None and self._is_too_often(address):
+            self._counters.dropped += 1
+            return
         handshake = self._handshakes.get(address)
         if _is_hello(datagram) and datagram[_RANDOM] not in (
             handshake and handshake.random,
@@ -169,6 +153,11 @@ class DtlsPort:
             self._sweeping = None
 
     # -- before there is a session
+
+    def _is_too_often(self, address: SocketAddress) -> bool:
+        """What sessions carry the server counts itself."""
+        self._rate.rate = self._server.settings.address_rate
+        return bool(self._rate.rate) and self._rate.take(host_of(address)) > 0
 
     def _hello(self, datagram: bytes, address: SocketAddress) -> None:
         """Without the right cookie it is answered with one, and forgotten; with it a handshake begins."""
@@ -205,7 +194,7 @@ class DtlsPort:
         """One that no session has; what has to be made of the certificate is made once."""
         identity = self._identity()
         if self._context is None or self._context_of is not identity:
-            self._context, self._context_of = self._make_context(identity), identity
+            self._context, self._context_of = make_context(identity, lambda: self._cookie(0), self._proves), identity
             self._spare = None
         if self._spare is None:
             self._spare = SSL.Connection(self._context)
@@ -213,29 +202,8 @@ class DtlsPort:
             self._spare.set_ciphertext_mtu(self._mtu)
         return self._spare
 
-    def _make_context(self, identity: Identity) -> SSL.Context:
-        context = SSL.Context(SSL.DTLS_SERVER_METHOD)
-        context.set_min_proto_version(DTLS_1_2)
-        context.set_options(
-            SSL.OP_NO_QUERY_MTU
-            | SSL.OP_NO_TICKET  # a new key is new for everybody
-            | SSL.OP_NO_RENEGOTIATION
-            | SSL.OP_NO_COMPRESSION
-            | SSL.OP_CIPHER_SERVER_PREFERENCE
-        )
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_cipher_list(CIPHERS)
-        context.use_certificate(identity.certificate)
-        for certificate in identity.chain:
-            context.add_extra_chain_cert(certificate)
-        context.use_privatekey(identity.key)
-        context.set_verify(SSL.VERIFY_PEER, _take_any)
-        context.set_cookie_generate_callback(lambda _: self._cookie(0))
-        context.set_cookie_verify_callback(
-            lambda _, shown: any(hmac.compare_digest(shown, self._cookie(age)) for age in (0, 1))
-        )
-        return context
+    def _proves(self, cookie: bytes) -> bool:
+        return any(hmac.compare_digest(cookie, self._cookie(age)) for age in (0, 1))
 
     def _cookie(self, age: int) -> bytes:
         """For the address that asks, of this period, or of the one before (`age` 1)."""
@@ -415,8 +383,3 @@ def _is_hello(datagram: bytes) -> bool:
         and datagram[3:5] == b"\0\0"
         and datagram[_HEADER] == _CLIENT_HELLO
     )
-
-
-def _take_any(*_: object) -> bool:
-    """What OpenSSL asks of each certificate of a chain; that the key belongs to the first it sees to by itself."""
-    return True

@@ -18,6 +18,10 @@ class Peer(Protocol):
     host: Hashable
     """What limits for one address count by: see core.connects.address_of."""
 
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks over DTLS."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Response:

@@ -14,7 +14,7 @@ from rpcbroker.core.errors import InvalidRequest, UnsupportedMediaType
 from rpcbroker.transports.coap.exchange import Refused
 from rpcbroker.wire.coap.numbers import Code, ContentFormat
 
-_JSON = (None, ContentFormat.TEXT, ContentFormat.JSON)
+_JSON = frozenset({None, ContentFormat.TEXT, ContentFormat.JSON})
 """Content formats of requests that are taken for JSON text: many devices name none."""
 _OFFERED = (ContentFormat.JSON, ContentFormat.CBOR, ContentFormat.TEXT)
 

@@ -14,7 +14,7 @@ from rpcbroker.transports.coap.counters import CoapCounters
 from rpcbroker.transports.coap.exchange import Settled
 from rpcbroker.transports.coap.peers import CoapPeer
 from rpcbroker.wire.coap.exchanges import Recent, Retransmission, Timing
-from rpcbroker.wire.coap.message import Message, MessageFormatError, decode, encode
+from rpcbroker.wire.coap.message import Message, MessageFormatError, datagram_of, decode
 from rpcbroker.wire.coap.numbers import Type
 
 Options: TypeAlias = "tuple[tuple[int, bytes], ...]"
@@ -26,7 +26,7 @@ class Upwards(Protocol):
     """What is told of what came."""
 
     def heard(self, peer: CoapPeer) -> None:
-        """Something came that is a message."""
+        """Something came that is a message, from one who observes."""
 
     def requested(self, peer: CoapPeer, message: Message, size: int) -> None:
         """A request, for the first time, in a datagram of `size` bytes."""
@@ -58,7 +58,9 @@ class Transmission:
         if peer.awaited is None:
             peer.awaited = {}
         peer.awaited[self._message_id] = self
-        self._deadline: Deadline = messages.deadlines.after(self._schedule.first(messages.rng), self._again, None)
+        self._deadline: Deadline | None = messages.deadlines.after(
+            self._schedule.first(messages.rng), self._again, None
+        )
         peer.send(datagram)
 
     @property
@@ -75,7 +77,9 @@ class Transmission:
 
     def cancel(self) -> None:
         """It is not sent any more, and nothing is told of it."""
-        self._deadline.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None  # each knows the other
         awaited = self.peer.awaited
         if awaited is not None:
             awaited.pop(self._message_id, None)
@@ -101,8 +105,9 @@ class Transmission:
 
     def _settle(self, what: Settled) -> None:
         self.cancel()
-        if self._done is not None:
-            self._done(self, what)
+        done, self._done = self._done, None
+        if done is not None:
+            done(self, what)
 
 
 class Messages:
@@ -148,7 +153,8 @@ class Messages:
                 self.reject(peer, error.reset)
             return
         peer.heard = self.seconds()
-        self._upwards.heard(peer)
+        if peer.observing:
+            self._upwards.heard(peer)
         kind, code, message_id = message.type, message.code, message.message_id
         if kind <= NON:
             if 0 < code < 32:
@@ -190,19 +196,19 @@ class Messages:
         payload: bytes = b"",
     ) -> None:
         """Acknowledge a confirmable request, with its answer or without, and again whenever it comes again."""
-        datagram = encode(Message(ACK, code, message_id, token, options, payload))
+        datagram = datagram_of(ACK, code, message_id, token, options, payload)
         if peer.recent is not None:
             peer.recent.answered(message_id, datagram)
         peer.send(datagram)
 
     def reject(self, peer: CoapPeer, message_id: int) -> None:
         """Answer a message by a Reset."""
-        peer.send(encode(Message(RST, 0, message_id)))
+        peer.send(datagram_of(RST, 0, message_id))
 
     def tell(self, peer: CoapPeer, code: int, token: bytes, options: Options, payload: bytes) -> int:
         """Send a non-confirmable message: its message id."""
         message_id = self.next_message_id(peer)
-        peer.send(encode(Message(NON, code, message_id, token, options, payload)))
+        peer.send(datagram_of(NON, code, message_id, token, options, payload))
         return message_id
 
     def confirm(
@@ -217,7 +223,7 @@ class Messages:
         most: int | None = None,
     ) -> Transmission:
         """Send a confirmable message; `done` is told what became of it. All its transmissions have `most` bytes."""
-        datagram = encode(Message(CON, code, self.next_message_id(peer), token, options, payload))
+        datagram = datagram_of(CON, code, self.next_message_id(peer), token, options, payload)
         timing = self.timing
         if most is not None:
             again = min(timing.max_retransmit, max(0, most // len(datagram) - 1))

@@ -11,7 +11,7 @@ from rpcbroker.transports.coap.answers import shaped
 from rpcbroker.transports.coap.blocks import Kept, Shelf
 from rpcbroker.transports.coap.exchange import Peer, Response, Settled
 from rpcbroker.transports.coap.messages import Messages, Transmission
-from rpcbroker.transports.coap.peers import CoapPeer, Peers
+from rpcbroker.transports.coap.peers import CoapPeer, Peers, UdpPeer
 from rpcbroker.wire.coap.blockwise import exponent_of
 from rpcbroker.wire.coap.numbers import uint
 from rpcbroker.wire.coap.observe import following
@@ -136,8 +136,9 @@ class CoapObservation:
     def lose(self, why: str, became: Settled = Settled.DROPPED) -> None:
         """It ends from the other side."""
         if not self._ended:
+            gone = self.gone
             self._leave(became)
-            self.gone(why)
+            gone(why)
 
     def _leave(self, became: Settled) -> None:
         self._ended = True
@@ -147,6 +148,7 @@ class CoapObservation:
         if kept is not None:
             kept.done = None
             self._observers.shelf.take(kept)
+        self.gone = self.ready = _nobody  # they know who knows this observation
         settled, self._settled = self._settled, None
         if settled is not None:
             settled(became)
@@ -297,7 +299,7 @@ class Observers:
 
     def oldest(self) -> CoapPeer | None:
         """The one with a UDP address that was silent for longest."""
-        return next((peer for peer in self._of if peer.port is not None), None)
+        return next((peer for peer in self._of if isinstance(peer, UdpPeer)), None)
 
     def _watch(self, seconds: float) -> None:
         self._sweep = self.messages.deadlines.after(seconds, self._ask_the_silent, None)

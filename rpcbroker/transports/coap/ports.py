@@ -11,13 +11,15 @@ from twisted.internet.interfaces import IListeningPort
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
-from rpcbroker.transports.coap.dtls import DtlsPort, Identity
+from rpcbroker.transports.coap.dtls import DtlsPort
+from rpcbroker.transports.coap.dtls_context import Identity
 from rpcbroker.transports.coap.server import CoapServer
 from rpcbroker.transports.coap.site import CoapSite
 from rpcbroker.transports.coap.udp import UdpPort
 from rpcbroker.transports.uplinks import Enrolment, Uplinks
 
-PROTOCOL = "CoAP"
+PROTOCOLS = ("CoAP", "CoAPs")
+"""What is spoken over UDP and over DTLS, as people know it."""
 
 
 class CoapPorts:
@@ -35,9 +37,8 @@ class CoapPorts:
         reactor: Any,
     ) -> None:
         """`secret` nobody else may know: by it an address proves that it receives what is sent there."""
-        site = CoapSite(
-            Uplinks(broker, enrolment, protocol=PROTOCOL), broker, settings=lambda: self.settings, now_ms=now_ms
-        )
+        over_udp, over_dtls = (Uplinks(broker, enrolment, protocol=each) for each in PROTOCOLS)
+        site = CoapSite(over_udp, over_dtls, broker, settings=lambda: self.settings, now_ms=now_ms)
         self.server = CoapServer(
             site.handle,
             site.admit,
@@ -65,8 +66,7 @@ class CoapPorts:
     def listen(self, port: int, interface: str) -> IListeningPort:
         """Speak CoAP there. Raises CannotListenError."""
         opened = UdpPort(port, interface=interface, reactor=self._reactor)
-        received, peer_at = self.server.received, self.server.peer_at
-        opened.received = lambda datagram, address: received(datagram, peer_at(address, opened))
+        self.server.serve(opened)
         return self._start(opened)
 
     def listen_dtls(self, port: int, interface: str, identity: Callable[[], Identity]) -> IListeningPort:

@@ -1,5 +1,7 @@
 """The request layer of CoAP: a request, whole, goes to the handler, and its answer back (RFC 7252 5, 7641, 7959).
 
+Over 400 lines, for what a request is until it is answered and what the server does with it are one story.
+
 It knows nothing of what paths mean. Below it is the message layer (messages.py), beside it what it shares with
 observations: bodies in blocks (blocks.py), and how answers become messages (answers.py).
 """
@@ -122,6 +124,7 @@ class Exchange:
         self.answered = True
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None  # each knows the other
         self._send(response, *self._server.finish(self, response))
         if self.observation is not None:
             self.observation.answered()
@@ -184,7 +187,14 @@ class CoapServer:
         self.messages = Messages(self, settings=settings, deadlines=deadlines, rng=rng, seconds=seconds)
         self.shelf = Shelf(settings.max_unfinished, deadlines)
         self._echo = Echo(secret, seconds)
-        self.peers = Peers(settings.max_peers, oldest=self._oldest_observer, lost=self.lost)
+        self.peers = Peers(
+            settings.max_peers,
+            deadlines=deadlines,
+            seconds=seconds,
+            lifetime=lambda: self.messages.timing.exchange_lifetime,
+            oldest=self._oldest_observer,
+            lost=self.lost,
+        )
         self.observers = Observers(self.messages, self.shelf, self.peers)
 
     @property
@@ -230,8 +240,7 @@ class CoapServer:
 
     def heard(self, peer: CoapPeer) -> None:
         """See Upwards."""
-        if peer.observing:
-            self.observers.heard(peer)
+        self.observers.heard(peer)
 
     def reset(self, peer: CoapPeer, message_id: int) -> None:
         """See Upwards."""
@@ -360,6 +369,14 @@ class CoapServer:
                 observe = self.observers.next_number()
             else:  # RFC 7641 4.1
                 observation.end()
+        if (
+            not response.payload
+            and observe is None
+            and response.content_format is None
+            and response.max_age is None
+            and response.etag is None
+        ):  # most are
+            return response.code, exchange.extra, b""
         if options is None:
             return self._within(exchange, response)
         if response.etag is not None and response.etag in options.etags and response.code == _CONTENT:

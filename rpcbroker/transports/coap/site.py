@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -48,21 +48,23 @@ class Place(NamedTuple):
 
 
 class CoapSite:
-    """The Handler of one protocol's requests, CoAP or CoAPs as `uplinks` has it."""
+    """The Handler of all requests, over UDP and over DTLS."""
 
     def __init__(
         self,
         uplinks: Uplinks,
+        secured: Uplinks,
         broker: Broker,
         *,
         settings: Callable[[], CoapSettings],
         now_ms: Callable[[], int],
     ) -> None:
-        self._uplinks = uplinks
+        """`uplinks` is for what devices say over UDP, `secured` for what they say over DTLS."""
+        self._spoken = (uplinks, secured)
         self._broker = broker
         self._settings = settings
         self._senders = Senders(broker, now_ms)
-        self._around = LinkSurroundings(protocol=uplinks.protocol, deadlines=broker.deadlines, settings=settings)
+        self._around = LinkSurroundings(deadlines=broker.deadlines, settings=settings)
 
     def handle(self, request: Request) -> Answer:
         """The answer to a request, at once wherever nothing has to be read or kept for it.
@@ -72,7 +74,8 @@ class CoapSite:
         """
         if request.path == _DIRECTORY_PATH:
             return _directory(request)
-        formats.check_accept(request.accept)
+        if request.accept is not None:
+            formats.check_accept(request.accept)
         place = _place(request)
         if place.action is None:
             return self._provision(request)
@@ -116,7 +119,7 @@ class CoapSite:
     # -- calls
 
     def _calls(self, session: DeviceSession, request: Request, _: int) -> Answer:
-        self._uplinks.asks_for_more(session)
+        self._uplinks(request).asks_for_more(session)
         if request.observe == 1:
             request.deregister()
             return _DELETED
@@ -126,22 +129,27 @@ class CoapSite:
         observation = request.register()
         if observation is None:
             raise Unavailable("This address observes too much", hint="See coap.max_observations_per_peer.")
-        self._link(session).observe_calls(observation)
+        self._link(session, request).observe_calls(observation)
         return _VALID
 
-    def _link(self, session: DeviceSession) -> CoapLink:
-        return self._around.links.get(session) or CoapLink(session, self._around)
+    def _link(self, session: DeviceSession, request: Request) -> CoapLink:
+        """What the device has already; a new one, which will replace it, if that speaks the other protocol."""
+        link, protocol = self._around.links.get(session), self._uplinks(request).protocol
+        return link if link is not None and link.protocol == protocol else CoapLink(session, protocol, self._around)
+
+    def _uplinks(self, request: Request) -> Uplinks:
+        return self._spoken[request.peer.secure]
 
     def _reply(self, session: DeviceSession, request: Request, number: int) -> Answer:
-        return _created(self._uplinks.reply(session, number, self._body(session, request)))
+        return _created(self._uplinks(request).reply(session, number, self._body(session, request)))
 
     def _progress(self, session: DeviceSession, request: Request, number: int) -> Answer:
-        return _created(self._uplinks.progress(session, number, self._body(session, request)))
+        return _created(self._uplinks(request).progress(session, number, self._body(session, request)))
 
     def _ask(self, session: DeviceSession, request: Request, _: int) -> Answer:
         own = {"getSessionLimits": partial(self._session_limits, session)}
         try:
-            text, code = self._uplinks.ask(session, self._body(session, request), own), Code.CONTENT
+            text, code = self._uplinks(request).ask(session, self._body(session, request), own), Code.CONTENT
         except CallFailed as error:
             if error.reason is not Reason.NO_HANDLER:
                 raise
@@ -155,10 +163,10 @@ class CoapSite:
     # -- values
 
     def _telemetry(self, session: DeviceSession, request: Request, _: int) -> Answer:
-        return _created(self._uplinks.telemetry(session, self._body(session, request)))
+        return _created(self._uplinks(request).telemetry(session, self._body(session, request)))
 
     def _attributes(self, session: DeviceSession, request: Request, _: int) -> Answer:
-        return _created(self._uplinks.attributes(session, self._body(session, request)))
+        return _created(self._uplinks(request).attributes(session, self._body(session, request)))
 
     def _read_attributes(self, session: DeviceSession, request: Request, _: int) -> Answer:
         if request.observe == 0:
@@ -167,14 +175,14 @@ class CoapSite:
             request.deregister()
         asked = dict(each.split("=", 1) for each in request.query if "=" in each)
         question = AttributesQuestion(asked.get("clientKeys"), asked.get("sharedKeys"))
-        return self._uplinks.read_attributes(session, question).addCallback(partial(_answer, request))
+        return self._uplinks(request).read_attributes(session, question).addCallback(partial(_answer, request))
 
     def _observe_attributes(self, session: DeviceSession, request: Request) -> Answer:
-        reading = self._uplinks.shared_attributes(session)
+        reading = self._uplinks(request).shared_attributes(session)
         observation = request.register()  # before they are read: what changes meanwhile is told after the answer
         if observation is None:
             return reading.addCallback(partial(_answer, request))
-        link = self._link(session)
+        link = self._link(session, request)
         link.observe_attributes(observation)
 
         def failed(failure: Failure) -> Failure:
@@ -187,7 +195,7 @@ class CoapSite:
     # -- enrolment
 
     def _claim(self, session: DeviceSession, request: Request, _: int) -> Answer:
-        return _created(self._uplinks.claim(session, self._body(session, request)))
+        return _created(self._uplinks(request).claim(session, self._body(session, request)))
 
     def _provision(self, request: Request) -> Answer:
         if len(request.payload) > MAX_PROVISION_SIZE:
@@ -204,20 +212,20 @@ class CoapSite:
             failure.trap(jsontext.BadJSON)
             raise InvalidRequest(f"Invalid payload: {failure.value}")
 
-        return self._uplinks.provision(payload).addCallbacks(answer, failed)
+        return self._uplinks(request).provision(payload).addCallbacks(answer, failed)
 
     # -- what is not right
 
-    def _firmware(self, session: DeviceSession, _request: Request, _: int) -> NoReturn:
-        session.seen(self._uplinks.protocol)
+    def _firmware(self, session: DeviceSession, request: Request, _: int) -> NoReturn:
+        session.seen(self._uplinks(request).protocol)
         raise Refused(Code.NOT_FOUND, "firmware and software updates are not served here")
 
-    def _read_telemetry(self, session: DeviceSession, _request: Request, _: int) -> NoReturn:
-        session.seen(self._uplinks.protocol)
+    def _read_telemetry(self, session: DeviceSession, request: Request, _: int) -> NoReturn:
+        session.seen(self._uplinks(request).protocol)
         raise Refused(Code.BAD_REQUEST, "telemetry can be posted, not read")
 
     def _astray(self, session: DeviceSession, request: Request, _: int, *, code: int, why: str) -> NoReturn:
-        session.seen(self._uplinks.protocol)
+        session.seen(self._uplinks(request).protocol)
         path = shown("/".join(request.path).removeprefix("/"))
         session.note(NearMiss.UNKNOWN_TOPIC, f"has sent a request to {path!r}: {why}")
         raise Refused(code, why)
@@ -226,7 +234,7 @@ class CoapSite:
         try:
             return formats.read(request.payload, request.content_format)
         except BrokerError as error:
-            session.seen(self._uplinks.protocol)
+            session.seen(self._uplinks(request).protocol)
             session.note(NearMiss.BAD_PAYLOAD, f"has sent a body that is not read: {error.message}")
             raise
 
@@ -250,11 +258,24 @@ _ACTIONS: dict[tuple[Feature, int], Action] = {
 _METHODS = (Code.GET, Code.POST)
 
 
+@lru_cache(256)
+def _usual(word: str, code: int) -> Action | None:
+    """What a path does that has this one word behind the token; None for those that need a closer look."""
+    try:
+        return _ACTIONS.get((paths.target(("", word)).feature, code))
+    except NoSuchPath:
+        return None
+
+
 def _place(request: Request) -> Place:
     """What the request is for. Raises Refused for what is for nobody."""
+    path = request.path
+    if len(path) == 4 and path[:2] == paths.PREFIX and request.peer.certificate is None:
+        action = _usual(path[3], request.code)
+        if action is not None:
+            return Place(path[2], 0, action)
     if request.code not in _METHODS:
         raise Refused(Code.METHOD_NOT_ALLOWED, "only GET and POST are served")
-    path = request.path
     if len(path) == 1 and "/" in path[0]:  # some clients put the whole path into one option
         path = tuple(path[0].removeprefix("/").split("/"))
     if path[:2] != paths.PREFIX:

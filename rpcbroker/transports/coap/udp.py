@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
@@ -17,6 +17,10 @@ BATCH = 256
 
 _LARGEST = 65_536
 """No datagram is larger, so none is cut off."""
+
+
+_RECEIVE_BUFFER = 4 << 20
+"""Bytes; Linux gives net.core.rmem_max of them at most."""
 
 
 class _Nothing(DatagramProtocol):
@@ -42,21 +46,26 @@ class UdpPort(Port):
         self.received: Callable[[bytes, SocketAddress], None] = _drop
         """Takes each datagram, and where it came from: whoever uses the port puts it here."""
         self.datagrams_received = self.datagrams_sent = 0
-        self._view = memoryview(bytearray(_LARGEST))
+
+    def createInternetSocket(self) -> socket.socket:
+        """With as much room for what comes at once as the system gives."""
+        created = super().createInternetSocket()
+        created.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        return created
 
     def doRead(self) -> None:
         """Datagrams have come."""
-        view, receive_into, received = self._view, self.socket.recvfrom_into, self.received
+        receive, received = self.socket.recvfrom, self.received
         for _ in range(BATCH):
             try:
-                size, address = receive_into(view)
+                datagram, address = receive(_LARGEST)
             except BlockingIOError:
                 return
             except OSError:  # what became of a datagram that was sent: it is no news
                 continue
             self.datagrams_received += 1
             try:
-                received(bytes(view[:size]), address)
+                received(datagram, address)
             except Exception:
                 self._log.failure("a datagram could not be served")
 
@@ -64,8 +73,10 @@ class UdpPort(Port):
         """See DatagramPort: a full buffer, and a network that is not there, lose it."""
         if self.connected:
             self.datagrams_sent += 1
-            with suppress(OSError):
+            try:
                 self.socket.sendto(datagram, address)
+            except OSError:  # `suppress` would cost each datagram more
+                return
 
 
 def _drop(datagram: bytes, address: SocketAddress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
@@ -129,7 +129,10 @@ class HttpDevices:
         outcome = self._uplinks.reply(session, where.number, request.content.getvalue())
         link = self._polls.links.get(session)
         if link is not None:
-            link.answered(where.number)
+            if isinstance(outcome, Deferred):  # until the reply is in the store, the call may come back from there
+                outcome.addCallback(_after, link.answered, where.number)
+            else:
+                link.answered(where.number)
         self._done(request, outcome)
 
     def _progress(self, request: Any, session: DeviceSession, where: Target) -> None:
@@ -228,6 +231,7 @@ class _Patient:
 
 _PATIENT = _Patient()
 
+T = TypeVar("T")
 Action = Callable[[HttpDevices, Any, DeviceSession, Target], None]
 
 _REFUSED: Mapping[bytes, Action] = {b"GET": HttpDevices._no_firmware}
@@ -245,6 +249,11 @@ _ACTIONS: dict[Feature, Mapping[bytes, Action]] = {
 }
 _WAITING = frozenset({Feature.RPC, Feature.UPDATES})
 """Where a GET waits, and takes what it is given: there is no HEAD."""
+
+
+def _after(result: T, act: Callable[[int], None], number: int) -> T:
+    act(number)
+    return result
 
 
 def _target(path: bytes) -> Target:

@@ -144,13 +144,24 @@ def _extended(data: bytes, at: int, nibble: int) -> tuple[int, int]:
 
 def encode(message: Message) -> bytes:
     """The datagram of a message. Raises ValueError for one that no datagram can say."""
-    token = message.token
+    return datagram_of(message.type, message.code, message.message_id, message.token, message.options, message.payload)
+
+
+def datagram_of(
+    type: int,  # noqa: A002 - as Message has it
+    code: int,
+    message_id: int,
+    token: bytes = b"",
+    options: tuple[tuple[int, bytes], ...] = (),
+    payload: bytes = b"",
+) -> bytes:
+    """The same of what a message is made of."""
     if len(token) > 8:
         raise ValueError("a token of more than 8 bytes")
-    head = _HEADER.pack(0x40 | message.type << 4 | len(token), message.code, message.message_id) + token
-    if message.options:
-        head += encode_options(message.options)
-    return head + b"\xff" + message.payload if message.payload else head
+    head = _HEADER.pack(0x40 | type << 4 | len(token), code, message_id) + token
+    if options:
+        head += encode_options(options)
+    return head + b"\xff" + payload if payload else head
 
 
 def encode_options(options: tuple[tuple[int, bytes], ...]) -> bytes:

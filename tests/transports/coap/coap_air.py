@@ -105,6 +105,8 @@ class Remote:
     def __init__(self, air: Air, address: SocketAddress) -> None:
         self.air = air
         self.address = address
+        self.said = 0
+        """Bytes of its last datagram."""
         self._read = 0
         self._message_id = 100
 
@@ -115,6 +117,7 @@ class Remote:
     def throw(self, datagram: bytes) -> list[Message]:
         """Send bytes: what comes back at once."""
         self.heard()
+        self.said = len(datagram)
         self.air.server.received(datagram, self.peer)
         return self.heard()
 
@@ -134,7 +137,7 @@ class Remote:
         path: str = "/test",
         payload: bytes = b"",
         *,
-        type: int = Type.CON,
+        kind: int = Type.CON,
         token: bytes = b"t",
         message_id: int | None = None,
         **options: Any,
@@ -148,7 +151,7 @@ class Remote:
             for value in values if isinstance(values, list) else [values]:
                 found.append((N[name.upper()], _coded(value)))
         found.sort(key=lambda option: option[0])
-        return self.say(type, code, message_id, token, tuple(found), payload)
+        return self.say(kind, code, message_id, token, tuple(found), payload)
 
     def acknowledge(self, message: Message) -> list[Message]:
         return self.say(Type.ACK, 0, message.message_id)

@@ -30,6 +30,7 @@ def _nobody(*_: object) -> None: ...
 class FakePeer:
     host: Any = "192.0.2.1"
     certificate: bytes | None = None
+    secure: bool = False
 
 
 @dataclass(eq=False)
@@ -121,12 +122,12 @@ class FakeEnrolment:
 class Coap:
     """One device, and the site that it speaks to."""
 
-    def __init__(self, *, protocol: str = "CoAP", world: World | None = None, **more: Any) -> None:
+    def __init__(self, *, world: World | None = None, **more: Any) -> None:
         self.world = world or World()
         self.settings = CoapSettings(**more)
         self.enrolment = FakeEnrolment()
         self.site = CoapSite(
-            Uplinks(self.world.broker, self.enrolment, protocol=protocol),
+            *(Uplinks(self.world.broker, self.enrolment, protocol=each) for each in ("CoAP", "CoAPs")),
             self.world.broker,
             settings=lambda: self.settings,
             now_ms=self.world.now_ms,

@@ -286,11 +286,23 @@ class TestRegistrations:
         assert coap.session.presence.connected.cause == "connected over CoAP"
 
     def test_the_names_of_both_protocols(self) -> None:
-        for protocol in ("CoAP", "CoAPs"):
-            coap = Coap(protocol=protocol)
-            coap.observe()
+        for protocol, peer in (("CoAP", FakePeer()), ("CoAPs", FakePeer(secure=True))):
+            coap = Coap()
+            coap.observe(peer=peer)
             assert coap.session.presence.connected.cause == f"connected over {protocol}"
             assert coap.session.presence.seen_cause == protocol
+
+    def test_of_which_a_device_speaks_one_at_a_time(self, coap: Coap) -> None:
+        plain, updates = coap.observe(), coap.observe("attributes")
+        secured = coap.observe(peer=FakePeer(secure=True))
+        assert plain.last is not None
+        assert updates.last is not None
+        assert coap.session.presence.connected.cause == "connected over CoAPs"
+        coap.observe()
+        assert secured.last is not None
+        assert coap.session.presence.connected.cause == "connected over CoAP"
+        assert coap.session.callable
+        assert len(coap.site._around.links) == 1
 
     def test_a_poll_is_beside_it(self, coap: Coap) -> None:
         observation = coap.observe()
@@ -547,6 +559,14 @@ class TestElsewhere:
         observation = coap.observe()
         coap.post("telemetry", b'{"t":1}')
         assert observation.reached == []
+
+    def test_what_goes_over_dtls_does_not_go_out_in_plain_text(self, coap: Coap) -> None:
+        observation = coap.observe(peer=FakePeer(secure=True))
+        coap.post("telemetry", b'{"t":1}')
+        assert observation.reached == []
+        elsewhere = FakePeer(secure=True)
+        coap.post("telemetry", b'{"t":1}', peer=elsewhere)
+        assert observation.reached == [elsewhere]
 
     def test_another_device_s_message_says_nothing(self, coap: Coap) -> None:
         observation = coap.observe()

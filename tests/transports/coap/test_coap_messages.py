@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 from dataclasses import replace
 
 import pytest
-from coap_air import Air, N, Remote, Site, content, option
+from coap_air import Air, N, Remote, Site, Told, content, option
 from twisted.internet.defer import Deferred
 
 from rpcbroker.transports.coap.exchange import Refused, Request, Response
+from rpcbroker.wire.coap.blockwise import Block
 from rpcbroker.wire.coap.message import Message, encode
 from rpcbroker.wire.coap.numbers import Code, Type
 
@@ -44,14 +47,14 @@ def test_answer_is_piggybacked_on_the_acknowledgement() -> None:
 
 def test_non_confirmable_request_gets_a_non_confirmable_answer_with_an_id_of_ours() -> None:
     device = air().device()
-    first, second = *device.ask(type=NON, message_id=7), *device.ask(type=NON, message_id=8)
+    first, second = *device.ask(kind=NON, message_id=7), *device.ask(kind=NON, message_id=8)
     assert (first.type, first.code, first.token, first.payload) == (NON, Code.CONTENT, b"t", b"hello")
     assert second.message_id == (first.message_id + 1) & 0xFFFF
 
 
 def test_first_message_id_of_each_peer_is_drawn() -> None:
     world = air()
-    drawn = {world.device(number).ask(type=NON)[0].message_id for number in range(1, 9)}
+    drawn = {world.device(number).ask(kind=NON)[0].message_id for number in range(1, 9)}
     assert len(drawn) == 8
     assert max(drawn) > 255
 
@@ -86,8 +89,8 @@ def test_message_id_is_new_again_after_its_lifetime() -> None:
 def test_repeated_non_confirmable_request_is_ignored() -> None:
     world = air()
     device = world.device()
-    device.ask(type=NON, message_id=9)
-    assert device.ask(type=NON, message_id=9) == []
+    device.ask(kind=NON, message_id=9)
+    assert device.ask(kind=NON, message_id=9) == []
     assert len(world.site.requests) == 1
 
 
@@ -122,7 +125,7 @@ def test_answer_in_time_is_piggybacked_though_it_came_later() -> None:
 def test_late_answer_to_a_non_confirmable_request_is_non_confirmable() -> None:
     world = air()
     device = world.device()
-    device.ask(path="/late", type=NON)
+    device.ask(path="/late", kind=NON)
     world.advance(5)
     assert device.heard() == []
     LATER[0].callback(content(b"at last"))
@@ -141,7 +144,7 @@ def test_separate_answer_is_sent_again_at_exactly_these_times_and_given_up() -> 
     LATER[0].callback(content(b"x"))
     world.advance(200)
     times = times_of_sending(world)
-    waits = [round(after - before, 6) for before, after in zip(times, times[1:])]
+    waits = [round(after - before, 6) for before, after in itertools.pairwise(times)]
     # Random(0): the second draw, after the message id, makes the first wait 2.385 s; deadlines are on the next 1/64 s.
     assert waits == [2.390625, 4.78125, 9.546875, 19.09375]
     assert device.peer.awaited is None
@@ -282,10 +285,10 @@ def test_unknown_critical_option_of_a_non_confirmable_request_is_rejected() -> N
 def test_answers_that_are_not_wanted_are_not_sent() -> None:
     world = air()
     device = world.device()
-    assert device.ask(Code.POST, "/post", type=NON, no_response=2) == []
+    assert device.ask(Code.POST, "/post", kind=NON, no_response=2) == []
     assert device.ask(Code.POST, "/post", message_id=5, no_response=2) == [Message(ACK, 0, 5)]
-    assert [answer.code for answer in device.ask(Code.POST, "/none", type=NON, no_response=2)] == [Code.NOT_FOUND]
-    assert device.ask(Code.POST, "/none", type=NON, no_response=26) == []
+    assert [answer.code for answer in device.ask(Code.POST, "/none", kind=NON, no_response=2)] == [Code.NOT_FOUND]
+    assert device.ask(Code.POST, "/none", kind=NON, no_response=26) == []
     assert len(world.site.requests) == 4
 
 
@@ -369,14 +372,14 @@ def test_message_ids_that_wait_for_an_acknowledgement_are_not_used_again() -> No
     peer = device.peer
     (waiting,) = peer.awaited or {}
     peer.last_message_id = (waiting - 1) & 0xFFFF
-    assert device.ask(type=NON)[0].message_id == (waiting + 1) & 0xFFFF
+    assert device.ask(kind=NON)[0].message_id == (waiting + 1) & 0xFFFF
 
 
 def test_message_ids_wrap() -> None:
     device: Remote = air().device()
-    device.ask(type=NON)
+    device.ask(kind=NON)
     device.peer.last_message_id = 0xFFFE
-    assert [device.ask(type=NON)[0].message_id for _ in range(3)] == [0xFFFF, 0, 1]
+    assert [device.ask(kind=NON)[0].message_id for _ in range(3)] == [0xFFFF, 0, 1]
 
 
 def test_peer_that_acknowledges_nothing_cannot_use_up_message_ids() -> None:
@@ -390,3 +393,32 @@ def test_peer_that_acknowledges_nothing_cannot_use_up_message_ids() -> None:
     answers = [answer for answer in device.heard() if answer.code == Code.CONTENT]
     assert len(answers) == 2100
     assert len([answer for answer in answers if answer.type == CON]) == 2048
+
+
+def test_what_is_done_leaves_no_cycles_for_the_garbage_collector() -> None:
+    world = air(piggyback_timeout=0.0)
+    world.site.paths[("obs",)] = world.site.observe
+    world.site.paths[("large",)] = lambda request: content(bytes(2000))
+    device = world.device()
+    gc.collect()
+    gc.disable()
+    try:
+        device.ask()
+        device.ask(path="/late")
+        world.advance(0.1)
+        LATER.pop().callback(content(b"x"))
+        device.acknowledge(device.heard()[-1])
+        device.ask(path="/obs", observe=0)
+        world.site.observations[0].notify(content(b"x"), Told())
+        device.acknowledge(device.heard()[0])
+        world.site.observations[0].notify(content(b"y"), Told())
+        device.reset(device.heard()[0])
+        device.ask(Code.POST, "/test", bytes(64), block1=Block(0, True, 2))
+        device.ask(Code.POST, "/test", bytes(64), block1=Block(1, False, 2))
+        device.ask(path="/large")
+        world.site.observations.clear()
+        world.site.requests.clear()
+        world.clock.advance(1000)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -75,7 +75,7 @@ def test_notification_that_is_made_while_the_registration_is_answered_comes_behi
 def test_non_confirmable_observer_gets_every_tenth_notification_confirmably() -> None:
     world, told = air(), Told()
     device = world.device()
-    observation = observe(device, type=NON)
+    observation = observe(device, kind=NON)
     types = []
     for count in range(20):
         assert observation.notify(content(b"%d" % count), told)
@@ -102,14 +102,14 @@ def test_observer_that_vanished_is_found_and_told_of() -> None:
     assert world.server.observers.count == 0
 
 
-@pytest.mark.parametrize("type", [CON, NON])
-def test_reset_of_a_notification_ends_the_observation(type: Type) -> None:
+@pytest.mark.parametrize("kind", [CON, NON])
+def test_reset_of_a_notification_ends_the_observation(kind: Type) -> None:
     world, told = air(), Told()
     device = world.device()
-    observation = observe(device, type=type)
+    observation = observe(device, kind=kind)
     observation.notify(content(b"one"), told)
     device.reset(device.heard()[0])
-    assert told.settled == [Settled.REJECTED if type is CON else Settled.ACKNOWLEDGED]
+    assert told.settled == [Settled.REJECTED if kind is CON else Settled.ACKNOWLEDGED]
     assert world.site.gone == ["the device reset it"]
     assert world.server.observers.count == 0
 
@@ -117,7 +117,7 @@ def test_reset_of_a_notification_ends_the_observation(type: Type) -> None:
 def test_reset_of_something_else_ends_nothing() -> None:
     world = air()
     device = world.device()
-    observe(device, type=NON).notify(content(b"one"), Told())
+    observe(device, kind=NON).notify(content(b"one"), Told())
     (notification,) = device.heard()
     device.say(RST, 0, (notification.message_id + 5) & 0xFFFF)
     world.device(2).say(RST, 0, notification.message_id)
@@ -144,7 +144,7 @@ def test_registering_again_keeps_the_observation_and_updates_what_it_wants() -> 
     world = air()
     device = world.device()
     observation = observe(device)
-    assert observe(device, type=NON, accept=60) is observation
+    assert observe(device, kind=NON, accept=60) is observation
     assert (observation.confirmable, observation.accept) == (False, 60)
     assert world.server.observers.count == 1
     assert not world.site.gone
@@ -162,7 +162,7 @@ def test_same_token_for_another_path_replaces_the_observation() -> None:
 def test_numbers_increase_over_all_observations_and_wrap() -> None:
     world, told = air(), Told()
     device = world.device()
-    observation = observe(device, type=NON)
+    observation = observe(device, kind=NON)
     world.server.observers._number = 0xFFFFFD
     numbers = []
     for _ in range(4):
@@ -382,13 +382,13 @@ def test_fetching_shows_that_the_notification_arrived() -> None:
     assert device.heard() == []
 
 
-@pytest.mark.parametrize("type", [CON, NON])
-def test_large_notification_that_nobody_fetches_ends_but_the_observation_stays(type: Type) -> None:
+@pytest.mark.parametrize("kind", [CON, NON])
+def test_large_notification_that_nobody_fetches_ends_but_the_observation_stays(kind: Type) -> None:
     world, told = air(), Told()
     device = world.device()
-    observation = observe(device, type=type)
+    observation = observe(device, kind=kind)
     observation.notify(content(LARGE), told)
-    if type is CON:
+    if kind is CON:
         device.acknowledge(device.heard()[0])
     world.clock.advance(246)
     assert told.settled == []

@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from twisted.internet.task import Clock
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.settings import CoapSettings, Duration
+from rpcbroker.core.settings import CoapSettings, Duration, parse_rate
 from rpcbroker.host.tls import Certificate, TlsFiles
 from rpcbroker.transports.coap import dtls
 from rpcbroker.transports.coap.counters import DtlsCounters
@@ -250,6 +250,17 @@ def test_of_too_many_handshakes_the_oldest_ends(world: World, monkeypatch: pytes
         world.give(*client.take(*world.give(*client.hello(), address=address)), address=address)
     assert [port for _, port in world.port._handshakes] == [3, 4, 5]
     world.join()
+
+
+def test_an_address_that_begins_too_often_is_not_heard(world: World) -> None:
+    world.set(address_rate=parse_rate("5:10"))
+    client = world.join()
+    assert [len(world.give(*DtlsClient().hello(), address=("192.0.2.1", port))) for port in range(1, 5)] == [1, 1, 0, 0]
+    assert world.counters.dropped == 2
+    world.say(client, b"sessions are the server's to count")
+    world.join(THERE)
+    world.clock.advance(10)
+    world.join(("192.0.2.1", 9))
 
 
 # -- what the network does

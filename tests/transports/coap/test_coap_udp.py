@@ -1,0 +1,182 @@
+"""The UDP port, with real sockets and no reactor: datagrams on the loopback interface are there at once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from coap_air import N, Site, content
+from twisted.internet.task import Clock
+
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.settings import CoapSettings
+from rpcbroker.transports.coap.peers import SocketAddress
+from rpcbroker.transports.coap.server import CoapServer
+from rpcbroker.transports.coap.udp import BATCH, UdpPort
+from rpcbroker.wire.coap.message import Message, decode, encode
+from rpcbroker.wire.coap.numbers import Code, Type
+
+
+class Readers:
+    """The part of a reactor that a port asks for."""
+
+    def __init__(self) -> None:
+        self.reading: set[object] = set()
+        self.clock = Clock()
+        self.callLater = self.clock.callLater
+
+    def addReader(self, reader: object) -> None:
+        self.reading.add(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.reading.discard(reader)
+
+    def removeWriter(self, writer: object) -> None:
+        """It never writes when it is told to."""
+
+
+REQUEST = encode(Message(Type.CON, Code.GET, 1, b"t", ((N.URI_PATH, b"test"),)))
+
+
+class Open:
+    """A port, and a socket that speaks to it."""
+
+    def __init__(self, interface: str, family: socket.AddressFamily, host: str) -> None:
+        self.readers = Readers()
+        self.port = UdpPort(0, interface=interface, reactor=self.readers)
+        self.port.startListening()
+        self.device = socket.socket(family, socket.SOCK_DGRAM)
+        self.device.connect((host, self.port.getHost().port))
+        self.device.settimeout(5)
+
+    def close(self) -> None:
+        self.device.close()
+        if self.port.connected:
+            self.port.stopListening()
+            self.readers.clock.advance(1)
+
+
+@pytest.fixture(
+    params=[
+        ("127.0.0.1", socket.AF_INET, "127.0.0.1"),
+        ("::", socket.AF_INET6, "::1"),
+        ("::", socket.AF_INET, "127.0.0.1"),
+    ],
+    ids=["IPv4", "IPv6", "IPv4 on a port of IPv6"],
+)
+def open_port(request: pytest.FixtureRequest) -> Iterator[Open]:
+    opened = Open(*request.param)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ipv4() -> Iterator[Open]:
+    opened = Open("127.0.0.1", socket.AF_INET, "127.0.0.1")
+    yield opened
+    opened.close()
+
+
+def server(port: UdpPort, site: Site) -> CoapServer:
+    made = CoapServer(
+        site.handle,
+        site.admit,
+        settings=CoapSettings(),
+        deadlines=Deadlines(Clock()),
+        rng=Random(0),
+        seconds=Clock().seconds,
+        secret=b"s",
+    )
+    made.serve(port)
+    return made
+
+
+def test_request_is_answered_to_where_it_came_from(open_port: Open) -> None:
+    site = Site({("test",): lambda request: content(b"hello")})
+    server(open_port.port, site)
+    open_port.device.send(REQUEST)
+    open_port.port.doRead()
+    assert decode(open_port.device.recv(2000)).payload == b"hello"
+    host = site.requests[0].peer.host
+    assert host == ("127.0.0.1" if open_port.device.family == socket.AF_INET else 0)
+
+
+def test_all_that_has_come_is_read_at_one_wake_up_but_not_for_ever(ipv4: Open) -> None:
+    came: list[bytes] = []
+
+    def received(datagram: bytes, address: SocketAddress) -> None:
+        came.append(datagram)
+        ipv4.device.send(datagram)  # there is always one more
+
+    ipv4.port.received = received
+    ipv4.device.send(b"again")
+    ipv4.port.doRead()
+    assert len(came) == BATCH
+    ipv4.port.received = lambda datagram, address: came.append(datagram)
+    ipv4.port.doRead()
+    assert len(came) == BATCH + 1
+
+
+def test_largest_datagram_arrives_whole(ipv4: Open) -> None:
+    came: list[bytes] = []
+    ipv4.port.received = lambda datagram, address: came.append(datagram)
+    datagrams = [bytes(60_000), bytes(65_507), b""]
+    for datagram in datagrams:
+        ipv4.device.send(datagram)
+        ipv4.port.doRead()
+    assert came == datagrams
+
+
+def test_datagram_that_cannot_be_served_is_logged_and_the_next_one_is_served(
+    ipv4: Open, no_dropped_failures: list[str]
+) -> None:
+    came: list[bytes] = []
+
+    def received(datagram: bytes, address: SocketAddress) -> None:
+        came.append(datagram)
+        if datagram == b"bad":
+            raise ZeroDivisionError
+
+    ipv4.port.received = received
+    ipv4.device.send(b"bad")
+    ipv4.device.send(b"good")
+    ipv4.port.doRead()
+    assert came == [b"bad", b"good"]
+    assert len(no_dropped_failures) == 1
+    no_dropped_failures.clear()
+
+
+def test_peer_whose_port_is_closed_does_no_harm(ipv4: Open) -> None:
+    site = Site({("test",): lambda request: content(b"hello")})
+    server(ipv4.port, site)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as vanishing:
+        vanishing.connect(ipv4.device.getpeername())
+        vanishing.send(REQUEST)
+    ipv4.port.doRead()  # the answer meets a closed port: ICMP port unreachable
+    ipv4.port.doRead()
+    ipv4.device.send(REQUEST)
+    ipv4.port.doRead()
+    assert decode(ipv4.device.recv(2000)).payload == b"hello"
+
+
+def test_what_cannot_be_sent_is_lost(ipv4: Open) -> None:
+    ipv4.port.send_to(ipv4.device.getsockname(), bytes(70_000))
+    ipv4.port.send_to(("127.0.0.1", 0), b"x")
+
+
+def test_closed_port_sends_nothing_and_reads_no_more(ipv4: Open) -> None:
+    assert ipv4.readers.reading == {ipv4.port}
+    ipv4.port.stopListening()
+    ipv4.readers.clock.advance(1)
+    assert ipv4.readers.reading == set()
+    ipv4.port.send_to(ipv4.device.getsockname(), b"x")
+
+
+def test_multicast_is_not_received(ipv4: Open) -> None:
+    ipv4.port.received = lambda datagram, address: pytest.fail("it came")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sender.sendto(REQUEST, ("224.0.1.187", ipv4.port.getHost().port))  # all CoAP nodes: RFC 7252 12.8
+    ipv4.port.doRead()
