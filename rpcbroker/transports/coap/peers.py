@@ -82,7 +82,7 @@ class CoapPeer:
     @property
     def secure(self) -> bool:
         """See exchange.Peer."""
-        return self.port is None
+        return True
 
 
 class UdpPeer(CoapPeer):
@@ -94,6 +94,10 @@ class UdpPeer(CoapPeer):
         self.port = port
         """What it was heard on."""
         self._begin(address, host_of(address), certificate=None, proven=False)
+
+    @property
+    def secure(self) -> bool:
+        return False
 
     def send(self, datagram: bytes) -> None:
         """See CoapPeer."""
