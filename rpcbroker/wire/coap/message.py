@@ -12,11 +12,11 @@ from rpcbroker.wire.errors import WireError
 MAX_OPTIONS = 255
 """A message with more is a format error: 64 kB hold 65,000 options, and each takes its time."""
 
-_REMEMBERED = 16_384
-"""Sets of options that are remembered, each some 1.3 kB: a device's requests have few, and to read one anew costs more
-than all the rest of a request."""
+_REMEMBERED = 4_096
+"""Sets of options that are remembered, each some 1.3 kB: a device sends few different ones, and to read one anew takes
+as long as all the rest of a request."""
 _REMEMBERED_OPTIONS = 10
-"""The most that are remembered of one message: what anybody can make the memory hold stays below 40 MB."""
+"""The most that are remembered of one message: what anybody can make the memory hold stays below 10 MB."""
 
 _HEADER = Struct("!BBH")
 _RESERVED_CLASSES = frozenset({1, 6, 7})
