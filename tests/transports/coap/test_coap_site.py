@@ -17,6 +17,7 @@ from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import NotFound, Unavailable
 from rpcbroker.core.model import Scope
 from rpcbroker.core.settings import LimitsSettings, Rate
+from rpcbroker.transports.coap import who
 from rpcbroker.transports.coap.exchange import Refused
 from rpcbroker.wire.coap.numbers import Code, ContentFormat
 
@@ -340,6 +341,17 @@ class TestWhoIsNotKnown:
         coap.world.store.matching_credentials = lambda _: fail(Unavailable("no store"))  # type: ignore[method-assign]
         response = coap.post("telemetry", b"{}")
         assert (response.code, response.max_age, response.authenticated) == (Code.SERVICE_UNAVAILABLE, 5, False)
+
+    def test_so_many_are_looked_up_at_a_time_and_no_more(self, coap: Coap, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(who, "MAX_ENTERING", 2)
+        with Slow(coap.world.store, "matching_credentials") as slow:
+            waiting = [coap.site.handle(coap.request(Code.POST, "telemetry", b'{"t":1}')) for _ in range(2)]
+            assert coap.post("telemetry", b'{"t":1}').code == Code.SERVICE_UNAVAILABLE
+            assert result_of(coap.site.admit(coap.request(Code.POST, "telemetry"))).code == Code.SERVICE_UNAVAILABLE
+        slow.arrive()
+        for each in waiting:
+            assert result_of(each).code == Code.CREATED  # type: ignore[arg-type]
+        assert coap.post("telemetry", b'{"t":1}').code == Code.CREATED
 
 
 class TestDiagnostics:
