@@ -38,6 +38,10 @@ class Kept:
         self.size = 0
         self.deadline: Deadline | None = None
 
+    def leave(self, _: None) -> None:
+        """It left the shelf, unfetched."""
+        self.finish(False)
+
     def finish(self, fetched: bool) -> None:
         """Tell what became of it, unless that is told."""
         done, self.done = self.done, None
@@ -86,7 +90,9 @@ class Shelf:
         return kept
 
     def touch(self, kept: Kept) -> None:
-        """It is in use, and may have grown."""
+        """It is in use, and may have grown. Harmless if it is gone."""
+        if kept not in self._all:
+            return
         content = kept.content
         size = _OVERHEAD + len(content if isinstance(content, Assembly) else content.payload)
         self.size += size - kept.size
@@ -111,15 +117,16 @@ class Shelf:
         del of_peer[kept.key]
         if not of_peer:
             del self._of[kept.peer]
-        kept.finish(False)
+        if kept.done is not None:  # later, for whoever is told may put something there, and it is being done already
+            self._deadlines.after(0, kept.leave, None)
 
-    def move(self, kept: Kept, peer: CoapPeer) -> None:
-        """Its device has another address now."""
-        if kept in self._all:
-            content, done = kept.content, kept.done
-            kept.done = None
-            self.take(kept)
-            self.put(peer, kept.key, content, kept.seconds, done)
+    def move(self, kept: Kept, peer: CoapPeer) -> Kept:
+        """Its device has another address now: what it is there; the same if it is gone."""
+        if kept not in self._all:
+            return kept
+        done, kept.done = kept.done, None
+        self.take(kept)
+        return self.put(peer, kept.key, kept.content, kept.seconds, done)
 
     def lost(self, peer: CoapPeer) -> None:
         """The peer is gone, and with it all that is its own."""

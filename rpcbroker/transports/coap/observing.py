@@ -217,8 +217,7 @@ class CoapObservation:
         observers = self._observers
         observers.remove(self)
         if self._kept is not None:
-            observers.shelf.move(self._kept, peer)
-            self._kept = observers.shelf.get(peer, observers.key_of(self.body_key))
+            self._kept = observers.shelf.move(self._kept, peer)
         self.peer = peer
         self._elsewhere = None
         observers.add(self)

@@ -313,3 +313,20 @@ def test_an_update_that_a_device_fell_asleep_over_comes_when_it_wakes(air: RealA
     assert first.payload == b'{"a":0}'
     (second,) = device.acknowledge(first)
     assert second.payload == b'{"a":1}'
+
+
+def test_large_updates_and_large_answers_make_room_for_each_other(air: RealAir) -> None:
+    device, broker = air.device(), air.world.broker
+    for number in range(4):
+        values = broker.attributes.parse(jsontext.encode({"a": f"{number}" * 3000}))
+        result_of(broker.attributes.save(air.world.device.id, Scope.SHARED, values))
+        if number == 0:
+            observe(device, ATTRIBUTES)
+    device.acknowledge(device.heard()[0])
+    assert len(observe(device, ATTRIBUTES).payload) == 1024
+    air.advance(1)
+    (second,) = device.heard()
+    assert second.payload.startswith(b'{"a":"22')
+    air.server.lost(device.peer, "the device closed the DTLS session")
+    assert (len(air.server.shelf), air.server.shelf.size) == (0, 0)
+    air.clock.advance(300)
