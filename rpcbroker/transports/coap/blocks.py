@@ -50,7 +50,8 @@ class Kept:
 
 
 class Shelf:
-    """All of them. Each stays for its `seconds` after the last touch; of too many the longest untouched go first."""
+    """All of them. Each stays for its `seconds` after the last touch; of too many the longest untouched go first, those
+    of strangers before all others."""
 
     def __init__(self, limit: int, deadlines: Deadlines) -> None:
         self.limit = limit
@@ -58,6 +59,8 @@ class Shelf:
         self.size = 0
         self._deadlines = deadlines
         self._all: OrderedDict[Kept, None] = OrderedDict()
+        self._strangers: OrderedDict[Kept, None] = OrderedDict()
+        """Some of these."""
         self._of: dict[CoapPeer, dict[Hashable, Kept]] = {}
 
     def __len__(self) -> int:
@@ -75,6 +78,8 @@ class Shelf:
         content: Assembly | Response,
         seconds: float,
         done: Callable[[bool], None] | None = None,
+        *,
+        known: bool = True,
     ) -> Kept:
         """Put it there, in place of what there was under that key."""
         older = self.get(peer, key)
@@ -86,6 +91,8 @@ class Shelf:
         kept = Kept(peer, key, content, seconds, done)
         self._of.setdefault(peer, {})[key] = kept
         self._all[kept] = None
+        if not known:
+            self._strangers[kept] = None
         self.touch(kept)
         return kept
 
@@ -101,13 +108,16 @@ class Shelf:
             kept.deadline.cancel()
         kept.deadline = self._deadlines.after(kept.seconds, self.take, kept)
         self._all.move_to_end(kept)
+        if kept in self._strangers:
+            self._strangers.move_to_end(kept)
         while self.size > self.limit and len(self._all) > 1:
-            self.take(next(iter(self._all)))
+            self.take(next(iter(self._strangers or self._all)))
 
     def take(self, kept: Kept) -> None:
         """Take it off, wherever it is. Harmless if it is gone."""
         if self._all.pop(kept, kept) is kept:
             return
+        self._strangers.pop(kept, None)
         if kept.deadline is not None:
             kept.deadline.cancel()
             kept.deadline = None  # each knows the other

@@ -128,5 +128,6 @@ class Refused(Exception):
         self.message = message
 
 
-Admit: TypeAlias = "Callable[[Request], Refused | Deferred[Refused | None] | None]"
-"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come."""
+Admit: TypeAlias = "Callable[[Request], Refused | bool | Deferred[Refused | bool]]"
+"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come; False: it is a
+stranger's, and makes room for those of all others."""

@@ -319,7 +319,7 @@ class CoapServer:
             if body is None:
                 admitted = self._admit(self._request(exchange, options, payload))
                 if isinstance(admitted, Deferred):
-                    return admitted.addCallback(lambda refused: self._begin(exchange, block, key, gathered, refused))
+                    return admitted.addCallback(lambda outcome: self._begin(exchange, block, key, gathered, outcome))
                 return self._begin(exchange, block, key, gathered, admitted)
         else:
             kept = self.shelf.get(peer, key)
@@ -345,11 +345,11 @@ class CoapServer:
         return body
 
     def _begin(
-        self, exchange: Exchange, block: Block, key: tuple[str, int], gathered: Assembly, refused: Refused | None
+        self, exchange: Exchange, block: Block, key: tuple[str, int], gathered: Assembly, admitted: Refused | bool
     ) -> Response:
-        if refused is not None:
-            raise refused
-        self.shelf.put(exchange.peer, key, gathered, self.messages.timing.exchange_lifetime)
+        if isinstance(admitted, Refused):
+            raise admitted
+        self.shelf.put(exchange.peer, key, gathered, self.messages.timing.exchange_lifetime, known=admitted)
         return self._continue(exchange, block)
 
     def _continue(self, exchange: Exchange, block: Block) -> Response:
