@@ -47,6 +47,7 @@ class CoapLink:
         "_calls",
         "_cancels",
         "_falls_asleep",
+        "_on_its_way",
         "_session",
         "_updates",
         "_waiting",
@@ -61,6 +62,8 @@ class CoapLink:
         self._around = around
         self.protocol = protocol
         self._calls: Observation | None = None
+        self._on_its_way: int | None = None
+        """The wire id of the call that the device was notified of last, until it is known what became of that."""
         self._updates: Observation | None = None
         self._cancels: deque[Response] | None = None
         self._waiting: deque[Response] | None = None
@@ -140,6 +143,12 @@ class CoapLink:
                 observation.reach(peer)
         self._stir()
 
+    def arrived(self, wire_id: int) -> None:
+        """The device has something to say of that call, and so it has it: only its acknowledgement was lost, or comes
+        later than that (RFC 7252 4.2)."""
+        if self._calls is not None and self._on_its_way == wire_id:
+            self._calls.withdraw(Settled.ACKNOWLEDGED)
+
     def _stir(self) -> None:
         """The device is awake. One that saves power is so for a while."""
         if self._falls_asleep is not None:
@@ -179,6 +188,7 @@ class CoapLink:
         observation = self._calls
         if observation is None or observation.busy:
             return False
+        self._on_its_way = call.wire_id
         text = b'{"id":%d,"method":%b,"params":%b}' % (call.wire_id, jsontext.encode(call.method), call.params)
         sent = _Sent(self, observation, call)
         if not observation.notify(_notification(observation, text), sent.settled):
@@ -265,6 +275,7 @@ class CoapLink:
     def settle_call(self, observation: Observation, call: Call, outcome: Settled, *, later: bool) -> None:
         """What became of the notification of a call; `later`: not while it was sent."""
         session, wire_id = self._session, call.wire_id
+        self._on_its_way = None
         if outcome is Settled.ACKNOWLEDGED:
             if later:
                 session.seen(self.protocol)

@@ -80,8 +80,8 @@ class Observation(Protocol):
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """Send it, in as many blocks as it takes; `settled` is called once, perhaps at once. False: not now (busy)."""
 
-    def withdraw(self) -> None:
-        """Stop sending what is on its way: it counts as dropped. The observation goes on."""
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        """Stop sending what is on its way: that became of it. The observation goes on."""
 
     def end(self, response: Response | None = None) -> None:
         """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""

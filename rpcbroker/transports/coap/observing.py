@@ -116,11 +116,11 @@ class CoapObservation:
                 settled(Settled.ACKNOWLEDGED)
         return True
 
-    def withdraw(self) -> None:
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
         """See exchange.Observation."""
         self._stop_trying()
         self._put_down()
-        self._done(Settled.DROPPED)
+        self._done(became)
 
     def end(self, response: Response | None = None) -> None:
         """See exchange.Observation."""

@@ -143,10 +143,17 @@ class CoapSite:
         return self._spoken[request.peer.secure]
 
     def _reply(self, session: DeviceSession, request: Request, number: int) -> Answer:
+        self._arrived(session, number)
         return _created(self._uplinks(request).reply(session, number, self._body(session, request)))
 
     def _progress(self, session: DeviceSession, request: Request, number: int) -> Answer:
+        self._arrived(session, number)
         return _created(self._uplinks(request).progress(session, number, self._body(session, request)))
+
+    def _arrived(self, session: DeviceSession, number: int) -> None:
+        link = self._around.links.get(session)
+        if link is not None:
+            link.arrived(number)
 
     def _ask(self, session: DeviceSession, request: Request, _: int) -> Answer:
         own = {"getSessionLimits": partial(self._session_limits, session)}

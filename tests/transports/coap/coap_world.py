@@ -76,8 +76,8 @@ class FakeObservation:
         if peer is not self.peer:
             self.reached.append(peer)
 
-    def withdraw(self) -> None:
-        self._became(Settled.DROPPED)
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        self._became(became)
         if not self.busy:
             self.ready()
 

@@ -330,3 +330,24 @@ def test_large_updates_and_large_answers_make_room_for_each_other(air: RealAir) 
     air.server.lost(device.peer, "the device closed the DTLS session")
     assert (len(air.server.shelf), air.server.shelf.size) == (0, 0)
     air.clock.advance(300)
+
+
+@pytest.mark.parametrize("what", ["", "/progress"])
+def test_what_a_device_says_of_a_call_acknowledges_it(air: RealAir, what: str) -> None:
+    """Its acknowledgement was lost, and later calls need not wait for it."""
+    device, elsewhere = air.device(1), air.device(2)
+    observe(device)
+    first, second = air.world.call(CALL), air.world.call(replace(CALL, request_id=None, oneway=True))
+    air.advance(10)
+    device.heard()
+    elsewhere.ask(Code.POST, f"{RPC}/1{what}", b"1")
+    assert air.state() is (CallState.DELIVERED if what else CallState.SUCCESSFUL)
+    (next_,) = device.heard()
+    assert jsontext.decode(next_.payload)["id"] == 2
+    device.acknowledge(next_)
+    result_of(second)
+    air.advance(100)
+    assert device.heard() == []
+    assert air.coap.session.callable
+    device.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(first)
