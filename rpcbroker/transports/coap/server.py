@@ -216,8 +216,8 @@ class CoapServer:
         """Speak CoAP on this UDP port."""
         at, received = self.peers.at, self.messages.received
 
-        def from_port(datagram: bytes, address: SocketAddress) -> None:
-            received(datagram, at(address, port))
+        def from_port(datagram: bytes, address: SocketAddress, local: DatagramPort) -> None:
+            received(datagram, at(address, local))
 
         port.received = from_port
 
