@@ -49,6 +49,8 @@ class CoapPeer:
         "send",
     )
 
+    secure = True
+
     def __init__(
         self,
         address: SocketAddress,
@@ -79,16 +81,13 @@ class CoapPeer:
         self.awaited: dict[int, Awaited] | None = None
         """Message id -> what it has not acknowledged; None if there is nothing."""
 
-    @property
-    def secure(self) -> bool:
-        """See exchange.Peer."""
-        return self.port is None
-
 
 class UdpPeer(CoapPeer):
     """An address that speaks UDP. There may be very many, so what sends to it is no object of its own."""
 
     __slots__ = ("port",)
+
+    secure = False
 
     def __init__(self, address: SocketAddress, port: DatagramPort) -> None:
         self.port = port

@@ -63,7 +63,7 @@ def air() -> Iterator[RealAir]:
 
 def observe(device: Remote, path: str = RPC, kind: int = Type.CON, token: bytes = b"o") -> Message:
     """The answer to a registration."""
-    answer = device.ask(path=path, observe=0, type=kind, token=token)[0]
+    answer = device.ask(path=path, observe=0, kind=kind, token=token)[0]
     assert answer.code >> 5 == 2
     assert option(answer, OptionNumber.OBSERVE) is not None
     return answer
@@ -91,7 +91,7 @@ def test_a_two_way_call(air: RealAir, kind: int) -> None:
 @both
 def test_what_waited_comes_after_the_answer_to_the_registration_and_is_newer(air: RealAir, kind: int) -> None:
     waiting = air.world.call(CALL)
-    answer, notification = air.device().ask(path=RPC, observe=0, type=kind)
+    answer, notification = air.device().ask(path=RPC, observe=0, kind=kind)
     assert (answer.code, notification.payload) == (Code.VALID, GIVEN)
     older, newer = (option(each, OptionNumber.OBSERVE) for each in (answer, notification))
     assert int.from_bytes(older or b"", "big") < int.from_bytes(newer or b"", "big")
