@@ -52,6 +52,8 @@ class CoapPeer:
         "send",
     )
 
+    secure = True
+
     def __init__(
         self,
         address: SocketAddress,
@@ -89,6 +91,8 @@ class UdpPeer(CoapPeer):
     secure = False
 
     __slots__ = ("port",)
+
+    secure = False
 
     def __init__(self, address: SocketAddress, port: DatagramPort) -> None:
         self.port = port
