@@ -52,8 +52,6 @@ class CoapPeer:
         "send",
     )
 
-    secure = True
-
     def __init__(
         self,
         address: SocketAddress,
@@ -91,8 +89,6 @@ class UdpPeer(CoapPeer):
     secure = False
 
     __slots__ = ("port",)
-
-    secure = False
 
     def __init__(self, address: SocketAddress, port: DatagramPort) -> None:
         self.port = port
