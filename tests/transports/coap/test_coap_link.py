@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import CallRequest, CallState, SubmitStrategy
 from rpcbroker.core.errors import Reason
+from rpcbroker.core.events import CallAdvanced
 from rpcbroker.core.links import FLAPS
 from rpcbroker.core.model import Scope
 from rpcbroker.core.ports import CloseReason
@@ -195,6 +196,15 @@ class TestNonConfirmable:
         assert "acknowledged" not in steps(coap)
         coap.post("rpc/1", b"1")
         assert result_of(waiting).payload == b"1"
+
+    def test_it_is_told_to_listeners_once(self, coap: Coap) -> None:
+        advanced: list[CallAdvanced] = []
+        coap.world.broker.events.listen(CallAdvanced, advanced.append)
+        coap.observe(confirmable=False)
+        waiting = coap.world.call(CALL)
+        assert [event.state for event in advanced] == [CallState.DELIVERED]
+        coap.post("rpc/1", b"1")
+        result_of(waiting)
 
     def test_a_one_way_call(self, coap: Coap) -> None:
         coap.observe(confirmable=False)
