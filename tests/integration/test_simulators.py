@@ -49,7 +49,7 @@ def simulated(operator: Operator, name: str, *words: str) -> Iterator[Popen[str]
         assert process.stdout
         assert process.stderr
         line = process.stdout.readline()
-        assert f"{name} is online" in line, line + process.stderr.read()
+        assert f"{name} is online" in line, line
         yield process
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0, process.stderr.read()
