@@ -20,7 +20,7 @@ from rpcbroker.wire.coap.numbers import Code, OptionNumber, Type, uint
 
 SECONDS = 10.0
 """How long an answer is waited for."""
-AGAIN = 1.0
+AGAIN = 0.5
 """A confirmable request is sent again after so many seconds: a broker that is flooded drops datagrams."""
 MTU = 1_200
 """Bytes of a DTLS record."""

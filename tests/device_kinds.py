@@ -331,6 +331,7 @@ class CoapNonKind(CoapKind):
 class CoapsKind(CoapKind):
     """DTLS; its certificate says who it is, and so its paths have no token."""
 
+    protocol = "CoAPs"
     path = "api/v1"
 
     def add(self) -> str:

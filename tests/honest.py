@@ -81,7 +81,7 @@ class Honest:
         """All went well, and in time; one line on how well. `told` says what was done meanwhile."""
         assert not self.wrong, f"{told}: {self.wrong[:5]}"
         for waits in (self.calls, self.posts):
-            assert percentile(waits, 0.99) < SOON, told
+            assert percentile(waits, 0.99) < SOON, f"{told}: {sorted(waits)[-50:]} of {len(waits)}"
             assert max(waits) < EVER, told
         slowest = [f"{percentile(waits, 0.99):.3f}" for waits in (self.calls, self.posts)]
         return f"{told}; of {len(self.calls)} calls and {len(self.posts)} posts 99 % took {slowest} s"

@@ -29,6 +29,9 @@ SECONDS, LONG = 20, 600
 ATTACKERS = 3
 BURST = 30
 """Datagrams that are sent before it is looked what came back."""
+PING, PONG = b"\x40\x00\xff\xff", b"\x70\x00\xff\xff"
+LOST = 1.0
+"""Seconds after which a pong is not waited for any more."""
 GROWTH = 48 << 20
 """Bytes that the daemon may grow by: what is kept of addresses, bodies, answers and observations is bounded."""
 SETTINGS = {
@@ -58,21 +61,22 @@ class Attacker:
         while not self._done.is_set():
             chance = random.Random(f"{self._seed} {next(self._numbers)}")
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-                peer.settimeout(0.002)
-                self._attack(chance, peer)
+                peer.settimeout(LOST)
+                heard: list[int] = []
+                for _ in range(chance.choice((1, 3, 10))):
+                    self._attack(chance, peer, heard)
 
-    def _attack(self, chance: random.Random, peer: socket.socket) -> None:
-        heard: list[int] = []
-        for _ in range(chance.choice((1, 3, 10))):
-            for _ in range(chance.randint(1, BURST)):
-                peer.sendto(datagram(chance, TOKENS, heard[-20:]), self._address)
-                self.sent += 1
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    said = peer.recv(65536)
-                    assert said[0] >> 6 == 1
-                    self.answered += said[1] != 0
-                    heard.append(int.from_bytes(said[2:4], "big"))
+    def _attack(self, chance: random.Random, peer: socket.socket, heard: list[int]) -> None:
+        """A burst, and then a ping: what is not read yet fills no more than a part of the daemon's buffer."""
+        for _ in range(chance.randint(1, BURST)):
+            peer.sendto(datagram(chance, TOKENS, heard[-20:]), self._address)
+            self.sent += 1
+        peer.sendto(PING, self._address)
+        with contextlib.suppress(TimeoutError):
+            while (said := peer.recv(65536)) != PONG:
+                assert said[0] >> 6 == 1
+                self.answered += said[1] != 0
+                heard.append(int.from_bytes(said[2:4], "big"))
 
     def join(self) -> None:
         self._thread.join(30)
@@ -99,12 +103,11 @@ def attack(directory: Path, seconds: float, seed: int) -> None:
     print(f"FUZZ_SEED={seed}")
     daemon = Daemon(directory, **SETTINGS).login()
     over, done = threading.Event(), threading.Event()
+    for token in (*TOKENS, "POSTING"):
+        daemon.add_device(token, token)
+    device = CoapKind(daemon, "HONEST")
+    answering = Answering(device)
     try:
-        for token in TOKENS:
-            daemon.add_device(token, token)
-        daemon.add_device("posting", "POSTING")
-        device = CoapKind(daemon, "HONEST")
-        answering = Answering(device)
         url = daemon.endpoints["coap"]
         with CoapSocket(Udp(url)) as meter:
 
@@ -130,10 +133,10 @@ def attack(directory: Path, seconds: float, seed: int) -> None:
         print(f"+{growth} bytes")
         assert growth < GROWTH, told
         assert answered > sent / 5, f"{told}: it is no fuzzing of what is behind the codec if little gets there"
-        answering.stop()
     finally:
         over.set()
         done.set()
+        answering.stop()
         daemon.stop()
     check_log(daemon)
 

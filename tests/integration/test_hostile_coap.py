@@ -254,9 +254,11 @@ def test_one_address_has_so_many_observations_and_no_more(daemon: Daemon) -> Non
 # -- blocks
 
 
-def block1(token: str, number: int, more: bool, payload: bytes, **what: Any) -> Message:
+def block1(device: str, number: int, more: bool, payload: bytes, **what: Any) -> Message:
+    """One block of 1,024 bytes of telemetry, all of one body, if `what` does not say otherwise."""
     block = (int(OptionNumber.BLOCK1), Block(number, more, 6).encode())
-    return request(Code.POST, f"api/v1/{token}/telemetry", payload, more=(block,), **what)
+    what = {"message_id": number, "token": b"t"} | what
+    return request(Code.POST, f"api/v1/{device}/telemetry", payload, more=(block,), **what)
 
 
 def test_bodies_that_are_never_finished_take_no_more_than_their_share(daemon: Daemon, token: str) -> None:
@@ -265,7 +267,7 @@ def test_bodies_that_are_never_finished_take_no_more_than_their_share(daemon: Da
         for number in range(600):
             raw = stack.enter_context(Raw(daemon))
             for block in range(10):
-                answer = raw.ask(block1(token, block, True, b" " * 1024, message_id=block, token=b"t"))
+                answer = raw.ask(block1(token, block, True, b" " * 1024))
                 if answer.code != Code.CONTINUE:
                     assert answer.code in (Code.REQUEST_ENTITY_INCOMPLETE, Code.SERVICE_UNAVAILABLE), number
                     break
@@ -273,7 +275,7 @@ def test_bodies_that_are_never_finished_take_no_more_than_their_share(daemon: Da
         body = b'{"text":"' + b"x" * 3_000 + b'"}'
         for block in range(3):
             part = body[block << 10 : (block + 1) << 10]
-            answer = honest.ask(block1(token, block, block < 2, part, message_id=block, token=b"t"))
+            answer = honest.ask(block1(token, block, block < 2, part))
             assert answer.code == (Code.CONTINUE if block < 2 else Code.CREATED)
     assert memory(daemon) - before < GROWTH
 
@@ -282,7 +284,7 @@ def test_a_body_without_an_end_is_refused_at_the_limit(daemon: Daemon, token: st
     with Raw(daemon) as raw:
         codes = []
         for block in range(BEYOND_THE_LIMIT):
-            answer = raw.ask(block1(token, block, True, b" " * 1024, message_id=block, token=b"t"))
+            answer = raw.ask(block1(token, block, True, b" " * 1024))
             codes.append(answer.code)
             if answer.code != Code.CONTINUE:
                 break
@@ -301,7 +303,7 @@ def test_bodies_of_two_addresses_never_mix(daemon: Daemon, token: str) -> None:
         for block in range(2):
             for raw, body in zip((one, other), bodies, strict=True):
                 part = body[block << 10 : (block + 1) << 10]
-                answer = raw.ask(block1(token, block, block == 0, part, message_id=block, token=b"t"))
+                answer = raw.ask(block1(token, block, block == 0, part))
                 assert answer.code == (Code.CONTINUE if block == 0 else Code.CREATED)
     path = f"/api/plugins/telemetry/DEVICE/{device_id(daemon, token)}/values/timeseries?keys=a,b"
 

@@ -196,3 +196,41 @@ def test_a_stop_answers_polls_and_ends_streams_at_once(tmp_path: Path) -> None:
     log = daemon.log.read_text()
     assert "Traceback" not in log
     assert not [token for token in ("POLLER", "READER") if f"/{token}/" in log]
+
+
+def test_an_answer_that_no_socket_has_taken_goes_to_the_next_poll(broker: Daemon) -> None:
+    slow = broker.add_device("slow", "SLOWREADER")
+    text = "x" * 900_000
+    calling: list[Calling] = []
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(10)
+    host, port = broker.http.removeprefix("http://").split(":")
+    connection.connect((host, int(port)))
+    connection.sendall(get("rpc", token="SLOWREADER") * 20)
+
+    def stuck() -> bool:
+        """Whether the poll behind the last answer is not served any more, for its caller does not read."""
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            if broker.ask("GET", f"/api/device/{slow}/presence")[1]["callable"]["value"]:
+                return False
+            time.sleep(0.05)
+        return True
+
+    while not stuck():
+        assert len(calling) < 19, "the kernel takes all that it is given"
+        calling.append(Calling(broker, slow, params=text, timeout=60_000))
+    connection.close()
+    given = []
+    with connect(broker.http) as other:
+        while (got := ask(other, get("rpc?timeout=500", token="SLOWREADER")))[0] == 200:
+            call = json.loads(got[1])
+            assert call["params"] == text
+            given.append(call["id"])
+            assert ask(other, post(f"rpc/{call['id']}", b"1", token="SLOWREADER"))[0] == 200
+    last = len(calling)
+    assert given == list(range(last + 1 - len(given), last + 1)), "those after what was taken, the first of them again"
+    assert given
+    assert broker.ask("DELETE", f"/api/device/{slow}")[0] == 200, "which ends the others"
+    assert [each.outcome()[0] for each in calling].count(200) == len(given)

@@ -36,6 +36,9 @@ class DatagramPort(Protocol):
 class CoapPeer:
     """An address that speaks UDP, or one DTLS session: what is known of it, and the state of its messages."""
 
+    secure = True
+    """See exchange.Peer."""
+
     __slots__ = (
         "address",
         "awaited",
@@ -79,14 +82,11 @@ class CoapPeer:
         self.awaited: dict[int, Awaited] | None = None
         """Message id -> what it has not acknowledged; None if there is nothing."""
 
-    @property
-    def secure(self) -> bool:
-        """See exchange.Peer."""
-        return self.port is None
-
 
 class UdpPeer(CoapPeer):
     """An address that speaks UDP. There may be very many, so what sends to it is no object of its own."""
+
+    secure = False
 
     __slots__ = ("port",)
 

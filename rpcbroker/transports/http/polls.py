@@ -15,7 +15,7 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import HttpDeviceSettings
 from rpcbroker.transports import direct
-from rpcbroker.transports.http.answers import TEXT, Render, answer, refuse
+from rpcbroker.transports.http.answers import TEXT, Render, answer, lighten, refuse
 
 MAX_CANCELLED = 10
 """Cancelled calls that wait for the next poll, which tells the device of one; of more it is not told."""
@@ -92,7 +92,7 @@ class HttpLink:
     call that it was given must not go out again.
     """
 
-    __slots__ = ("_around", "_attached", "_cancelled", "_grace", "_held", "_last", "_polls", "_session")
+    __slots__ = ("_around", "_attached", "_cancelled", "_grace", "_held", "_last", "_polls", "_session", "_unsure")
 
     protocol = "HTTP"
     transient = True
@@ -109,6 +109,8 @@ class HttpLink:
         self._cancelled: deque[int] | None = None
         self._held: dict[int, Deadline] | None = None
         """Persistent calls that the device was given, and has neither replied to nor reported on for long."""
+        self._unsure: list[tuple[Any, Call]] | None = None
+        """Calls that were written to these connections, and that their sockets had not taken yet."""
 
     # -- polls come and go
 
@@ -128,12 +130,15 @@ class HttpLink:
         polls[poll] = None
         request.waiter = poll
         if wanted is Wanted.CALLS:
+            if self._unsure:  # the oldest comes first, also if it comes once more
+                self._look_whether_taken()
             if self._cancelled:
                 self._tell(poll, self._cancelled.popleft())
                 return
             if len(polls) == 1:
                 self._session.subscribe(self)
         if poll in polls:
+            lighten(request)
             poll.deadline = around.deadlines.after(seconds, self.time_out, poll)
 
     def time_out(self, poll: Poll) -> None:
@@ -209,22 +214,37 @@ class HttpLink:
         )
         if direct.is_tls(transport) or direct.waits(transport):
             self._session.report(wire_id, Step.WRITTEN)
-            self._around.deadlines.after(LOOK_AGAIN, self._look_whether_taken, (transport, call))
+            self._watch(transport, call)
         else:
             self._taken(call)
         self._left(poll, "its poll was given a call")
         return True
 
-    def _look_whether_taken(self, given: tuple[Any, Call]) -> None:
-        """What no socket has taken the device cannot have, not even in part: JSON is nothing without its end."""
-        transport, call = given
-        if not direct.waits(transport):
-            self._taken(call)
-        elif direct.is_lost(transport):
-            self._release(call.wire_id)
-            self._session.take_back(call.wire_id, self, "for the connection of the poll was lost")
+    def _watch(self, transport: Any, call: Call) -> None:
+        if self._unsure is None:
+            self._unsure = []
+            self._around.deadlines.after(LOOK_AGAIN, self._look_again, None)
+        self._unsure.append((transport, call))
+
+    def _look_again(self, _: None) -> None:
+        self._look_whether_taken()
+        if self._unsure:
+            self._around.deadlines.after(LOOK_AGAIN, self._look_again, None)
         else:
-            self._around.deadlines.after(LOOK_AGAIN, self._look_whether_taken, given)
+            self._unsure = None
+
+    def _look_whether_taken(self) -> None:
+        """What no socket has taken the device cannot have, not even in part: JSON is nothing without its end."""
+        unsure, self._unsure = self._unsure or [], []
+        for given in unsure:
+            transport, call = given
+            if not direct.waits(transport):
+                self._taken(call)
+            elif direct.is_lost(transport):
+                self._release(call.wire_id)
+                self._session.take_back(call.wire_id, self, "for the connection of the poll was lost")
+            else:
+                self._unsure.append(given)
 
     def _taken(self, call: Call) -> None:
         self._session.report(call.wire_id, Step.ACKNOWLEDGED)

@@ -370,6 +370,13 @@ def test_observers_have_to_prove_their_address_if_that_is_demanded() -> None:
     assert option(answer, N.OBSERVE) is not None
 
 
+def test_challenge_itself_is_not_too_large() -> None:
+    device = air(require_echo=True).device()
+    (answer,) = device.ask(path="", observe=0, token=b"")
+    assert (answer.code, device.said) == (Code.UNAUTHORIZED, 5)
+    assert len(encode(answer)) <= 3 * 5
+
+
 def test_echo_of_another_address_of_another_time_or_forged_proves_nothing() -> None:
     world = air(require_echo=True)
     device = world.device()
