@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from rpcbroker.cli.checks.subject import endpoints_of
-from rpcbroker.cli.place import state_dir_of
+from rpcbroker.cli.place import endpoints_of, state_dir_of
 from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.values import USUAL_PORTS, Address, BrokerUrl
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,14 @@ def configuration_of(file: str | None, environ: Mapping[str, str]) -> Configurat
 def state_dir_of(given: str | None) -> Path:
     """The absolute path."""
     return Path(given or os.environ.get("STATE_DIRECTORY") or "var").absolute()
+
+
+def endpoints_of(state_dir: Path) -> dict[str, str]:
+    """What the broker wrote down: name -> URL. Empty when it wrote nothing that can be read."""
+    try:
+        return {str(name): str(url) for name, url in json.loads((state_dir / "endpoints.json").read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def store_file_of(config: str | None, state_dir: Path, *, instead: str) -> Path:

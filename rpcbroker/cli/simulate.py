@@ -93,7 +93,8 @@ def simulate(name: str, **options: Any) -> None:
     echo, getTermInfo and countDown seconds=3, which reports progress each second.
 
     \b
-    Asleep it has no connection; over CoAP it is only silent, and acknowledges nothing.
+    Asleep it has no connection; over CoAP it is only silent, and acknowledges nothing:
+    a device that is added for that has psm in its additionalInfo, so that calls wait.
     What it would say while it sleeps is lost.
     """
     asked = Simulation(name=name, **options)
@@ -161,7 +162,7 @@ class Simulation:
         rest = None
         if token is None and not (self.cert is not None and self.spoken in ("mqtt", "coaps")):
             rest = logged_in(reactor)
-            token = await _token_of(rest, self.name)
+            token = await self._token_of(rest)
         url = "" if self.given else known_url() if rest is None else rest.url
         where = self.given or self.found(url)
         rng = SystemRandom()
@@ -204,6 +205,17 @@ class Simulation:
         if not token:
             raise Stop(f"There is no token in {self.token_file}.", ExitCode.USAGE)
         return token
+
+    async def _token_of(self, rest: Rest) -> str:
+        device = await find.device_by_name(rest, self.name)
+        if device is None:
+            info: dict[str, Any] = {"rpcCancel": True}
+            if self.sleep_schedule is not None and self.spoken in ("coap", "coaps"):
+                # Asleep it acknowledges nothing, and would be taken for gone: calls have to wait until it is heard.
+                info["psm"] = max(1, round(self.sleep_schedule.awake * 1000))
+            device = await add_device(rest, self.name, type_="simulated", additional_info=info)
+            click.echo(f"Added {self.name}, id {device.id.id}.", err=True)
+        return await find.device_token(rest, device.id.id)
 
     def found(self, url: str) -> BrokerUrl:
         """Where the broker speaks the protocol whose REST API is at `url`. Raises Stop."""
@@ -259,14 +271,6 @@ def _http_carrier(
         ),
         pool.closeCachedConnections,
     )
-
-
-async def _token_of(rest: Rest, name: str) -> str:
-    device = await find.device_by_name(rest, name)
-    if device is None:
-        device = await add_device(rest, name, type_="simulated", additional_info={"rpcCancel": True})
-        click.echo(f"Added {name}, id {device.id.id}.", err=True)
-    return await find.device_token(rest, device.id.id)
 
 
 def _print_call(seen: Seen) -> None:

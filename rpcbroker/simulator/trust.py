@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import service_identity
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import FILETYPE_PEM, X509
+from OpenSSL.crypto import Error as CryptoError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
+    KeyPair,
     PrivateCertificate,
     optionsForClientTLS,
     platformTrust,
@@ -91,9 +93,10 @@ def tls_creator(trust: Trust, host: str) -> Any:
     """What makes the device's side of TLS connections to `host`. Raises TrustError."""
     mine = None
     if trust.certificate is not None:
-        files = dict.fromkeys(filter(None, (trust.certificate, trust.key)))
-        pem = b"\n".join(_read(file) for file in files)
-        mine = _use(trust.certificate, lambda: PrivateCertificate.loadPEM(pem))
+        file, key_file = trust.certificate, trust.key or trust.certificate
+        certificate = _use(file, lambda: Certificate.loadPEM(_read(file)))
+        key = _use(key_file, lambda: KeyPair.load(_read(key_file), FILETYPE_PEM))
+        mine = _use(key_file, lambda: PrivateCertificate.fromCertificateAndKeyPair(certificate, key))
     if trust.insecure:
         given = {} if mine is None else {"privateKey": mine.privateKey.original, "certificate": mine.original}
         return _Believing(CertificateOptions(verify=False, **given), host)
@@ -145,7 +148,7 @@ def _use(file: Path, use: Callable[[], T]) -> T:
         return use()
     except OSError as error:
         raise TrustError(f"{file} cannot be read: {error.strerror}.") from None
-    except (SSL.Error, ValueError) as error:
+    except (SSL.Error, CryptoError, ValueError) as error:
         raise TrustError(f"{file} cannot be used: {_first(error)}.") from None
 
 

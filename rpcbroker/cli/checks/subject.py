@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,11 +69,3 @@ class Subject:
     @property
     def runs(self) -> bool:
         return self.holder is not None
-
-
-def endpoints_of(state_dir: Path) -> dict[str, str]:
-    """What the broker wrote down: name -> URL. Empty when it wrote nothing that can be read."""
-    try:
-        return {str(name): str(url) for name, url in json.loads((state_dir / "endpoints.json").read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}

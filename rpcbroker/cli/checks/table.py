@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from rpcbroker.cli.checks import certificates, clock, files, limits, machine, ports, running, stored
-from rpcbroker.cli.checks.subject import Subject, Verdict, Verdicts, endpoints_of, problem
+from rpcbroker.cli.checks.subject import Subject, Verdict, Verdicts, problem
+from rpcbroker.cli.place import endpoints_of
 from rpcbroker.config import Configuration
 from rpcbroker.host.lock import holder_of
 from rpcbroker.store.examine import examine

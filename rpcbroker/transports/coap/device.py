@@ -125,7 +125,6 @@ class CoapLink:
             self._session.detach(self, cause)
 
     def _leave(self) -> None:
-        self._awake = False
         if self._falls_asleep is not None:
             self._falls_asleep.cancel()
         if self._around.links.get(self._session) is self:

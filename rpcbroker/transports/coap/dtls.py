@@ -23,6 +23,7 @@ from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import DtlsCounters
 from rpcbroker.transports.coap.dtls_context import Identity, make_context
 from rpcbroker.transports.coap.peers import CoapPeer, SocketAddress, host_of
+from rpcbroker.wire.dtls import HEADER, datagrams
 
 MAX_HANDSHAKES = 256
 """Handshakes at a time; for one more the oldest ends. With a round trip of a second 100 can come in each second."""
@@ -37,8 +38,6 @@ MAX_HELLO = 8_192
 
 _HANDSHAKE, _ALERT, _APPLICATION_DATA = 22, 21, 23
 _CLIENT_HELLO = 1
-_HEADER = 13
-"""Bytes before each record: type, version, epoch, sequence number, length (RFC 6347 4.1)."""
 _RANDOM = slice(27, 59)
 """Where a ClientHello has its random: behind the headers of record (13) and handshake (12), and the version (2)."""
 _ALL = 1 << 16
@@ -120,7 +119,7 @@ class DtlsPort:
 
     def received(self, datagram: bytes, address: SocketAddress) -> None:
         """A datagram came. Never raises."""
-        if len(datagram) < _HEADER:
+        if len(datagram) < HEADER:
             self._counters.dropped += 1
             return
         session = self._sessions.get(address)
@@ -287,7 +286,7 @@ class DtlsPort:
     def _take(self, session: _Session, datagram: bytes) -> None:
         assert session.connection is not None
         session.connection.bio_write(datagram)
-        single = len(datagram) == _HEADER + int.from_bytes(datagram[11:_HEADER], "big")
+        single = len(datagram) == HEADER + int.from_bytes(datagram[11:HEADER], "big")
         self._read(session, whole=single and datagram[0] == _APPLICATION_DATA)
 
     def _read(self, session: _Session, *, whole: bool) -> None:
@@ -360,19 +359,13 @@ class DtlsPort:
             self._server.lost(peer, why)
 
     def _flush(self, connection: SSL.Connection, address: SocketAddress) -> None:
-        """Send what OpenSSL has for there: records, as many in a datagram as it takes (RFC 6347 4.1.1)."""
+        """Send what OpenSSL has for there."""
         try:
             records = connection.bio_read(_ALL)
         except SSL.Error:
             return
-        start = end = 0
-        while end < len(records):
-            after = end + _HEADER + int.from_bytes(records[end + 11 : end + _HEADER], "big")
-            if after - start > self._mtu and end > start:
-                self.send_to(address, records[start:end])
-                start = end
-            end = after
-        self.send_to(address, records[start:])
+        for datagram in datagrams(records, self._mtu):
+            self.send_to(address, datagram)
 
 
 def _is_hello(datagram: bytes) -> bool:
@@ -381,5 +374,5 @@ def _is_hello(datagram: bytes) -> bool:
         len(datagram) >= _RANDOM.stop
         and datagram[0] == _HANDSHAKE
         and datagram[3:5] == b"\0\0"
-        and datagram[_HEADER] == _CLIENT_HELLO
+        and datagram[HEADER] == _CLIENT_HELLO
     )

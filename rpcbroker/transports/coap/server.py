@@ -378,16 +378,13 @@ class CoapServer:
         ):  # most are
             return response.code, exchange.extra, b""
         if options is None:
-            return self._within(exchange, response)
+            return self._within(exchange, response, observe)
         if response.etag is not None and response.etag in options.etags and response.code == _CONTENT:
             response = Response(
                 code=Code.VALID, etag=response.etag, max_age=response.max_age, authenticated=response.authenticated
             )
         if not peer.proven and not response.authenticated:
-            return self._within(exchange, response)
-        if not response.payload and observe is None:
-            shape = shaped(response, exponent=0, extra=exchange.extra)
-            return shape.code, shape.options, shape.payload
+            return self._within(exchange, response, observe)
         wanted = options.block2
         try:
             shape = shaped(
@@ -406,14 +403,19 @@ class CoapServer:
             return response.code, exchange.extra, b""
         return shape.code, shape.options, shape.payload
 
-    def _within(self, exchange: Exchange, response: Response) -> tuple[int, Options, bytes]:
+    def _within(self, exchange: Exchange, response: Response, observe: bytes | None) -> tuple[int, Options, bytes]:
         """The same for a stranger, whose address may be a victim's; nothing is kept for it."""
         options = exchange.options
         room = self.AMPLIFICATION * exchange.size - 4 - len(exchange.message.token)
         wanted = None if options is None else options.block2
         try:
             code, options_, payload, _ = shaped(
-                response, exponent=self.observers.exponent, wanted=wanted, extra=exchange.extra, room=room
+                response,
+                exponent=self.observers.exponent,
+                wanted=wanted,
+                observe=observe,
+                extra=exchange.extra,
+                room=room,
             )
         except BadOption as bad:
             return bad.code, (), b""

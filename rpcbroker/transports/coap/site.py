@@ -114,7 +114,7 @@ class CoapSite:
         link = self._around.links.get(session)
         if link is not None:  # what the device said comes first: it may be the reply to what would be sent now
             link.heard(request.peer)
-        return answer.addErrback(_refuse) if isinstance(answer, Deferred) else answer
+        return answer if isinstance(answer, Response) else answer.addErrback(_refuse)
 
     # -- calls
 
@@ -337,6 +337,8 @@ def _answer(request: Request, text: bytes, code: int = Code.CONTENT) -> Response
 
 def _created(done: object) -> Answer:
     """2.01, when that is done."""
+    if done is None:  # most often; whether something is a Deferred takes longer to find out
+        return _CREATED
     return done.addCallback(_as_created) if isinstance(done, Deferred) else _CREATED
 
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from twisted.web.http import datetimeToString
+from twisted.web.http_headers import Headers
 
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.transports import direct
@@ -30,6 +31,7 @@ Render = Callable[[BrokerError], Rendered]
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
+_NO_HEADERS = Headers()
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -59,6 +61,13 @@ def answer(
     )
     begin(request, head if request.method == b"HEAD" else head + body)
     request.finish()
+
+
+def lighten(request: Any) -> None:
+    """Let go of what has been read of a request that is going to wait: that is a third of what it takes."""
+    request.requestHeaders = _NO_HEADERS
+    request.content.close()
+    request.content = None
 
 
 def begin(request: Any, data: bytes) -> None:

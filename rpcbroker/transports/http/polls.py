@@ -15,7 +15,7 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import HttpDeviceSettings
 from rpcbroker.transports import direct
-from rpcbroker.transports.http.answers import TEXT, Render, answer, refuse
+from rpcbroker.transports.http.answers import TEXT, Render, answer, lighten, refuse
 
 MAX_CANCELLED = 10
 """Cancelled calls that wait for the next poll, which tells the device of one; of more it is not told."""
@@ -138,6 +138,7 @@ class HttpLink:
             if len(polls) == 1:
                 self._session.subscribe(self)
         if poll in polls:
+            lighten(request)
             poll.deadline = around.deadlines.after(seconds, self.time_out, poll)
 
     def time_out(self, poll: Poll) -> None:

@@ -15,7 +15,7 @@ from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports import direct
-from rpcbroker.transports.http.answers import begin
+from rpcbroker.transports.http.answers import begin, lighten
 from rpcbroker.transports.http.event_log import EventLog
 from rpcbroker.transports.http.polls import PollSurroundings
 from rpcbroker.wire.events import COMMENT
@@ -129,6 +129,7 @@ class EventsLink:
         head = _HEAD % (request.clientproto, datetimeToString())
         begin(request, head if goes_on else head + self._log.beginning())
         request.registerProducer(self, True)
+        lighten(request)
         direct.abort_unread(request.channel.transport, self._streams.write_timeout())
         self._wait()
         if goes_on and after is not None:

@@ -12,6 +12,12 @@ from rpcbroker.wire.errors import WireError
 MAX_OPTIONS = 255
 """A message with more is a format error: 64 kB hold 65,000 options, and each takes its time."""
 
+_REMEMBERED = 4_096
+"""Sets of options that are remembered, each some 1.3 kB: a device sends few different ones, and to read one anew takes
+as long as all the rest of a request."""
+_REMEMBERED_OPTIONS = 10
+"""The most that are remembered of one message: what anybody can make the memory hold stays below 10 MB."""
+
 _HEADER = Struct("!BBH")
 _RESERVED_CLASSES = frozenset({1, 6, 7})
 _MARKER = 0xFF
@@ -95,14 +101,14 @@ def _rejected(first: int, message_id: int, why: str) -> MessageFormatError:
     return MessageFormatError(why, message_id if first & 0x30 == 0 else None)
 
 
-@lru_cache(4096)
+@lru_cache(_REMEMBERED)
 def _recall(data: bytes) -> Remembered | None:
     """The options that are `data`; None if it is not whole options, or too many to be kept."""
     try:
         options, _ = _read_options(data, 0)
     except MessageFormatError:
         return None
-    return Remembered(options) if len(options) <= 16 else None
+    return Remembered(options) if len(options) <= _REMEMBERED_OPTIONS else None
 
 
 def _read_options(data: bytes, at: int) -> tuple[tuple[tuple[int, bytes], ...], int]:

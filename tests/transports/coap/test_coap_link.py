@@ -342,6 +342,13 @@ class TestRegistrations:
         calls.leave()
         assert not coap.session.connected
 
+    def test_or_begin(self, coap: Coap) -> None:
+        coap.observe("attributes")
+        for _ in range(2):
+            calls = coap.observe()
+            assert coap.session.callable
+            calls.leave()
+
     def test_when_the_server_stops_it_is_told_so(self, coap: Coap) -> None:
         observations = coap.observe(), coap.observe("attributes")
         result_of(coap.world.broker.drain(1))
@@ -535,6 +542,7 @@ class TestAttributes:
         observation = coap.observe("attributes")
         newer = coap.observe("attributes", peer=FakePeer())
         assert observation.last is not None
+        observation.gone("the device ended it")
         share(coap, a=1)
         assert newer.payloads == [b'{"a":1}']
 

@@ -202,6 +202,18 @@ def test_registration_whose_answer_is_no_success_is_undone() -> None:
     assert not world.site.observations[0].notify(content(b"x"), Told())
 
 
+def test_stranger_that_is_registered_is_told_so() -> None:
+    world = air()
+
+    def anybody(request: object) -> Response:
+        world.site.observe(request)  # type: ignore[arg-type]
+        return content(b"now", authenticated=False)
+
+    world.site.paths[("obs",)] = anybody
+    (answer,) = world.device().ask(path="/obs", observe=0)
+    assert option(answer, N.OBSERVE) is not None
+
+
 def test_observations_of_one_peer_are_bounded() -> None:
     world = air(max_observations_per_peer=3)
     device = world.device()

@@ -1,0 +1,84 @@
+"""What is known of bytes that were written to a socket, and of who should read them: on real sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.tcp import Server
+from twisted.internet.testing import StringTransport
+
+from rpcbroker.transports import direct
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Any, socket.socket]]:
+    """A transport as Twisted has it, without a reactor, and its peer."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    peer = socket.create_connection(listener.getsockname())
+    accepted, _ = listener.accept()
+    accepted.setblocking(False)
+    transport: Any = Server.__new__(Server)
+    transport.__dict__.update(
+        socket=accepted, connected=1, disconnecting=0, TLS=False, dataBuffer=b"", _tempDataBuffer=[]
+    )
+    yield transport, peer
+    for each in (listener, peer, accepted):
+        each.close()
+
+
+class Wrapper:
+    """TLS above a transport."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+
+
+def test_bytes_that_twisted_keeps_wait_also_below_tls(ends: tuple[Any, socket.socket]) -> None:
+    transport, _ = ends
+    assert not direct.waits(transport)
+    assert not direct.is_tls(transport)
+    transport._tempDataBuffer = [b"x"]
+    assert direct.waits(transport)
+    assert direct.waits(Wrapper(transport))
+    assert direct.is_tls(Wrapper(transport))
+    transport._tempDataBuffer, transport.dataBuffer = [], b"x"
+    assert direct.waits(transport)
+    assert not direct.is_lost(transport)
+    transport.connected = 0
+    assert direct.is_lost(transport)
+    assert direct.is_lost(Wrapper(transport))
+
+
+def test_a_peer_that_has_left_shows_before_the_reactor_hears_of_it(ends: tuple[Any, socket.socket]) -> None:
+    transport, peer = ends
+    assert not direct.peer_left(transport)
+    peer.sendall(b"GET")
+    assert not direct.peer_left(transport), "it has more to say"
+    assert transport.socket.recv(10) == b"GET", "which was not read"
+    peer.shutdown(socket.SHUT_WR)
+    assert direct.peer_left(transport)
+
+
+def test_a_reset_shows_too(ends: tuple[Any, socket.socket]) -> None:
+    transport, peer = ends
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    peer.close()
+    assert direct.peer_left(transport)
+
+
+def test_the_kernel_is_told_how_long_a_peer_may_acknowledge_nothing(ends: tuple[Any, socket.socket]) -> None:
+    transport, _ = ends
+    direct.abort_unread(Wrapper(transport), 12.5)
+    assert transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_500
+
+
+def test_of_what_is_no_socket_nothing_is_known() -> None:
+    transport = StringTransport()
+    transport.write(b"x")
+    assert not direct.waits(transport)
+    assert not direct.is_lost(transport)
+    assert not direct.peer_left(transport)
+    direct.abort_unread(transport, 1)
