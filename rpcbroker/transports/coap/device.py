@@ -135,9 +135,7 @@ class CoapLink:
     def heard(self, peer: Peer) -> None:
         """A request of the device has come: it listens now, and perhaps elsewhere than it did."""
         for observation in (self._calls, self._updates):
-            if observation is None or observation.peer is peer:
-                continue
-            if observation.peer.secure is peer.secure:  # nothing of DTLS goes out in plain text
+            if observation is not None and observation.peer.secure is peer.secure:  # nothing of DTLS in plain text
                 observation.reach(peer)
         self._stir()
 
@@ -152,6 +150,7 @@ class CoapLink:
         if not self._awake:
             self._awake = True
             if self._calls is not None:
+                self._go_on()
                 self._session.subscribe(self)
             self._send_updates()
 
@@ -159,6 +158,9 @@ class CoapLink:
         self._falls_asleep = None
         self._awake = False
         self._session.unsubscribe(self, "sleeps")
+        for observation in (self._calls, self._updates):
+            if observation is not None:
+                observation.withdraw()  # to be sent again when it wakes: silence says nothing now
 
     def _window(self) -> float | None:
         """Seconds for which it listens after each message of its own; None if it always does."""
@@ -191,11 +193,11 @@ class CoapLink:
         if observation is None or not self._awake:
             return False
         response = _notification(observation, b'{"id":%d,"cancel":true}' % call.wire_id)
-        if not self._cancels and observation.notify(response, partial(self._settle, observation)):
+        if not self._cancels and observation.notify(response, partial(self._settle, observation, response)):
             return True
         if self._cancels is None:
             self._cancels = deque()
-        if len(self._cancels) == MAX_CANCELS:
+        if len(self._cancels) >= MAX_CANCELS:
             return False
         self._cancels.append(response)
         return True
@@ -207,7 +209,7 @@ class CoapLink:
             return
         if self._waiting is None:
             self._waiting = deque()
-        if len(self._waiting) == MAX_UPDATES:
+        if len(self._waiting) >= MAX_UPDATES:
             self._waiting.popleft()
             self._session.note(NearMiss.QUEUE_OVERFLOW, f"was not told of changed attributes: {MAX_UPDATES} wait")
         self._waiting.append(_notification(observation, update))
@@ -232,7 +234,7 @@ class CoapLink:
 
     def _go_on(self) -> None:
         """The next notification of calls can go out."""
-        while self._calls is not None and self._cancels:
+        while self._awake and self._calls is not None and self._cancels:
             if not self._notify_next(self._calls, self._cancels):
                 return
         self._session.resume(self)
@@ -244,15 +246,20 @@ class CoapLink:
 
     def _notify_next(self, observation: Observation, waiting: deque[Response]) -> bool:
         response = waiting.popleft()  # before it is sent, for that may be settled, and the next one sent, at once
-        if observation.notify(response, partial(self._settle, observation)):
+        if observation.notify(response, partial(self._settle, observation, response)):
             return True
         waiting.appendleft(response)
         return False
 
-    def _settle(self, observation: Observation, outcome: Settled) -> None:
+    def _settle(self, observation: Observation, response: Response, outcome: Settled) -> None:
         """What became of a notification that no call waits for."""
         if outcome in _FAILURES:
             self.lose(observation, _FAILURES[outcome])
+        elif outcome is Settled.DROPPED and not self._awake:
+            if observation is self._calls:
+                self._cancels = deque((response, *(self._cancels or ())))
+            elif observation is self._updates:
+                self._waiting = deque((response, *(self._waiting or ())))
 
     def settle_call(self, observation: Observation, call: Call, outcome: Settled, *, later: bool) -> None:
         """What became of the notification of a call; `later`: not while it was sent."""
@@ -262,9 +269,13 @@ class CoapLink:
                 session.seen(self.protocol)
             session.report(wire_id, Step.ACKNOWLEDGED)
             return
+        if outcome is Settled.UNFETCHED:
+            session.report(wire_id, Step.UNACKNOWLEDGED)
+            return
         dropped = outcome in _FAILURES and self._drop(observation)
         if outcome is not Settled.UNACKNOWLEDGED:
-            session.take_back(wire_id, self, "for its observation has ended")
+            asleep = observation is self._calls and not self._awake
+            session.take_back(wire_id, self, "for the device sleeps" if asleep else "for its observation has ended")
         elif call.persistent:  # without a link it is left to the store, and nothing can be told of it
             session.report(wire_id, Step.UNACKNOWLEDGED)
         if dropped:

@@ -73,7 +73,13 @@ class FakeObservation:
         self._became(Settled.DROPPED)
 
     def reach(self, peer: FakePeer) -> None:
-        self.reached.append(peer)
+        if peer is not self.peer:
+            self.reached.append(peer)
+
+    def withdraw(self) -> None:
+        self._became(Settled.DROPPED)
+        if not self.busy:
+            self.ready()
 
     # -- what the device does
 
