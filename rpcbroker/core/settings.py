@@ -322,7 +322,7 @@ class CoapSettings:
         50_000, "addresses that are remembered; the one that was silent for longest is forgotten first", live=True
     )
     max_observations_per_peer: int = setting(
-        1_000, "observations of one address; one more is answered as a plain request", live=True
+        1_000, "observations of one address; one more is answered as a plain request", live=True, most=10_000
     )
     max_unfinished: Size = setting(
         16 << 20, "memory for bodies of which blocks are missing, and for answers that are fetched by blocks", live=True

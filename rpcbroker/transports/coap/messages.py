@@ -21,6 +21,10 @@ Options: TypeAlias = "tuple[tuple[int, bytes], ...]"
 
 CON, NON, ACK, RST = (kind.value for kind in Type)
 
+MAX_AWAITED = 2_048
+"""Messages that one peer may leave unacknowledged; further ones are non-confirmable, or it could use up our ids. Beside
+them are its notifications, at most as many as it may have observations."""
+
 
 class Upwards(Protocol):
     """What is told of what came."""
@@ -257,6 +261,10 @@ class Messages:
             again = min(timing.max_retransmit, max(0, most // len(datagram) - 1))
             timing = replace(timing, max_retransmit=again)
         return Transmission(self, peer, datagram, timing, done, again_sent)
+
+    def is_behind(self, peer: CoapPeer) -> bool:
+        """Whether it has left so many messages unacknowledged that it gets no more confirmable ones."""
+        return peer.awaited is not None and len(peer.awaited) >= MAX_AWAITED
 
     def ping(self, peer: CoapPeer, done: Callable[[Transmission, Settled], None]) -> None:
         """Ask whether it is there: a Reset says so (RFC 7252 4.3)."""

@@ -130,7 +130,7 @@ class CoapObservation:
         if response is not None:
             messages = self._observers.messages
             code, options, payload, _ = shaped(response, exponent=self._observers.exponent)
-            send = messages.confirm if self.confirmable else messages.tell
+            send = messages.confirm if self.confirmable and not messages.is_behind(self.peer) else messages.tell
             send(self.peer, code, self.token, options, payload)
 
     def reach(self, peer: Peer) -> None:
@@ -151,7 +151,7 @@ class CoapObservation:
             return
         if peer.lost:
             self._elsewhere = None
-        elif all(attempt.peer is not peer for attempt in self._tries):
+        elif not self._observers.messages.is_behind(peer) and all(attempt.peer is not peer for attempt in self._tries):
             self._tries = (*self._tries, self._tries[0].also_to(peer))
 
     def is_message(self, message_id: int) -> bool:

@@ -35,9 +35,6 @@ from rpcbroker.wire.coap.options import BadOption, RequestOptions, read
 
 _log = Logger()
 
-MAX_AWAITED = 2_048
-"""Messages that one peer may leave unacknowledged; further ones are non-confirmable, or it could use up our ids."""
-
 _METHODS = range(Code.GET, Code.IPATCH + 1)
 _ASKED_AGAIN = (Code.GET, Code.FETCH)
 """Methods that are safe: asking once more changes nothing."""
@@ -144,7 +141,7 @@ class Exchange:
                 messages.acknowledge(peer, message.message_id)
         elif not wanted:
             pass
-        elif message.type == NON or len(peer.awaited or ()) >= MAX_AWAITED:
+        elif message.type == NON or messages.is_behind(peer):
             messages.tell(peer, code, message.token, options, payload)
         else:
             most = None if trusted else self._server.AMPLIFICATION * self.size

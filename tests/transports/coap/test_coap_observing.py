@@ -492,3 +492,15 @@ def test_peer_that_was_lost_before_it_could_register_is_no_observer() -> None:
     entering.callback(None)
     assert not world.site.observations
     assert world.server.observers.count == 0
+
+
+def test_observations_that_end_faster_than_it_is_acknowledged_use_up_no_message_ids() -> None:
+    world = air()
+    device = world.device()
+    for token in range(70_000):
+        observe(device, token=token.to_bytes(4, "big"), message_id=token & 0xFFFF).end(Response(code=Code.DELETED))
+        device.air.sent.clear()
+        device._read = 0
+        world.site.requests.clear()
+        world.site.observations.clear()
+    assert len(device.peer.awaited or ()) < 3_000
