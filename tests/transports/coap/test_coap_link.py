@@ -250,6 +250,31 @@ class TestRegistrations:
         coap.post("rpc/1", b"1")
         result_of(waiting)
 
+    def test_a_persistent_call_comes_again_with_each_new_registration_until_it_is_answered(self, coap: Coap) -> None:
+        observation = coap.observe()
+        result_of(coap.world.call(KEPT))
+        observation.settle()
+        newer = coap.observe(peer=FakePeer())
+        assert newer.payloads == [GIVEN]
+        newer.settle()
+        coap.post("rpc/1", b"1")
+        assert coap.observe(peer=FakePeer()).payloads == []
+
+    def test_a_refresh_brings_it_again_only_after_a_while_without_a_word(self, coap: Coap) -> None:
+        observation = coap.observe()
+        result_of(coap.world.call(replace(KEPT, timeout=600)))
+        observation.settle()
+        coap.world.clock.advance(29)
+        coap.observe()
+        assert observation.payloads == [GIVEN]
+        coap.post("rpc/1/progress", b"50")
+        coap.world.clock.advance(29)
+        coap.observe()
+        assert observation.payloads == [GIVEN]
+        coap.world.clock.advance(1)
+        coap.observe()
+        assert observation.payloads == [GIVEN, GIVEN]
+
     def test_two_devices_that_replace_each_other_for_ever_are_noted(self, coap: Coap) -> None:
         for _ in range(FLAPS + 1):
             coap.observe(peer=FakePeer())
