@@ -60,7 +60,7 @@ class Links:
         """Whether there is any."""
         return bool(self._all)
 
-    def __contains__(self, link: Link) -> bool:
+    def __contains__(self, link: Link | None) -> bool:
         return link in self._all
 
     def __iter__(self) -> Iterator[Link]:
@@ -76,7 +76,7 @@ class Links:
             self.unsubscribe(other, CloseReason.TAKEN_OVER.value)
             other.close(CloseReason.TAKEN_OVER)
         if len(self._all) == 1 or not link.transient:
-            self.presence.connect(self._now_ms(), intern(f"connected over {link.protocol}"))
+            self.presence.connect(self._now_ms(), _connected(link))
         if any(other.protocol == link.protocol for other in older):
             self.taken_over(seconds)
         self._tell_presence()
@@ -87,22 +87,27 @@ class Links:
             return
         self._all = tuple(other for other in self._all if other is not link)
         self.unsubscribe(link, cause)
-        if not self._all:
+        if self._all:
+            self.presence.stay_connected(_connected(self._all[0]))
+        else:
             self.presence.disconnect(self._now_ms(), cause)
-            self._tell_presence()
+        self._tell_presence()
 
     def subscribe(self, link: Link) -> None:
         """One of them can take calls now."""
         if link not in self.callable:
             self.callable = (*self.callable, link)
-            self.presence.become_callable(self._now_ms(), intern(f"subscribed over {link.protocol}"))
-            self._tell_presence()
+            if len(self.callable) == 1:
+                self.presence.become_callable(self._now_ms(), _subscribed(link))
+                self._tell_presence()
 
     def unsubscribe(self, link: Link, cause: str) -> None:
         """It can take no more calls."""
         if link in self.callable:
             self.callable = tuple(other for other in self.callable if other is not link)
-            if not self.callable:
+            if self.callable:
+                self.presence.stay_callable(_subscribed(self.callable[0]))
+            else:
                 self._cease_callable(cause)
 
     def close(self, reason: CloseReason) -> None:
@@ -254,6 +259,14 @@ class Links:
             if seconds >= 2 * length:
                 return f"{seconds // length} {unit} ago"
         return f"{seconds} s ago"
+
+
+def _connected(link: Link) -> str:
+    return intern(f"connected over {link.protocol}")
+
+
+def _subscribed(link: Link) -> str:
+    return intern(f"subscribed over {link.protocol}")
 
 
 _NO_CONNECTION = {

@@ -6,7 +6,7 @@ Each has its time (epoch ms) and its cause.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from rpcbroker.core.model import LastPresence
@@ -52,12 +52,20 @@ class Presence:
         self.connected_time, self.connected_cause = now, cause
         self.connected = Fact(True, now, cause)
 
+    def stay_connected(self, cause: str) -> None:
+        """A connection is gone, and this is why the device is connected all the same."""
+        self.connected_cause, self.connected = cause, replace(self.connected, cause=cause)
+
     def disconnect(self, now: int, cause: str) -> None:
         """The last connection is gone."""
         self.connected = Fact(False, now, cause)
 
     def become_callable(self, now: int, cause: str) -> None:
         self.callable = Fact(True, now, cause)
+
+    def stay_callable(self, cause: str) -> None:
+        """As `stay_connected`."""
+        self.callable = replace(self.callable, cause=cause)
 
     def cease_callable(self, now: int, cause: str) -> None:
         self.callable = Fact(False, now, cause)

@@ -163,7 +163,8 @@ class DeviceSession:
     def _tell_cancelled(self, pending: PendingCall) -> bool:
         if not (self.device.hears_cancel and pending.record.was_sent):
             return False
-        told = any(link.cancel(pending.call) for link in self._links)
+        links = sorted(self._links, key=lambda link: link is not pending.given_to)  # the one that has it first
+        told = any(link.cancel(pending.call) for link in links)
         if told:
             pending.record.note(self._around.now_ms(), Mark.DEVICE_TOLD)
         return told
@@ -199,8 +200,12 @@ class DeviceSession:
         self._left()
 
     def _left(self) -> None:
-        """If nothing can take calls any more, nobody is impatient, and the store alone keeps what is in the store."""
-        if self._links.callable or not self.calls:
+        """Another link is given what the one that left did not get done. If nothing can take calls any more, nobody is
+        impatient, and the store alone keeps what is in the store."""
+        if not self.calls:
+            return
+        if self._links.callable:
+            self.go_on()
             return
         for pending in self.calls:
             if pending.state is CallState.DELIVERED:
@@ -287,7 +292,7 @@ class DeviceSession:
             else:
                 may_go = not (any_before if strategy is SubmitStrategy.ON_RESPONSE else unacknowledged_before)
             if may_go:
-                if pending.given_to is not link and pending.needs_delivery:
+                if pending.needs_delivery and self._lacks(pending, link):
                     if not self._give(pending, link):
                         return
                 elif pending.patience is None and strategy is SubmitStrategy.ON_RESPONSE:
@@ -295,6 +300,11 @@ class DeviceSession:
             if pending in self.calls:
                 any_before = True
                 unacknowledged_before = unacknowledged_before or pending.state in UNACKNOWLEDGED_STATES
+
+    def _lacks(self, pending: PendingCall, link: Link) -> bool:
+        """Whether the device has it neither from this link nor, as far as can be known, from another that is there."""
+        before = pending.given_to
+        return before is not link and (before not in self._links or pending.state is CallState.TIMEOUT)
 
     def _give(self, pending: PendingCall, link: Link) -> bool:
         before, pending.given_to = pending.given_to, link
@@ -336,6 +346,14 @@ class DeviceSession:
             self.calls.keep(pending)
             self._around.events.emit(CallAdvanced, pending.call, pending.state)
         self.go_on()
+
+    def give_unanswered(self, link: Link, idle: float) -> None:
+        """The device begins anew on this link: persistent calls that it acknowledged there, and of which nothing was
+        heard for `idle` seconds, are given to it again, for it may have lost them."""
+        before = self._around.now_ms() - idle * 1000
+        for pending in self.calls:
+            if pending.state is CallState.DELIVERED and pending.kept and pending.record.moments[-1][0] <= before:
+                self.take_back(pending.call.wire_id, link, "for the device has begun anew without a reply")
 
     def hand_to(self, wire_id: int, link: Link) -> bool:
         """The link has this call from an earlier one of the same kind. False if it need not go out again."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fakes import World, result_of
 
-from rpcbroker.core.calls import CallRequest, CallState, Step
+from rpcbroker.core.calls import CallRequest, CallState, Step, SubmitStrategy
 from rpcbroker.core.events import PresenceChanged
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.records import Mark
@@ -132,3 +134,62 @@ def test_that_a_device_without_a_link_was_seen_is_told_once_a_minute() -> None:
     world.clock.advance(100)
     session.seen("HTTP")
     assert not told, "with a link it is told at its end"
+
+
+SEQUENTIAL = CallRequest(method="get", oneway=True, timeout=10, strategy=SubmitStrategy.ON_ACK)
+
+
+def test_what_one_link_has_is_not_given_to_another_that_is_beside_it() -> None:
+    world = World()
+    lasting, poll = world.link(), world.link(transient=True)
+    result_of(world.call(KEPT))
+    for _ in range(3):
+        result_of(world.call(SEQUENTIAL))
+        world.session().unsubscribe(poll, "its poll ended")
+        world.session().subscribe(poll)
+    assert [call.persistent for call in (*lasting.calls, *poll.calls)].count(True) == 1
+
+
+def test_what_was_not_acknowledged_in_time_goes_to_the_next_poll() -> None:
+    world = World()
+    lasting = world.link(step=Step.WRITTEN)
+    world.call(TWO_WAY).addErrback(lambda _: None)
+    world.session().report(lasting.calls[0].wire_id, Step.UNACKNOWLEDGED)
+    assert world.link(transient=True).calls == lasting.calls
+
+
+def test_what_a_lost_connection_has_not_acknowledged_goes_to_a_poll_that_waits_at_once() -> None:
+    world = World()
+    lasting, poll = world.link(step=Step.WRITTEN), world.link(transient=True)
+    world.call(TWO_WAY).addErrback(lambda _: None)
+    result_of(world.call(KEPT))
+    assert (len(lasting.calls), len(poll.calls)) == (2, 0)
+    world.session().detach(lasting, "lost")
+    assert poll.calls == lasting.calls
+
+
+def test_that_nobody_waits_is_told_over_the_link_that_has_the_call() -> None:
+    world = World()
+    lasting = world.link()
+    world.broker.device_changed(replace(world.device, additional_info={"rpcCancel": True}))
+    waiting = world.call(TWO_WAY)
+    waiting.addErrback(lambda _: None)
+    poll = world.link(transient=True)
+    waiting.cancel()
+    assert (lasting.cancelled, poll.cancelled) == (lasting.calls, [])
+
+
+def test_what_is_said_of_a_device_names_a_link_that_it_has() -> None:
+    world = World()
+    presence = world.session().presence
+    lasting = world.link(protocol="MQTT")
+    since = presence.callable.time
+    world.clock.advance(5)
+    poll = world.link(transient=True, protocol="HTTP")
+    assert (presence.callable.time, presence.callable.cause) == (since, "subscribed over MQTT")
+    world.session().unsubscribe(lasting, "unsubscribed")
+    assert (presence.callable.time, presence.callable.cause) == (since, "subscribed over HTTP")
+    world.session().detach(lasting, "lost")
+    assert (presence.connected.time, presence.connected.cause) == (since, "connected over HTTP")
+    world.session().detach(poll, "it has not polled since")
+    assert (presence.connected.value, presence.connected.cause) == (False, "it has not polled since")

@@ -49,7 +49,7 @@ def simulated(operator: Operator, name: str, *words: str) -> Iterator[Popen[str]
         assert process.stdout
         assert process.stderr
         line = process.stdout.readline()
-        assert f"{name} is online" in line, line + process.stderr.read()
+        assert f"{name} is online" in line, line
         yield process
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0, process.stderr.read()
@@ -130,7 +130,7 @@ def test_a_device_may_be_known_by_its_certificate(
 @pytest.mark.parametrize("kind", PLAIN)
 def test_a_call_to_a_sleeping_device_is_answered_when_it_is_awake(operator: Operator, kind: str) -> None:
     name = f"{kind}-sleeper"
-    with simulated(operator, name, "--protocol", kind, "--sleep-schedule", "500ms/2s") as device:
+    with simulated(operator, name, "--protocol", kind, "--sleep-schedule", "1s/2s") as device:
         assert device.stdout
         assert "Asleep for 2 s." in device.stdout.readline()
         assert called(operator, name, "echo", 1) == 1

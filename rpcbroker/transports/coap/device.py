@@ -22,6 +22,9 @@ MAX_UPDATES = 32
 """Changes of attributes that wait while a device is slow or asleep; the oldest make room."""
 MAX_CANCELS = 32
 """Calls that it waits to be told nobody waits for."""
+REFRESHED = 30.0
+"""Seconds without a word on a persistent call, after which a device that registers again with the same token counts as
+one that has lost it: nothing else tells a restart from a refresh."""
 MAX_WINDOW = 86_400.0
 """Seconds that a device may say to be awake after each message."""
 
@@ -82,9 +85,11 @@ class CoapLink:
         before = self._calls
         self._calls = observation
         self._enter(observation, self._go_on)
-        if before is not None and before is not observation:
-            self._session.taken_over()
-            before.end(_ENDED)
+        if before is not None:
+            if before is not observation:
+                self._session.taken_over()
+                before.end(_ENDED)
+            self._session.give_unanswered(self, REFRESHED if before is observation else 0)
         self._session.subscribe(self)
 
     def observe_attributes(self, observation: Observation) -> None:
@@ -128,7 +133,6 @@ class CoapLink:
             self._session.detach(self, cause)
 
     def _leave(self) -> None:
-        self._awake = False
         if self._falls_asleep is not None:
             self._falls_asleep.cancel()
         if self._around.links.get(self._session) is self:

@@ -87,7 +87,7 @@ class Observation(Protocol):
         """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""
 
     def reach(self, peer: Peer) -> None:
-        """The device was heard there last, and may have moved: what has to be sent again is tried there too.
+        """The device was heard there last, and may have slept, or moved: what is sent again is tried there at once.
 
         If the peer acknowledges it there, the observation has moved.
         """

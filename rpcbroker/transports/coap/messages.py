@@ -42,7 +42,7 @@ class Upwards(Protocol):
 class Transmission:
     """One confirmable message of ours: sent again until it is acknowledged, rejected or given up."""
 
-    __slots__ = ("_again_sent", "_datagram", "_deadline", "_done", "_messages", "_schedule", "peer", "sent")
+    __slots__ = ("_again_sent", "_datagram", "_deadline", "_done", "_hurried", "_messages", "_schedule", "peer", "sent")
 
     def __init__(
         self,
@@ -55,7 +55,8 @@ class Transmission:
     ) -> None:
         self.peer = peer
         self.sent = 1
-        """How often it was sent."""
+        """How often it was sent, as it is due."""
+        self._hurried = True
         self._messages = messages
         self._datagram = datagram
         self._done = done
@@ -96,6 +97,13 @@ class Transmission:
             if not awaited:
                 self.peer.awaited = None
 
+    def hurry(self) -> None:
+        """The peer is there after all, perhaps for a moment: what was sent in vain goes out before it is due, once."""
+        if not self._hurried:
+            self._hurried = True
+            self._messages.counters.sent_again += 1
+            self.peer.send(self._datagram)
+
     def also_to(self, peer: CoapPeer) -> Transmission:
         """The same for another address, from now on, under a message id of its own."""
         message_id = self._messages.next_message_id(peer)
@@ -109,6 +117,7 @@ class Transmission:
             self._settle(Settled.UNACKNOWLEDGED)
             return
         self.sent += 1
+        self._hurried = False
         self._messages.counters.sent_again += 1
         self._deadline = self._messages.deadlines.after(wait, self._again, None)
         self.peer.send(self._datagram)

@@ -136,8 +136,13 @@ class CoapObservation:
     def reach(self, peer: Peer) -> None:
         """See exchange.Observation."""
         assert isinstance(peer, CoapPeer)
-        self._elsewhere = None if peer is self.peer else peer
-        self._try_elsewhere()
+        if peer is self.peer:
+            self._elsewhere = None
+            for attempt in self._tries:
+                attempt.hurry()
+        else:
+            self._elsewhere = peer
+            self._try_elsewhere()
 
     def _try_elsewhere(self) -> None:
         """What was sent once only may arrive yet."""

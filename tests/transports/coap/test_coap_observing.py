@@ -304,6 +304,27 @@ def test_what_is_unacknowledged_is_tried_where_the_device_was_heard_from() -> No
     assert not world.site.gone
 
 
+def test_a_device_that_is_heard_again_is_sent_at_once_what_it_did_not_hear() -> None:
+    world, told = air(), Told()
+    device = world.device()
+    observation = observe(device)
+    observation.notify(content(b"call"), told)
+    device.heard()
+    observation.reach(device.peer)
+    assert device.heard() == []  # it was sent just now: its acknowledgement may be on the way
+    world.advance(10)
+    before = len(device.heard())
+    assert before == 2
+    observation.reach(device.peer)
+    observation.reach(device.peer)
+    (again,) = device.heard()  # and not once more for each thing that the device says
+    assert again.payload == b"call"
+    device.acknowledge(again)
+    assert told.settled == [Settled.ACKNOWLEDGED]
+    world.advance(100)
+    assert device.heard() == []
+
+
 def test_the_old_address_may_acknowledge_first() -> None:
     world, told = air(), Told()
     before, other = world.device(1), world.device(2)

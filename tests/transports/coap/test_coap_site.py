@@ -8,20 +8,17 @@ from typing import Any
 
 import cbor2
 import pytest
-from coap_world import CBOR, JSON, RPC_ID, SECRET, TEXT, TOKEN, Coap, FakePeer
+from coap_world import CALL, CBOR, GIVEN, JSON, RPC_ID, SECRET, TEXT, TOKEN, Coap, FakePeer, share
 from fakes import EPOCH_MS, Slow, World, error_of, result_of, token
 from twisted.internet.defer import Deferred, fail, succeed
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import NotFound, Unavailable
 from rpcbroker.core.model import Scope
 from rpcbroker.core.settings import LimitsSettings, Rate
 from rpcbroker.transports.coap import who
 from rpcbroker.transports.coap.exchange import Refused
 from rpcbroker.wire.coap.numbers import Code, ContentFormat
-
-CALL = CallRequest(method="m", timeout=20, request_id=RPC_ID)
 
 
 @pytest.fixture
@@ -35,13 +32,6 @@ def attributes(coap: Coap, scope: Scope = Scope.CLIENT) -> dict[str, Any]:
     )
     halves = {Scope.CLIENT: client, Scope.SHARED: shared}
     return {key: jsontext.decode(bytes(value)) for key, value in halves[scope].items()}
-
-
-def share(coap: Coap, **values: bytes) -> None:
-    saved = coap.world.broker.attributes.save(
-        coap.session.device.id, Scope.SHARED, coap.world.broker.attributes.parse(jsontext.encode(values))
-    )
-    result_of(saved)
 
 
 class TestEachRequest:
@@ -80,7 +70,7 @@ class TestEachRequest:
     def test_a_reply_is_any_json_or_nothing(self, coap: Coap, payload: bytes) -> None:
         observation = coap.observe()
         waiting = coap.world.call(CALL)
-        assert observation.payloads == [b'{"id":1,"method":"m","params":null}']
+        assert observation.payloads == [GIVEN]
         assert coap.post("rpc/1", payload).code == Code.CREATED
         assert result_of(waiting).payload == payload
 
