@@ -142,6 +142,7 @@ class BrokerService(Service):
             mqtt=self.mqtt,
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
+            http_polls=lambda: self.http_devices.open_polls,
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import queue
+import secrets
 import socket
 import threading
 import time
@@ -42,8 +43,9 @@ class Udp:
 
     def __init__(self, url: str) -> None:
         to = urlsplit(url)
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.connect((to.hostname, to.port))
+        host = to.hostname or ""
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect((host, to.port))
 
     def send(self, datagram: bytes) -> None:
         self.socket.send(datagram)
@@ -127,7 +129,7 @@ class CoapSocket:
     def __init__(self, wire: Udp | Dtls, heard: Callable[[Message], None] = lambda _: None) -> None:
         self.wire = wire
         self._heard = heard
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(secrets.randbelow(1 << 16))  # the port may have been another socket's a moment ago
         self._tokens = itertools.count(1)
         self._waiting: dict[bytes, queue.Queue[Message]] = {}
         self._reader = threading.Thread(target=self._read)

@@ -217,6 +217,7 @@ def metrics_of(world: World, **more: Any) -> Metrics:
         "mqtt": FakeMqtt(),
         "coap": FakeCoap,
         "http_connections": lambda: 0,
+        "http_polls": lambda: 0,
         "lag": LoopLag(world.clock, world.clock.seconds),
         "started": EPOCH_MS / 1000,
         "access": lambda: "open",

@@ -22,7 +22,7 @@ from rpcbroker.core.provisioning import ProvisionStatus
 
 CALL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 WAITING = (CallState.QUEUED, CallState.SENT, CallState.DELIVERED, CallState.TIMEOUT)
-PROTOCOLS = ("MQTT", "CoAP")
+PROTOCOLS = ("MQTT", "MQTT gateway", "CoAP", "CoAPs", "HTTP", "HTTP events")
 """Shown also when no device uses them: an alert can compare with 0, not with nothing."""
 REFUSED = "refused"
 """The result of a call that never waited, and so has no state."""

@@ -107,6 +107,7 @@ class Metrics:
         mqtt: MqttCounts,
         coap: Callable[[], CoapCounts],
         http_connections: Callable[[], int],
+        http_polls: Callable[[], int],
         lag: LoopLag,
         started: float,
         access: Callable[[], str],
@@ -122,7 +123,7 @@ class Metrics:
         self.registry.register(Present(broker))
         self.registry.register(_Process(lag))
         readings = (
-            *_of_connections(mqtt, http_connections),
+            *_of_connections(mqtt, http_connections, http_polls),
             *_of_coap(coap),
             *_of_store(store),
             *_of_calls(broker),
@@ -189,12 +190,19 @@ class _Process(Collector):
         yield late
 
 
-def _of_connections(mqtt: MqttCounts, http_connections: Callable[[], int]) -> tuple[Reading, ...]:
+def _of_connections(
+    mqtt: MqttCounts, http_connections: Callable[[], int], http_polls: Callable[[], int]
+) -> tuple[Reading, ...]:
     return (
         Reading(
             "rpcbroker_http_connections",
             "Open HTTP connections; [http] max_connections is the limit.",
             http_connections,
+        ),
+        Reading(
+            "rpcbroker_http_polls",
+            "Polls and event streams of devices that are open; [http_devices] max_polls is the limit.",
+            http_polls,
         ),
         Reading("rpcbroker_mqtt_connections", "MQTT connections that have been accepted.", lambda: mqtt.connections),
         Reading(

@@ -212,7 +212,8 @@ class Simulation:
             info: dict[str, Any] = {"rpcCancel": True}
             if self.sleep_schedule is not None and self.spoken in ("coap", "coaps"):
                 # Asleep it acknowledges nothing, and would be taken for gone: calls have to wait until it is heard.
-                info["psm"] = max(1, round(self.sleep_schedule.awake * 1000))
+                # Half the time that it is awake, so that a call which goes out last still finds it so.
+                info["psm"] = max(1, round(self.sleep_schedule.awake * 500))
             device = await add_device(rest, self.name, type_="simulated", additional_info=info)
             click.echo(f"Added {self.name}, id {device.id.id}.", err=True)
         return await find.device_token(rest, device.id.id)

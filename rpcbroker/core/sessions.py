@@ -347,6 +347,14 @@ class DeviceSession:
             self._around.events.emit(CallAdvanced, pending.call, pending.state)
         self.go_on()
 
+    def give_unanswered(self, link: Link, idle: float) -> None:
+        """The device begins anew on this link: persistent calls that it acknowledged there, and of which nothing was
+        heard for `idle` seconds, are given to it again, for it may have lost them."""
+        before = self._around.now_ms() - idle * 1000
+        for pending in self.calls:
+            if pending.state is CallState.DELIVERED and pending.kept and pending.record.moments[-1][0] <= before:
+                self.take_back(pending.call.wire_id, link, "for the device has begun anew without a reply")
+
     def hand_to(self, wire_id: int, link: Link) -> bool:
         """The link has this call from an earlier one of the same kind. False if it need not go out again."""
         pending = self.calls.get(wire_id)

@@ -322,19 +322,23 @@ class CoapSettings:
         50_000, "addresses that are remembered; the one that was silent for longest is forgotten first", live=True
     )
     max_observations_per_peer: int = setting(
-        1_000, "observations of one address; one more is answered as a plain request", live=True
+        1_000, "observations of one address; one more is answered as a plain request", live=True, most=10_000
     )
     max_unfinished: Size = setting(
         16 << 20, "memory for bodies of which blocks are missing, and for answers that are fetched by blocks", live=True
     )
     dtls_idle_timeout: Duration = setting(
-        7_200.0, "how long a DTLS session without a datagram is kept; it takes some 77 kB", live=True
+        7_200.0, "how long a DTLS session without a datagram is kept; it takes some 70 kB", live=True
     )
     max_dtls_peers: int = setting(
         1_000, "DTLS sessions; for one more the one that was silent for longest ends", live=True
     )
     dtls_mtu: int = setting(
-        1_232, "bytes of a DTLS datagram: what any IPv6 path takes (1,280) without its headers", least=256, most=65_000
+        1_232,
+        "bytes of a DTLS datagram: what any IPv6 path takes (1,280) without its headers; for a smaller one make "
+        "block_size smaller too, by 200 than it",
+        least=256,
+        most=65_000,
     )
 
 

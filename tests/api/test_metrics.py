@@ -189,12 +189,15 @@ def test_questions_by_how_they_were_answered() -> None:
     }
 
 
+NOBODY = dict.fromkeys([("mqtt",), ("mqtt gateway",), ("coap",), ("coaps",), ("http",), ("http events",)], 0)
+
+
 def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
     world = World()
     metrics = metrics_of(world)
     states = dict.fromkeys([("queued",), ("sent",), ("delivered",), ("timeout",)], 0)
     assert numbers(metrics, "rpcbroker_calls_waiting") == states
-    nobody = {("coap",): 0}
+    nobody = NOBODY
     waiting = [world.call(TWO_WAY)]
     assert numbers(metrics, "rpcbroker_calls_waiting") == states | {("queued",): 1}
     assert numbers(metrics, "rpcbroker_devices_connected") == nobody | {("mqtt",): 0}
@@ -225,17 +228,18 @@ def test_devices_of_all_kinds_of_links_are_told_apart() -> None:
         other = device(200 + n)
         world.add(other)
         session = world.session(other)
-        session.attach(FakeLink(session, protocol="MQTT" if n else "COAP"))
-    assert numbers(metrics, "rpcbroker_devices_connected") == {("coap",): 1, ("mqtt",): 2}
+        session.attach(FakeLink(session, protocol="MQTT" if n else "CoAP"))
+    assert numbers(metrics, "rpcbroker_devices_connected") == NOBODY | {("coap",): 1, ("mqtt",): 2}
 
 
 def test_what_the_listeners_and_the_store_count() -> None:
     world = World()
     mqtt = FakeMqtt(connections=3, handshakes=2, refusals=5, violations=7, kept_sessions=23, dropped={"slow": 29})
-    metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11)
+    metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11, http_polls=lambda: 31)
     world.store.database.queued, world.store.database.commits, world.store.database.failures = 13, 17, 19
     expected = {
         "http_connections": 11,
+        "http_polls": 31,
         "mqtt_connections": 3,
         "mqtt_handshakes": 2,
         "mqtt_refusals_total": 5,

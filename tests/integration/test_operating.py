@@ -98,7 +98,7 @@ def test_metrics_that_are_switched_off_are_not_there(tmp_path: Path) -> None:
 
 
 def test_ready_names_all_parts(broker: Daemon) -> None:
-    parts = dict.fromkeys(("store", "store writer", "wire ids", "http", "mqtt"), "ready")
+    parts = dict.fromkeys(("store", "store writer", "wire ids", "http", "mqtt", "coap"), "ready")
     assert broker.ask("GET", "/readyz") == (200, {"status": "ready", "parts": parts})
 
 

@@ -22,6 +22,9 @@ MAX_UPDATES = 32
 """Changes of attributes that wait while a device is slow or asleep; the oldest make room."""
 MAX_CANCELS = 32
 """Calls that it waits to be told nobody waits for."""
+REFRESHED = 30.0
+"""Seconds without a word on a persistent call, after which a device that registers again with the same token counts as
+one that has lost it: nothing else tells a restart from a refresh."""
 MAX_WINDOW = 86_400.0
 """Seconds that a device may say to be awake after each message."""
 
@@ -47,6 +50,7 @@ class CoapLink:
         "_calls",
         "_cancels",
         "_falls_asleep",
+        "_on_its_way",
         "_session",
         "_updates",
         "_waiting",
@@ -61,6 +65,8 @@ class CoapLink:
         self._around = around
         self.protocol = protocol
         self._calls: Observation | None = None
+        self._on_its_way: int | None = None
+        """The wire id of the call that the device was notified of last, until it is known what became of that."""
         self._updates: Observation | None = None
         self._cancels: deque[Response] | None = None
         self._waiting: deque[Response] | None = None
@@ -79,9 +85,11 @@ class CoapLink:
         before = self._calls
         self._calls = observation
         self._enter(observation, self._go_on)
-        if before is not None and before is not observation:
-            self._session.taken_over()
-            before.end(_ENDED)
+        if before is not None:
+            if before is not observation:
+                self._session.taken_over()
+                before.end(_ENDED)
+            self._session.give_unanswered(self, REFRESHED if before is observation else 0)
         self._session.subscribe(self)
 
     def observe_attributes(self, observation: Observation) -> None:
@@ -125,7 +133,6 @@ class CoapLink:
             self._session.detach(self, cause)
 
     def _leave(self) -> None:
-        self._awake = False
         if self._falls_asleep is not None:
             self._falls_asleep.cancel()
         if self._around.links.get(self._session) is self:
@@ -136,11 +143,15 @@ class CoapLink:
     def heard(self, peer: Peer) -> None:
         """A request of the device has come: it listens now, and perhaps elsewhere than it did."""
         for observation in (self._calls, self._updates):
-            if observation is None or observation.peer is peer:
-                continue
-            if observation.peer.secure is peer.secure:  # nothing of DTLS goes out in plain text
+            if observation is not None and observation.peer.secure is peer.secure:  # nothing of DTLS in plain text
                 observation.reach(peer)
         self._stir()
+
+    def arrived(self, wire_id: int) -> None:
+        """The device has something to say of that call, and so it has it: only its acknowledgement was lost, or comes
+        later than that (RFC 7252 4.2)."""
+        if self._calls is not None and self._on_its_way == wire_id:
+            self._calls.withdraw(Settled.ACKNOWLEDGED)
 
     def _stir(self) -> None:
         """The device is awake. One that saves power is so for a while."""
@@ -153,6 +164,7 @@ class CoapLink:
         if not self._awake:
             self._awake = True
             if self._calls is not None:
+                self._go_on()
                 self._session.subscribe(self)
             self._send_updates()
 
@@ -160,6 +172,9 @@ class CoapLink:
         self._falls_asleep = None
         self._awake = False
         self._session.unsubscribe(self, "sleeps")
+        for observation in (self._calls, self._updates):
+            if observation is not None:
+                observation.withdraw()  # to be sent again when it wakes: silence says nothing now
 
     def _window(self) -> float | None:
         """Seconds for which it listens after each message of its own; None if it always does."""
@@ -177,6 +192,7 @@ class CoapLink:
         observation = self._calls
         if observation is None or observation.busy:
             return False
+        self._on_its_way = call.wire_id
         text = b'{"id":%d,"method":%b,"params":%b}' % (call.wire_id, jsontext.encode(call.method), call.params)
         sent = _Sent(self, observation, call)
         if not observation.notify(_notification(observation, text), sent.settled):
@@ -192,11 +208,11 @@ class CoapLink:
         if observation is None or not self._awake:
             return False
         response = _notification(observation, b'{"id":%d,"cancel":true}' % call.wire_id)
-        if not self._cancels and observation.notify(response, partial(self._settle, observation)):
+        if not self._cancels and observation.notify(response, partial(self._settle, observation, response)):
             return True
         if self._cancels is None:
             self._cancels = deque()
-        if len(self._cancels) == MAX_CANCELS:
+        if len(self._cancels) >= MAX_CANCELS:
             return False
         self._cancels.append(response)
         return True
@@ -208,7 +224,7 @@ class CoapLink:
             return
         if self._waiting is None:
             self._waiting = deque()
-        if len(self._waiting) == MAX_UPDATES:
+        if len(self._waiting) >= MAX_UPDATES:
             self._waiting.popleft()
             self._session.note(NearMiss.QUEUE_OVERFLOW, f"was not told of changed attributes: {MAX_UPDATES} wait")
         self._waiting.append(_notification(observation, update))
@@ -233,7 +249,7 @@ class CoapLink:
 
     def _go_on(self) -> None:
         """The next notification of calls can go out."""
-        while self._calls is not None and self._cancels:
+        while self._awake and self._calls is not None and self._cancels:
             if not self._notify_next(self._calls, self._cancels):
                 return
         self._session.resume(self)
@@ -245,27 +261,37 @@ class CoapLink:
 
     def _notify_next(self, observation: Observation, waiting: deque[Response]) -> bool:
         response = waiting.popleft()  # before it is sent, for that may be settled, and the next one sent, at once
-        if observation.notify(response, partial(self._settle, observation)):
+        if observation.notify(response, partial(self._settle, observation, response)):
             return True
         waiting.appendleft(response)
         return False
 
-    def _settle(self, observation: Observation, outcome: Settled) -> None:
+    def _settle(self, observation: Observation, response: Response, outcome: Settled) -> None:
         """What became of a notification that no call waits for."""
         if outcome in _FAILURES:
             self.lose(observation, _FAILURES[outcome])
+        elif outcome is Settled.DROPPED and not self._awake:
+            if observation is self._calls:
+                self._cancels = deque((response, *(self._cancels or ())))
+            elif observation is self._updates:
+                self._waiting = deque((response, *(self._waiting or ())))
 
     def settle_call(self, observation: Observation, call: Call, outcome: Settled, *, later: bool) -> None:
         """What became of the notification of a call; `later`: not while it was sent."""
         session, wire_id = self._session, call.wire_id
+        self._on_its_way = None
         if outcome is Settled.ACKNOWLEDGED:
             if later:
                 session.seen(self.protocol)
             session.report(wire_id, Step.ACKNOWLEDGED)
             return
+        if outcome is Settled.UNFETCHED:
+            session.report(wire_id, Step.UNACKNOWLEDGED)
+            return
         dropped = outcome in _FAILURES and self._drop(observation)
         if outcome is not Settled.UNACKNOWLEDGED:
-            session.take_back(wire_id, self, "for its observation has ended")
+            asleep = observation is self._calls and not self._awake
+            session.take_back(wire_id, self, "for the device sleeps" if asleep else "for its observation has ended")
         elif call.persistent:  # without a link it is left to the store, and nothing can be told of it
             session.report(wire_id, Step.UNACKNOWLEDGED)
         if dropped:

@@ -49,10 +49,12 @@ class Settled(Enum):
     """The peer has it; a non-confirmable one: it was sent, and nothing will be said of it."""
     UNACKNOWLEDGED = auto()
     """It was sent as often as it may be, and nothing came back (RFC 7252 4.2). The observation has ended."""
+    UNFETCHED = auto()
+    """Its other blocks were not fetched in time, or had to make room. The observation goes on."""
     REJECTED = auto()
     """The peer answered with a Reset: it does not know the observation, which has ended."""
     DROPPED = auto()
-    """The observation was ended from here before anything was known."""
+    """The observation was ended from here, the peer is gone, or it was withdrawn before anything was known."""
 
 
 class Observation(Protocol):
@@ -78,11 +80,14 @@ class Observation(Protocol):
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """Send it, in as many blocks as it takes; `settled` is called once, perhaps at once. False: not now (busy)."""
 
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        """Stop sending what is on its way: that became of it. The observation goes on."""
+
     def end(self, response: Response | None = None) -> None:
         """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""
 
     def reach(self, peer: Peer) -> None:
-        """The device was heard from this address, and may have moved: what is unacknowledged is tried there too.
+        """The device was heard there last, and may have slept, or moved: what is sent again is tried there at once.
 
         If the peer acknowledges it there, the observation has moved.
         """
@@ -104,7 +109,7 @@ class Request:
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
     peer, token and path is the observation that there was. It is busy until the request is answered, for that comes
-    first. None: there are too many; then the answer bears no Observe option."""
+    first. None: there are too many, or the sender is gone; then the answer bears no Observe option."""
     deregister: Callable[[], None]
     """End the observation with this request's peer and token, if there is one; its `gone` is called."""
 
@@ -123,5 +128,6 @@ class Refused(Exception):
         self.message = message
 
 
-Admit: TypeAlias = "Callable[[Request], Refused | Deferred[Refused | None] | None]"
-"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come."""
+Admit: TypeAlias = "Callable[[Request], Refused | bool | Deferred[Refused | bool]]"
+"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come; False: it is a
+stranger's, and makes room for those of all others."""

@@ -21,6 +21,10 @@ Options: TypeAlias = "tuple[tuple[int, bytes], ...]"
 
 CON, NON, ACK, RST = (kind.value for kind in Type)
 
+MAX_AWAITED = 2_048
+"""Messages that one peer may leave unacknowledged; further ones are non-confirmable, or it could use up our ids. Beside
+them are its notifications, at most as many as it may have observations."""
+
 
 class Upwards(Protocol):
     """What is told of what came."""
@@ -38,7 +42,7 @@ class Upwards(Protocol):
 class Transmission:
     """One confirmable message of ours: sent again until it is acknowledged, rejected or given up."""
 
-    __slots__ = ("_datagram", "_deadline", "_done", "_messages", "_schedule", "peer", "sent")
+    __slots__ = ("_again_sent", "_datagram", "_deadline", "_done", "_hurried", "_messages", "_schedule", "peer", "sent")
 
     def __init__(
         self,
@@ -47,13 +51,16 @@ class Transmission:
         datagram: bytes,
         timing: Timing,
         done: Callable[[Transmission, Settled], None] | None,
+        again_sent: Callable[[], None] | None = None,
     ) -> None:
         self.peer = peer
         self.sent = 1
-        """How often it was sent."""
+        """How often it was sent, as it is due."""
+        self._hurried = True
         self._messages = messages
         self._datagram = datagram
         self._done = done
+        self._again_sent = again_sent
         self._schedule = Retransmission(timing)
         if peer.awaited is None:
             peer.awaited = {}
@@ -75,6 +82,10 @@ class Transmission:
         """The peer makes nothing of it."""
         self._settle(Settled.REJECTED)
 
+    def lost(self) -> None:
+        """The peer is gone."""
+        self._settle(Settled.UNACKNOWLEDGED)
+
     def cancel(self) -> None:
         """It is not sent any more, and nothing is told of it."""
         if self._deadline is not None:
@@ -85,6 +96,13 @@ class Transmission:
             awaited.pop(self._message_id, None)
             if not awaited:
                 self.peer.awaited = None
+
+    def hurry(self) -> None:
+        """The peer is there after all, perhaps for a moment: what was sent in vain goes out before it is due, once."""
+        if not self._hurried:
+            self._hurried = True
+            self._messages.counters.sent_again += 1
+            self.peer.send(self._datagram)
 
     def also_to(self, peer: CoapPeer) -> Transmission:
         """The same for another address, from now on, under a message id of its own."""
@@ -99,9 +117,12 @@ class Transmission:
             self._settle(Settled.UNACKNOWLEDGED)
             return
         self.sent += 1
+        self._hurried = False
         self._messages.counters.sent_again += 1
         self._deadline = self._messages.deadlines.after(wait, self._again, None)
         self.peer.send(self._datagram)
+        if self._again_sent is not None:
+            self._again_sent()
 
     def _settle(self, what: Settled) -> None:
         self.cancel()
@@ -201,6 +222,13 @@ class Messages:
             peer.recent.answered(message_id, datagram)
         peer.send(datagram)
 
+    def forget(self, peer: CoapPeer, message_id: int) -> None:
+        """The request may be obeyed again if it comes again: a stranger's, that was refused (RFC 7252 4.5)."""
+        if peer.recent is not None:
+            peer.recent.forget(message_id)
+            if not peer.recent:
+                peer.recent = None
+
     def reject(self, peer: CoapPeer, message_id: int) -> None:
         """Answer a message by a Reset."""
         peer.send(datagram_of(RST, 0, message_id))
@@ -220,15 +248,23 @@ class Messages:
         payload: bytes,
         done: Callable[[Transmission, Settled], None] | None = None,
         *,
+        again_sent: Callable[[], None] | None = None,
         most: int | None = None,
     ) -> Transmission:
-        """Send a confirmable message; `done` is told what became of it. All its transmissions have `most` bytes."""
+        """Send a confirmable message; `done` is told what became of it, `again_sent` whenever it was sent again.
+
+        All its transmissions have `most` bytes.
+        """
         datagram = datagram_of(CON, code, self.next_message_id(peer), token, options, payload)
         timing = self.timing
         if most is not None:
             again = min(timing.max_retransmit, max(0, most // len(datagram) - 1))
             timing = replace(timing, max_retransmit=again)
-        return Transmission(self, peer, datagram, timing, done)
+        return Transmission(self, peer, datagram, timing, done, again_sent)
+
+    def is_behind(self, peer: CoapPeer) -> bool:
+        """Whether it gets no more confirmable messages: it is lost, or has left too many unacknowledged."""
+        return peer.lost or (peer.awaited is not None and len(peer.awaited) >= MAX_AWAITED)
 
     def ping(self, peer: CoapPeer, done: Callable[[Transmission, Settled], None]) -> None:
         """Ask whether it is there: a Reset says so (RFC 7252 4.3)."""
@@ -245,6 +281,7 @@ class Messages:
         return number
 
     def lost(self, peer: CoapPeer) -> None:
-        """It is gone: nothing is sent to it any more, and nothing is told of it."""
+        """It is gone: nothing that it did not acknowledge is sent any more."""
+        peer.recent = None
         for awaited in tuple((peer.awaited or {}).values()):
-            awaited.cancel()
+            awaited.lost()

@@ -25,7 +25,7 @@ class CoapObservation:
     """One entry in the list of observers; see exchange.Observation."""
 
     __slots__ = (
-        "_ended",
+        "_elsewhere",
         "_exponent",
         "_kept",
         "_message_id",
@@ -37,6 +37,7 @@ class CoapObservation:
         "accept",
         "body_key",
         "confirmable",
+        "ended",
         "gone",
         "path",
         "peer",
@@ -59,7 +60,9 @@ class CoapObservation:
         self._exponent = 0
         self._unconfirmed = 0
         self._message_id: int | None = None
-        self._ended = False
+        self._elsewhere: CoapPeer | None = None
+        """Where the device was heard last, if it was not here."""
+        self.ended = False
         self._opening = False
         """Whether a registration is not answered yet."""
         self._settled: Callable[[Settled], None] | None = None
@@ -86,7 +89,7 @@ class CoapObservation:
     @property
     def busy(self) -> bool:
         """See exchange.Observation. One that has ended stays busy for ever."""
-        return self._ended or self._opening or self._settled is not None
+        return self.ended or self._opening or self._settled is not None
 
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """See exchange.Observation."""
@@ -102,7 +105,9 @@ class CoapObservation:
         messages = observers.messages
         if self.confirmable or self._unconfirmed + 1 >= messages.settings.confirm_every:  # RFC 7641 4.5
             self._unconfirmed = 0
-            self._tries = (messages.confirm(peer, code, self.token, options, payload, self._tried),)
+            self._tries = (
+                messages.confirm(peer, code, self.token, options, payload, self._tried, again_sent=self._try_elsewhere),
+            )
         else:
             self._unconfirmed += 1
             self._message_id = messages.tell(peer, code, self.token, options, payload)
@@ -111,22 +116,42 @@ class CoapObservation:
                 settled(Settled.ACKNOWLEDGED)
         return True
 
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        """See exchange.Observation."""
+        self._stop_trying()
+        self._put_down()
+        self._done(became)
+
     def end(self, response: Response | None = None) -> None:
         """See exchange.Observation."""
-        if self._ended:
+        if self.ended:
             return
         self._leave(Settled.DROPPED)
         if response is not None:
             messages = self._observers.messages
             code, options, payload, _ = shaped(response, exponent=self._observers.exponent)
-            send = messages.confirm if self.confirmable else messages.tell
+            send = messages.confirm if self.confirmable and not messages.is_behind(self.peer) else messages.tell
             send(self.peer, code, self.token, options, payload)
 
     def reach(self, peer: Peer) -> None:
         """See exchange.Observation."""
-        if not self._tries or self._tries[0].sent < 2 or not isinstance(peer, CoapPeer) or peer is self.peer:
+        assert isinstance(peer, CoapPeer)
+        if peer is self.peer:
+            self._elsewhere = None
+            for attempt in self._tries:
+                attempt.hurry()
+        else:
+            self._elsewhere = peer
+            self._try_elsewhere()
+
+    def _try_elsewhere(self) -> None:
+        """What was sent once only may arrive yet."""
+        peer = self._elsewhere
+        if peer is None or not self._tries or self._tries[0].sent < 2:
             return
-        if all(attempt.peer is not peer for attempt in self._tries):
+        if peer.lost:
+            self._elsewhere = None
+        elif not self._observers.messages.is_behind(peer) and all(attempt.peer is not peer for attempt in self._tries):
             self._tries = (*self._tries, self._tries[0].also_to(peer))
 
     def is_message(self, message_id: int) -> bool:
@@ -135,23 +160,27 @@ class CoapObservation:
 
     def lose(self, why: str, became: Settled = Settled.DROPPED) -> None:
         """It ends from the other side."""
-        if not self._ended:
+        if not self.ended:
             gone = self.gone
             self._leave(became)
             gone(why)
 
     def _leave(self, became: Settled) -> None:
-        self._ended = True
+        self.ended = True
         self._observers.remove(self)
         self._stop_trying()
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.done = None
-            self._observers.shelf.take(kept)
+        self._put_down()
         self.gone = self.ready = _nobody  # they know who knows this observation
         settled, self._settled = self._settled, None
         if settled is not None:
             settled(became)
+
+    def _put_down(self) -> None:
+        """Nobody shall fetch the rest of its body."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.done = None
+            self._observers.shelf.take(kept)
 
     def _stop_trying(self) -> None:
         for attempt in self._tries:
@@ -168,19 +197,18 @@ class CoapObservation:
                 self._move(attempt.peer)
             if self._kept is None:
                 self._done(Settled.ACKNOWLEDGED)
+            else:
+                self._observers.shelf.touch(self._kept)
         elif became is Settled.REJECTED and here:
             self.lose("the device reset it", Settled.REJECTED)  # RFC 7641 3.6
         elif not self._tries:
             self.lose("the device did not acknowledge a notification", Settled.UNACKNOWLEDGED)  # RFC 7641 4.5
 
     def _fetched(self, whole: bool) -> None:
-        """The last block was fetched, or nobody came for it in time."""
+        """The last block was fetched, or nobody came for it in time, or the body had to make room."""
         self._kept = None
-        if whole:
-            self._stop_trying()
-            self._done(Settled.ACKNOWLEDGED)
-        elif not self._tries:
-            self._done(Settled.UNACKNOWLEDGED)
+        self._stop_trying()
+        self._done(Settled.ACKNOWLEDGED if whole else Settled.UNFETCHED)
 
     def _done(self, became: Settled) -> None:
         settled, self._settled = self._settled, None
@@ -194,9 +222,9 @@ class CoapObservation:
         observers = self._observers
         observers.remove(self)
         if self._kept is not None:
-            observers.shelf.move(self._kept, peer)
-            self._kept = observers.shelf.get(peer, observers.key_of(self.body_key))
+            self._kept = observers.shelf.move(self._kept, peer)
         self.peer = peer
+        self._elsewhere = None
         observers.add(self)
 
 
@@ -226,7 +254,7 @@ class Observers:
 
     def keep(self, peer: CoapPeer, body_key: int, response: Response, done: Callable[[bool], None]) -> Kept:
         """A notification's body, for its other blocks."""
-        return self.shelf.put(peer, self.key_of(body_key), response, self.messages.timing.exchange_lifetime, done)
+        return self.shelf.put(peer, self.key_of(body_key), response, self.messages.timing.max_transmit_wait, done)
 
     # -- the list
 
@@ -295,7 +323,7 @@ class Observers:
     def lost(self, peer: CoapPeer, why: str) -> None:
         """It is gone."""
         for observation in tuple(self._of.get(peer, {}).values()):
-            observation.lose(why, Settled.UNACKNOWLEDGED)
+            observation.lose(why)
 
     def oldest(self) -> CoapPeer | None:
         """The one with a UDP address that was silent for longest."""

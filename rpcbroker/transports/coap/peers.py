@@ -23,7 +23,7 @@ class Awaited(Protocol):
 
     def reset(self) -> None: ...
 
-    def cancel(self) -> None: ...
+    def lost(self) -> None: ...
 
 
 class DatagramPort(Protocol):
@@ -46,6 +46,7 @@ class CoapPeer:
         "heard",
         "host",
         "last_message_id",
+        "lost",
         "observing",
         "proven",
         "recent",
@@ -75,6 +76,8 @@ class CoapPeer:
         """When it was heard of, or asked whether it is there, in seconds."""
         self.observing = False
         """Whether it has observations."""
+        self.lost = False
+        """Whether it is gone for good: who comes from there later is another one."""
         self.last_message_id: int | None = None
         """Of those that are ours; None before the first one."""
         self.recent: Recent | None = None

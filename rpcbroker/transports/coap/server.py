@@ -35,9 +35,6 @@ from rpcbroker.wire.coap.options import BadOption, RequestOptions, read
 
 _log = Logger()
 
-MAX_AWAITED = 2_048
-"""Messages that one peer may leave unacknowledged; further ones are non-confirmable, or it could use up our ids."""
-
 _METHODS = range(Code.GET, Code.IPATCH + 1)
 _ASKED_AGAIN = (Code.GET, Code.FETCH)
 """Methods that are safe: asking once more changes nothing."""
@@ -90,6 +87,8 @@ class Exchange:
         """See exchange.Request."""
         options = self.options
         assert options is not None
+        if self.peer.lost:
+            return None
         observers = self._server.observers
         observation = observers.register(self.peer, self.message.token, hash(options.path))
         if observation is not None:
@@ -131,6 +130,7 @@ class Exchange:
 
     def _send(self, response: Response, code: int, options: Options, payload: bytes) -> None:
         messages, peer, message = self._server.messages, self.peer, self.message
+        trusted = peer.proven or response.authenticated
         wanted = (
             self.options is None or not self.options.no_response or not self.options.no_response >> (code >> 5) - 1 & 1
         )
@@ -140,13 +140,14 @@ class Exchange:
             else:  # RFC 7967 2.1
                 messages.acknowledge(peer, message.message_id)
         elif not wanted:
-            return
-        elif message.type == NON or len(peer.awaited or ()) >= MAX_AWAITED:
+            pass
+        elif message.type == NON or messages.is_behind(peer):
             messages.tell(peer, code, message.token, options, payload)
         else:
-            trusted = peer.proven or response.authenticated
             most = None if trusted else self._server.AMPLIFICATION * self.size
             messages.confirm(peer, code, message.token, options, payload, self._settled, most=most)
+        if not trusted:
+            messages.forget(peer, message.message_id)
 
     def _fail(self, failure: Failure) -> None:
         self.answer(self._server.refusal(failure.value, failure))
@@ -215,8 +216,8 @@ class CoapServer:
         """Speak CoAP on this UDP port."""
         at, received = self.peers.at, self.messages.received
 
-        def from_port(datagram: bytes, address: SocketAddress) -> None:
-            received(datagram, at(address, port))
+        def from_port(datagram: bytes, address: SocketAddress, local: DatagramPort) -> None:
+            received(datagram, at(address, local))
 
         port.received = from_port
 
@@ -230,6 +231,7 @@ class CoapServer:
 
     def lost(self, peer: CoapPeer, why: str) -> None:
         """It is gone, and so are its observations; `why` is half a sentence, such as `the DTLS session was closed`."""
+        peer.lost = True
         self.observers.lost(peer, why)
         self.messages.lost(peer)
         self.shelf.lost(peer)
@@ -310,14 +312,14 @@ class CoapServer:
     def _upload(self, exchange: Exchange, options: RequestOptions, block: Block) -> Answer:
         """One block of a body that comes in several (RFC 7959 2.5)."""
         peer, payload = exchange.peer, exchange.message.payload
-        key = "body", options.cache_key
+        key = "body", hash(options.cache_key)  # what it is made of may be large, and anybody's
         if block.number == 0:
             gathered = Assembly(self.settings.max_body_size)
             body = gathered.add(block, payload, options.size1)
             if body is None:
                 admitted = self._admit(self._request(exchange, options, payload))
                 if isinstance(admitted, Deferred):
-                    return admitted.addCallback(lambda refused: self._begin(exchange, block, key, gathered, refused))
+                    return admitted.addCallback(lambda outcome: self._begin(exchange, block, key, gathered, outcome))
                 return self._begin(exchange, block, key, gathered, admitted)
         else:
             kept = self.shelf.get(peer, key)
@@ -343,11 +345,11 @@ class CoapServer:
         return body
 
     def _begin(
-        self, exchange: Exchange, block: Block, key: tuple[str, object], gathered: Assembly, refused: Refused | None
+        self, exchange: Exchange, block: Block, key: tuple[str, int], gathered: Assembly, admitted: Refused | bool
     ) -> Response:
-        if refused is not None:
-            raise refused
-        self.shelf.put(exchange.peer, key, gathered, self.messages.timing.exchange_lifetime)
+        if isinstance(admitted, Refused):
+            raise admitted
+        self.shelf.put(exchange.peer, key, gathered, self.messages.timing.exchange_lifetime, known=admitted)
         return self._continue(exchange, block)
 
     def _continue(self, exchange: Exchange, block: Block) -> Response:
@@ -366,7 +368,8 @@ class CoapServer:
         observe = None
         if observation is not None:
             if response.code >> 5 == _SUCCESS:
-                observe = self.observers.next_number()
+                if not observation.ended:
+                    observe = self.observers.next_number()
             else:  # RFC 7641 4.1
                 observation.end()
         if (

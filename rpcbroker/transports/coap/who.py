@@ -9,9 +9,14 @@ from uuid import UUID
 from cryptography import x509
 
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.events import DeviceExpelled
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports.coap.exchange import Peer
+
+MAX_ENTERING = 10_000
+"""Requests whose senders are looked up at a time, each some 4 kB: a fleet may come back at once, and anybody can forge
+as many addresses as he likes."""
 
 
 class _Certificate:
@@ -37,6 +42,7 @@ class Senders:
         self._now_ms = now_ms
         self._by_certificate: dict[bytes, _Shown] = {}
         """As many as there are devices with certificates at most."""
+        self._entering = 0
         self._certificates: dict[UUID, bytes] = {}
         broker.events.listen(DeviceExpelled, lambda event: self._forget(event.device_id))
 
@@ -49,6 +55,15 @@ class Senders:
 
     async def enter(self, token: str | None, peer: Peer) -> DeviceSession | None:
         """The session of the device that sent this; None if it is nobody's. Raises Unavailable."""
+        if self._entering >= MAX_ENTERING:
+            raise Unavailable("Too many come in at once")
+        self._entering += 1
+        try:
+            return await self._enter(token, peer)
+        finally:
+            self._entering -= 1
+
+    async def _enter(self, token: str | None, peer: Peer) -> DeviceSession | None:
         if token is not None:
             return await self._entrance.enter(token)
         certificate = peer.certificate

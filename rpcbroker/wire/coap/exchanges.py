@@ -118,5 +118,10 @@ class Recent:
         while self._bytes > self.max_bytes:
             self._forget(next(iter(known)))
 
+    def forget(self, message_id: int) -> None:
+        """If it comes again it is new. Harmless if it is not known."""
+        if message_id in self._known:
+            self._forget(message_id)
+
     def _forget(self, message_id: int) -> None:
         self._bytes -= len(self._known.pop(message_id)[1])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from fakes import World, result_of
 from twisted.internet.defer import Deferred, succeed
 
+from rpcbroker.core import jsontext
+from rpcbroker.core.calls import CallRequest, CallState
 from rpcbroker.core.errors import BrokerError
-from rpcbroker.core.model import Device
+from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.errors import refusal
 from rpcbroker.transports.coap.exchange import Refused, Request, Response, Settled
@@ -73,7 +75,13 @@ class FakeObservation:
         self._became(Settled.DROPPED)
 
     def reach(self, peer: FakePeer) -> None:
-        self.reached.append(peer)
+        if peer is not self.peer:
+            self.reached.append(peer)
+
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        self._became(became)
+        if not self.busy:
+            self.ready()
 
     # -- what the device does
 
@@ -218,3 +226,32 @@ class Coap:
 
 JSON, CBOR, TEXT = ContentFormat.JSON, ContentFormat.CBOR, ContentFormat.TEXT
 RPC_ID = UUID(int=0xC0A9)
+
+
+CALL = CallRequest(method="m", params=b'{"pin":7}', timeout=20, request_id=RPC_ID)
+GIVEN = b'{"id":1,"method":"m","params":{"pin":7}}'
+"""How it is told."""
+
+
+def record(coap: Coap) -> Any:
+    """That of CALL."""
+    return coap.world.broker.recorder.find(coap.session.device.tenant_id, RPC_ID)
+
+
+def state(coap: Coap) -> CallState:
+    """That of CALL."""
+    known: CallState = record(coap).state
+    return known
+
+
+def change(coap: Coap, **additional_info: Any) -> None:
+    """What is known of the device is edited."""
+    device = replace(coap.session.device, additional_info=additional_info)
+    coap.world.broker.device_changed(device)
+
+
+def share(coap: Coap, **values: Any) -> None:
+    """An application sets attributes."""
+    broker = coap.world.broker
+    parsed = broker.attributes.parse(jsontext.encode(values))
+    result_of(broker.attributes.save(coap.session.device.id, Scope.SHARED, parsed))

@@ -226,3 +226,128 @@ def test_the_body_of_a_stranger_ends_with_its_first_block(air: RealAir) -> None:
     assert answer.code == Code.UNAUTHORIZED
     (answer,) = air.device().ask(Code.POST, TELEMETRY, b"x" * 1024, block1=Block(0, True, 6))
     assert answer.code == Code.CONTINUE
+
+
+def test_a_call_to_a_device_that_has_moved_is_tried_where_it_was_heard_last(air: RealAir) -> None:
+    before, after = air.device(1), air.device(2)
+    observe(before)
+    after.ask(Code.POST, TELEMETRY, b'{"t":1}')
+    waiting = air.world.call(CALL)
+    assert [each.payload for each in before.heard()] == [GIVEN]
+    assert after.heard() == []  # another socket of the device, perhaps, that observes nothing
+    air.advance(3.1)
+    (notification,) = after.heard()
+    after.acknowledge(notification)
+    assert air.state() is CallState.DELIVERED
+    after.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(waiting)
+
+
+def test_a_device_that_is_heard_where_it_observes_is_nowhere_else(air: RealAir) -> None:
+    here, elsewhere = air.device(1), air.device(2)
+    observe(here)
+    elsewhere.ask(Code.POST, TELEMETRY, b'{"t":1}')
+    here.ask(Code.POST, TELEMETRY, b'{"t":2}')
+    waiting = air.world.call(CALL)
+    air.advance(20)
+    assert len(here.heard()) == 4
+    assert elsewhere.heard() == []
+    waiting.cancel()
+    error_of(waiting)
+
+
+def test_a_large_call_that_is_not_fetched_costs_the_device_none_of_the_others(air: RealAir) -> None:
+    device = air.device()
+    observe(device)
+    large = air.world.call(replace(CALL, params=jsontext.encode("x" * 3000), retries=0))
+    device.acknowledge(device.heard()[0])
+    air.clock.advance(100)
+    assert error_of(large).reason is Reason.NO_ACK
+    assert air.coap.session.callable
+    result_of(air.world.call(replace(CALL, request_id=None, oneway=True)))
+
+
+def test_a_call_on_its_way_waits_for_the_next_observation_when_the_session_below_is_closed(air: RealAir) -> None:
+    device = air.device()
+    observe(device)
+    waiting = air.world.call(replace(CALL, retries=0))
+    device.heard()
+    air.server.lost(device.peer, "the device closed the DTLS session")
+    assert "closed the DTLS session" in air.coap.session.presence.connected.cause
+    _, again = device.ask(path=RPC, observe=0, token=b"o")
+    assert again.payload == GIVEN
+    device.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(waiting)
+
+
+@pytest.mark.parametrize("persistent", [False, True], ids=["lightweight", "persistent"])
+def test_a_call_that_a_device_fell_asleep_over_is_given_once_when_it_wakes(air: RealAir, persistent: bool) -> None:
+    air.world.broker.device_changed(replace(air.coap.session.device, additional_info={"psm": True}))
+    device = air.device()
+    observe(device)
+    air.advance(9)
+    waiting = air.world.call(replace(CALL, persistent=persistent))
+    air.advance(120)
+    assert {each.payload for each in device.heard()} == {GIVEN}
+    assert air.coap.session.connected
+    _, given = sorted(device.ask(Code.POST, TELEMETRY, b'{"t":1}'), key=lambda each: each.payload)
+    assert given.payload == GIVEN
+    assert device.acknowledge(given) == []
+    device.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(waiting)
+    assert air.state() is CallState.SUCCESSFUL
+
+
+def test_an_update_that_a_device_fell_asleep_over_comes_when_it_wakes(air: RealAir) -> None:
+    broker = air.world.broker
+    broker.device_changed(replace(air.coap.session.device, additional_info={"psm": True}))
+    device = air.device()
+    observe(device, ATTRIBUTES)
+    air.advance(9)
+    for number in range(2):
+        values = broker.attributes.parse(jsontext.encode({"a": number}))
+        result_of(broker.attributes.save(air.world.device.id, Scope.SHARED, values))
+    air.advance(120)
+    assert {each.payload for each in device.heard()} == {b'{"a":0}'}
+    _, first = sorted(device.ask(Code.POST, TELEMETRY, b'{"t":1}'), key=lambda each: each.payload)
+    assert first.payload == b'{"a":0}'
+    (second,) = device.acknowledge(first)
+    assert second.payload == b'{"a":1}'
+
+
+def test_large_updates_and_large_answers_make_room_for_each_other(air: RealAir) -> None:
+    device, broker = air.device(), air.world.broker
+    for number in range(4):
+        values = broker.attributes.parse(jsontext.encode({"a": f"{number}" * 3000}))
+        result_of(broker.attributes.save(air.world.device.id, Scope.SHARED, values))
+        if number == 0:
+            observe(device, ATTRIBUTES)
+    device.acknowledge(device.heard()[0])
+    assert len(observe(device, ATTRIBUTES).payload) == 1024
+    air.advance(1)
+    (second,) = device.heard()
+    assert second.payload.startswith(b'{"a":"22')
+    air.server.lost(device.peer, "the device closed the DTLS session")
+    assert (len(air.server.shelf), air.server.shelf.size) == (0, 0)
+    air.clock.advance(300)
+
+
+@pytest.mark.parametrize("what", ["", "/progress"])
+def test_what_a_device_says_of_a_call_acknowledges_it(air: RealAir, what: str) -> None:
+    """Its acknowledgement was lost, and later calls need not wait for it."""
+    device, elsewhere = air.device(1), air.device(2)
+    observe(device)
+    first, second = air.world.call(CALL), air.world.call(replace(CALL, request_id=None, oneway=True))
+    air.advance(10)
+    device.heard()
+    elsewhere.ask(Code.POST, f"{RPC}/1{what}", b"1")
+    assert air.state() is (CallState.DELIVERED if what else CallState.SUCCESSFUL)
+    (next_,) = device.heard()
+    assert jsontext.decode(next_.payload)["id"] == 2
+    device.acknowledge(next_)
+    result_of(second)
+    air.advance(100)
+    assert device.heard() == []
+    assert air.coap.session.callable
+    device.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(first)

@@ -75,3 +75,27 @@ def test_strangers_are_forgotten_when_nothing_of_theirs_can_come_again() -> None
     assert known.recent is None
     assert world.device(1).peer is known
     assert world.server.observers.count == 1
+
+
+def test_what_strangers_sent_takes_little_however_much_it_was() -> None:
+    """A body that was begun, behind options that mean nothing; and requests that nobody answers well."""
+    world, port = Air(), Deaf()
+    world.server._handler = lambda request: Response(code=Code.NOT_FOUND, payload=b"nothing is here")
+    world.server._admit = lambda request: False
+    junk = [(2_000 + 2 * each, bytes(250)) for each in range(100)]
+    begun = ((N.URI_PATH, b"big"), (N.BLOCK1, b"\x0e"), *junk)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1_000):
+            peer = world.server.peer_at((f"10.1.{number >> 8}.{number & 255}", 5683), port)
+            world.server.received(encode(Message(Type.CON, Code.POST, 1, b"", begun, bytes(1024))), peer)
+            for message_id in range(2, 66):
+                world.server.received(encode(Message(Type.CON, Code.GET, message_id)), peer)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(world.server.shelf) == 1_000
+    assert (after - before) / 1_000 < 5_000

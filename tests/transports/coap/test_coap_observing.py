@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 from coap_air import Air, N, Remote, Site, Told, block, content, option
+from twisted.internet.defer import Deferred
 
-from rpcbroker.transports.coap.exchange import Observation, Response, Settled
+from rpcbroker.transports.coap.exchange import Observation, Request, Response, Settled
 from rpcbroker.wire.coap.blockwise import Block
 from rpcbroker.wire.coap.message import Message
 from rpcbroker.wire.coap.numbers import Code, Type, to_uint
@@ -303,6 +304,27 @@ def test_what_is_unacknowledged_is_tried_where_the_device_was_heard_from() -> No
     assert not world.site.gone
 
 
+def test_a_device_that_is_heard_again_is_sent_at_once_what_it_did_not_hear() -> None:
+    world, told = air(), Told()
+    device = world.device()
+    observation = observe(device)
+    observation.notify(content(b"call"), told)
+    device.heard()
+    observation.reach(device.peer)
+    assert device.heard() == []  # it was sent just now: its acknowledgement may be on the way
+    world.advance(10)
+    before = len(device.heard())
+    assert before == 2
+    observation.reach(device.peer)
+    observation.reach(device.peer)
+    (again,) = device.heard()  # and not once more for each thing that the device says
+    assert again.payload == b"call"
+    device.acknowledge(again)
+    assert told.settled == [Settled.ACKNOWLEDGED]
+    world.advance(100)
+    assert device.heard() == []
+
+
 def test_the_old_address_may_acknowledge_first() -> None:
     world, told = air(), Told()
     before, other = world.device(1), world.device(2)
@@ -339,7 +361,7 @@ def test_lost_peer_loses_its_observations_and_nothing_is_sent_to_it() -> None:
     device.heard()
     world.server.lost(device.peer, "the port is closed")
     assert world.site.gone == ["the port is closed"] * 2
-    assert told.settled == [Settled.UNACKNOWLEDGED]
+    assert told.settled == [Settled.DROPPED]
     world.advance(100)
     assert device.heard() == []
 
@@ -402,10 +424,10 @@ def test_large_notification_that_nobody_fetches_ends_but_the_observation_stays(k
     observation.notify(content(LARGE), told)
     if kind is CON:
         device.acknowledge(device.heard()[0])
-    world.clock.advance(246)
+    world.clock.advance(92)
     assert told.settled == []
     world.clock.advance(2)
-    assert told.settled == [Settled.UNACKNOWLEDGED]
+    assert told.settled == [Settled.UNFETCHED]
     assert not world.site.gone
     assert observation.notify(content(b"next"), told)
 
@@ -429,3 +451,56 @@ def test_large_notification_moves_with_its_device() -> None:
     assert told.settled == []
     fetch(after, 1), fetch(after, 2)
     assert told.settled == [Settled.ACKNOWLEDGED]
+
+
+def test_guess_that_is_lost_leaves_the_rest_as_it_was() -> None:
+    world, told = air(), Told()
+    device, other = world.device(1), world.device(2)
+    observation = observe(device)
+    observation.notify(content(b"call"), told)
+    world.advance(3.1)
+    observation.reach(other.peer)
+    world.server.lost(other.peer, "the DTLS session was closed")
+    assert not told.settled
+    world.advance(100)
+    assert told.settled == [Settled.UNACKNOWLEDGED]
+    assert len(world.site.gone) == 1
+
+
+def test_answer_to_a_registration_that_has_ended_meanwhile_bears_no_observe_option() -> None:
+    world = air()
+    device, answer = world.device(), Deferred[Response]()
+
+    def register(request: Request) -> Deferred[Response]:
+        world.site.observe(request)
+        return answer
+
+    world.site.paths["slow",] = register
+    device.ask(path="/slow", observe=0)
+    world.site.observations[-1].end()
+    answer.callback(content(b"now"))
+    (late,) = device.heard()
+    assert (late.code, option(late, N.OBSERVE)) == (Code.CONTENT, None)
+
+
+def test_peer_that_was_lost_before_it_could_register_is_no_observer() -> None:
+    world = air()
+    device, entering = world.device(), Deferred[Request]()
+    world.site.paths["slow",] = lambda request: entering.addCallback(lambda _: world.site.observe(request))
+    device.ask(path="/slow", observe=0)
+    world.server.lost(device.peer, "the DTLS session was closed")
+    entering.callback(None)
+    assert not world.site.observations
+    assert world.server.observers.count == 0
+
+
+def test_observations_that_end_faster_than_it_is_acknowledged_use_up_no_message_ids() -> None:
+    world = air()
+    device = world.device()
+    for token in range(70_000):
+        observe(device, token=token.to_bytes(4, "big"), message_id=token & 0xFFFF).end(Response(code=Code.DELETED))
+        device.air.sent.clear()
+        device._read = 0
+        world.site.requests.clear()
+        world.site.observations.clear()
+    assert len(device.peer.awaited or ()) < 3_000

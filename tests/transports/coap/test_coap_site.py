@@ -8,19 +8,17 @@ from typing import Any
 
 import cbor2
 import pytest
-from coap_world import CBOR, JSON, RPC_ID, SECRET, TEXT, TOKEN, Coap, FakePeer
+from coap_world import CALL, CBOR, GIVEN, JSON, RPC_ID, SECRET, TEXT, TOKEN, Coap, FakePeer, share
 from fakes import EPOCH_MS, Slow, World, error_of, result_of, token
 from twisted.internet.defer import Deferred, fail, succeed
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import NotFound, Unavailable
 from rpcbroker.core.model import Scope
 from rpcbroker.core.settings import LimitsSettings, Rate
+from rpcbroker.transports.coap import who
 from rpcbroker.transports.coap.exchange import Refused
 from rpcbroker.wire.coap.numbers import Code, ContentFormat
-
-CALL = CallRequest(method="m", timeout=20, request_id=RPC_ID)
 
 
 @pytest.fixture
@@ -34,13 +32,6 @@ def attributes(coap: Coap, scope: Scope = Scope.CLIENT) -> dict[str, Any]:
     )
     halves = {Scope.CLIENT: client, Scope.SHARED: shared}
     return {key: jsontext.decode(bytes(value)) for key, value in halves[scope].items()}
-
-
-def share(coap: Coap, **values: bytes) -> None:
-    saved = coap.world.broker.attributes.save(
-        coap.session.device.id, Scope.SHARED, coap.world.broker.attributes.parse(jsontext.encode(values))
-    )
-    result_of(saved)
 
 
 class TestEachRequest:
@@ -79,7 +70,7 @@ class TestEachRequest:
     def test_a_reply_is_any_json_or_nothing(self, coap: Coap, payload: bytes) -> None:
         observation = coap.observe()
         waiting = coap.world.call(CALL)
-        assert observation.payloads == [b'{"id":1,"method":"m","params":null}']
+        assert observation.payloads == [GIVEN]
         assert coap.post("rpc/1", payload).code == Code.CREATED
         assert result_of(waiting).payload == payload
 
@@ -341,6 +332,17 @@ class TestWhoIsNotKnown:
         response = coap.post("telemetry", b"{}")
         assert (response.code, response.max_age, response.authenticated) == (Code.SERVICE_UNAVAILABLE, 5, False)
 
+    def test_so_many_are_looked_up_at_a_time_and_no_more(self, coap: Coap, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(who, "MAX_ENTERING", 2)
+        with Slow(coap.world.store, "matching_credentials") as slow:
+            waiting = [coap.site.handle(coap.request(Code.POST, "telemetry", b'{"t":1}')) for _ in range(2)]
+            assert coap.post("telemetry", b'{"t":1}').code == Code.SERVICE_UNAVAILABLE
+            assert result_of(coap.site.admit(coap.request(Code.POST, "telemetry"))).code == Code.SERVICE_UNAVAILABLE
+        slow.arrive()
+        for each in waiting:
+            assert result_of(each).code == Code.CREATED  # type: ignore[arg-type]
+        assert coap.post("telemetry", b'{"t":1}').code == Code.CREATED
+
 
 class TestDiagnostics:
     def requests(self, coap: Coap) -> Iterator[Any]:
@@ -476,11 +478,11 @@ class TestLargeBodies:
     """Whether the rest of a body comes, of which the first block is there."""
 
     def test_a_device_may_send_one(self, coap: Coap) -> None:
-        assert result_of(coap.site.admit(coap.request(Code.POST, "telemetry", b"["))) is None
-        assert coap.site.admit(coap.request(Code.POST, "telemetry", b"[")) is None
+        assert result_of(coap.site.admit(coap.request(Code.POST, "telemetry", b"["))) is True
+        assert coap.site.admit(coap.request(Code.POST, "telemetry", b"[")) is True
 
     def test_a_stranger_may_send_one_only_in_order_to_become_a_device(self, coap: Coap) -> None:
-        assert coap.site.admit(coap.request(Code.POST, "/api/v1/provision", b"{")) is None
+        assert coap.site.admit(coap.request(Code.POST, "/api/v1/provision", b"{")) is False
 
     @pytest.mark.parametrize(
         ("path", "more", "code"),
