@@ -48,7 +48,8 @@ def urls() -> list[str]:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, urls: list[str]) -> Iterator[Daemon]:
     further = [
-        f"udp:{url.rpartition(':')[2]}:interface={host}" for url, host in zip(urls, ("127.0.0.1", r"\:\:1"), strict=True)
+        f"udp:{url.rpartition(':')[2]}:interface={host}"
+        for url, host in zip(urls, ("127.0.0.1", r"\:\:1"), strict=True)
     ]
     listen = " ".join(["udp:0:interface=127.0.0.1", *further])
     with attacked(tmp_path_factory.mktemp("coap"), RPCBROKER_COAP_LISTEN=listen, **SETTINGS) as daemon:
