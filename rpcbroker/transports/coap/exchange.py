@@ -60,8 +60,6 @@ class Settled(Enum):
 class Observation(Protocol):
     """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
 
-    confirmable: bool
-    """Whether the registration was, and so notifications are."""
     accept: int | None
     """The content format that was asked for."""
     gone: Callable[[str], None]
@@ -105,7 +103,6 @@ class Request:
     content_format: int | None
     accept: int | None
     observe: int | None
-    confirmable: bool
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
     peer, token and path is the observation that there was. It is busy until the request is answered, for that comes

@@ -176,7 +176,6 @@ class Coap:
             code=code,
             query=tuple(query.split("&")) if query else (),
             payload=payload,
-            confirmable=confirmable,
             register=register,
             deregister=deregister,
             **given,
