@@ -43,8 +43,9 @@ class Udp:
 
     def __init__(self, url: str) -> None:
         to = urlsplit(url)
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.connect((to.hostname, to.port))
+        host = to.hostname or ""
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect((host, to.port))
 
     def send(self, datagram: bytes) -> None:
         self.socket.send(datagram)

@@ -19,7 +19,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
-from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
+from call_model import Acks, Disk, DiskState, DiskStore, Place, Polls, Row, Told, Way, emptied, id_of
 from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -159,8 +159,9 @@ class CallsMachine(RuleBasedStateMachine):
         told = self.by_id[call.rpc_id]
         place = told.place
         assert told.open, "what does not wait is given to nobody"
-        assert place.way is way, "calls go to the device that they are for, over the way that it has"
+        assert way in (place.way, place.polls), "calls go to the device that they are for, over the ways that it has"
         assert way.subscribed
+        assert told.has in (None, way), "what one way has goes out on no other while that one is there"
         over = max(call.expiration_time, EPOCH_MS + 1000 * told.prolonged)
         assert self.world.now_ms() <= over + 1000 * (STEP + 1 / 64), "what is over its time is given to nobody"
         self.has_wire_id(told, call.wire_id)
@@ -172,7 +173,22 @@ class CallsMachine(RuleBasedStateMachine):
             assert not told.request.oneway, "a one-way call that was acknowledged is not given again"
         self.gate(told)
         told.given.append(way)
+        told.has = way
         return told
+
+    def gone(self, way: Way) -> None:
+        """What went out on it is not heard of any more, or not waited for."""
+        for told in self.calls:
+            if told.has is way:
+                told.has = None
+
+    def shelved(self, place: Place, leaving: Way) -> None:
+        """If the device cannot be called any more, of persistent calls only the store knows."""
+        if any(way is not None and way is not leaving and way.subscribed for way in (place.way, place.polls)):
+            return
+        for told in self.calls:
+            if told.place is place and told.request.persistent:
+                told.has = None
 
     def gate(self, told: Told) -> None:
         assert not self.in_front(told), f"{told.strategy} waits for older calls"
@@ -282,8 +298,8 @@ class CallsMachine(RuleBasedStateMachine):
         if was_open:
             assert told.settled is CallState.DELETED
             assert answer.delivered_before == was_given or told.life != self.life
-            way = told.place.way
-            heard = way is not None and told.wire_id in way.cancelled
+            ways = (told.place.way, told.place.polls)
+            heard = any(way is not None and told.wire_id in way.cancelled for way in ways)
             assert answer.device_told == heard
             assert not heard or told.place.device.hears_cancel
 
@@ -304,7 +320,13 @@ class CallsMachine(RuleBasedStateMachine):
     )
     def connect(self, pick: int, acks: Acks, replies: bool, how: str | None) -> None:
         place = self.places[pick % len(self.places)]
-        place.way = Way(self.session(place), acks, replies, self.given_to, how == "full", how == "breaks")
+        before, place.way = (
+            place.way,
+            Way(self.session(place), acks, replies, self.given_to, how == "full", how == "breaks"),
+        )
+        if before is not None:
+            self.gone(before)
+            self.shelved(place, before)
         place.way.session.attach(place.way)
         self.subscribe(pick)
 
@@ -328,6 +350,7 @@ class CallsMachine(RuleBasedStateMachine):
             for told in self.calls:
                 if told.request.persistent and way in told.given:
                     told.again.add(way)  # who subscribes again is given all that it has not answered again
+            self.shelved(self.places[pick % len(self.places)], way)
             way.session.unsubscribe(way, "unsubscribed")
 
     @rule(pick=picks)
@@ -336,7 +359,53 @@ class CallsMachine(RuleBasedStateMachine):
         if way is not None:
             place.way = None
             way.subscribed = False
+            self.gone(way)
+            self.shelved(place, way)
             way.session.detach(way, "lost")
+
+    @rule(pick=picks, acks=st.sampled_from(Acks), number=st.integers(1, 3))
+    def poll(self, pick: int, acks: Acks, number: int) -> None:
+        place = self.places[pick % len(self.places)]
+        polls = place.polls
+        if polls is None or polls.closed or not (polls.attached or polls.held):
+            polls = place.polls = Polls(
+                self.session(place), acks, False, self.given_to, left=lambda polls: self.shelved(place, polls)
+            )
+        if not polls.attached:
+            polls.attached = True
+            polls.session.attach(polls)
+        polls.waiting += number
+        if not polls.subscribed:
+            polls.subscribed = True
+            polls.session.subscribe(polls)
+
+    @rule(pick=picks)
+    def poll_ends(self, pick: int) -> None:
+        polls = self.places[pick % len(self.places)].polls
+        if polls is not None and polls.waiting:
+            polls.waiting -= 1
+            polls.look()
+
+    @rule(pick=picks)
+    def polls_no_more(self, pick: int) -> None:
+        polls = self.places[pick % len(self.places)].polls
+        if polls is not None and polls.attached and not polls.waiting:
+            polls.attached = False
+            self.gone(polls)
+            polls.session.detach(polls, "it has not polled since")
+
+    @rule(pick=picks, which=picks, lost=st.booleans())
+    def poll_is_decided(self, pick: int, which: int, lost: bool) -> None:
+        polls = self.places[pick % len(self.places)].polls
+        if polls is not None and polls.unsure:
+            polls.decide(which, lost=lost)
+
+    @rule(pick=picks, which=picks)
+    def poll_gives_again(self, pick: int, which: int) -> None:
+        place = self.places[pick % len(self.places)]
+        polls = place.polls
+        if polls is not None and polls.held:
+            polls.give_again(place.seen[sorted(polls.held)[which % len(polls.held)]])
 
     @rule(pick=picks)
     def takes_more(self, pick: int) -> None:
@@ -348,6 +417,7 @@ class CallsMachine(RuleBasedStateMachine):
     def one_of(self, pick: int, which: int) -> tuple[Way, Told] | None:
         """A call that a connected device was given once, on this way or another, in this life or another."""
         place, way = self.at(pick)
+        way = way or place.polls
         known = [told for told in place.seen.values() if told.given]
         return (way, known[which % len(known)]) if way is not None and known else None
 
@@ -358,12 +428,13 @@ class CallsMachine(RuleBasedStateMachine):
         if found is None or found[1].given[-1] is not found[0]:
             return
         way, told = found
-        if told.acknowledged is not None or way.acks is Acks.AT_ONCE:
+        if told.acknowledged is not None or way.acks is Acks.AT_ONCE or way.transient:
             return
         if in_time:
             way.acknowledge(told)
         else:
             told.again.add(way)
+            told.has = None
             way.session.report(told.wire_id, Step.UNACKNOWLEDGED)
 
     @rule(pick=picks, which=picks, payload=payloads, good=st.booleans())
@@ -450,7 +521,9 @@ class CallsMachine(RuleBasedStateMachine):
                 assert told.lost or not told.accepted, "lost"
                 told.lost = told.lost or told.settled is None
         for place in self.places:
-            place.way = None
+            place.way = place.polls = None
+        for told in self.calls:
+            told.has = None
         self.elapsed += away
         self.start()
         rows = self.rows()
@@ -510,8 +583,8 @@ class CallsMachine(RuleBasedStateMachine):
         if not self.disk.settled or self.elapsed < self.tries_again:
             return
         for place in self.places:
-            way = place.way
-            if way is None or not way.subscribed or way.full:
+            ways = [way for way in (place.way, place.polls) if way is not None and way.subscribed and not way.full]
+            if not ways:
                 continue
             if place.device.id in self.world.broker.persistent._to_load:
                 continue  # they follow in a moment
@@ -520,7 +593,9 @@ class CallsMachine(RuleBasedStateMachine):
             for told in waiting:
                 if (told in window or not told.request.persistent) and not self.in_front(told):
                     again = told.request.persistent or told.acknowledged is None
-                    assert way in told.given or not again, (
+                    there = [way for way in (place.way, place.polls) if way in told.given]
+                    held = place.polls is not None and told.wire_id in place.polls.held
+                    assert not again or there or held, (
                         f"nothing is in its way, and the device does not have it: {told.summary}"
                     )
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from subprocess import Popen
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from certificates import Files, make
 from daemon import EMAIL, PASSWORD, Daemon, wait_for
 from operating import Operator
+from persistent import keep, successful
 
 PLAIN = ["mqtt", "coap", "http", "sse"]
 SECURE = {"mqtts": "mqtt", "coaps": "coaps", "https": "http", "https+sse": "sse"}
@@ -33,6 +36,8 @@ def operator(tmp_path_factory: pytest.TempPathFactory, files: Files) -> Iterator
         RPCBROKER_HTTP_LISTEN=f"{free} {files.listener()}",
         RPCBROKER_MQTT_LISTEN=f"{free} {files.listener()}",
         RPCBROKER_COAP_DTLS_LISTEN=files.listener().replace("ssl:", "dtls:"),
+        RPCBROKER_HTTP_DEVICES_REDELIVER_AFTER="1s",
+        RPCBROKER_RPC_MIN_TIMEOUT="100ms",
     )
     broker.login()
     operator = Operator(directory, broker)
@@ -68,6 +73,12 @@ def called(operator: Operator, name: str, method: str, params: Any) -> Any:
     return reply
 
 
+def unknown_replies(operator: Operator, name: str) -> int:
+    """How many replies of the device nobody waited for."""
+    found = operator.broker.ask("GET", f"/api/device/{device_id(operator, name)}/diagnostics")[1]["nearMisses"]
+    return sum(miss["count"] for miss in found if miss["kind"] == "UNKNOWN_REPLY")
+
+
 def device_id(operator: Operator, name: str) -> str:
     found: str = operator.broker.ask("GET", f"/api/tenant/device?deviceName={quote(name)}")[1]["id"]["id"]
     return found
@@ -83,14 +94,61 @@ def test_a_device_of_each_kind_is_called_and_reports_and_is_cancelled(
         assert called(operator, name, "setGpioStatus", {"pin": 7, "enabled": True}) == {"7": True}
         text = "0123456789" * 1_000  # over CoAP it takes ten blocks, each way
         assert called(operator, name, "echo", text) == text
-        with operator.starts("call", name, "countDown", "seconds=60", "--progress") as caller:
+        rpc_id = str(uuid4())
+        cancelled = ("--request-id", rpc_id) if kind in PLAIN else ()  # it goes on without its caller; else it ends
+        with operator.starts("call", name, "countDown", "seconds=60", "--progress", *cancelled) as caller:
             assert caller.stderr
             assert caller.stderr.readline() == 'Progress: {"left":59}\n'
-            caller.send_signal(signal.SIGINT)
+            if cancelled:
+                assert operator.run("cancel", rpc_id).stderr == (
+                    "Cancelled. It had gone to the device, which was told that nobody waits for it any more.\n"
+                )
+            else:
+                caller.send_signal(signal.SIGINT)
             caller.wait(15)
         assert device.stdout
         said = [device.stdout.readline().split(" -> ")[-1].rstrip() for _ in range(3)]
         assert said[-1] == "cancelled"
+
+
+def test_devices_in_trouble_are_called_all_the_same(operator: Operator) -> None:
+    """All of them in one test, for it takes 5 s until one is back after a crash."""
+    trouble = "--latency", "300ms", "--duplicate", "100%", "--crash-after", "2"
+    with ExitStack() as stack:
+        devices = {
+            kind: stack.enter_context(simulated(operator, f"{kind}-troubled", "--protocol", kind, *trouble))
+            for kind in PLAIN
+        }
+        for kind in devices:
+            start = time.monotonic()
+            assert called(operator, f"{kind}-troubled", "echo", 1) == 1
+            assert time.monotonic() - start >= 0.3
+        kept = {
+            kind: keep(operator.broker, device_id(operator, f"{kind}-troubled"), "echo", 2, timeout=60_000)
+            for kind in devices
+        }
+        for kind, rpc_id in kept.items():
+            wait_for(successful(operator.broker, rpc_id), f"the reply over {kind} after the crash")
+            assert unknown_replies(operator, f"{kind}-troubled"), "the second one to the first call"
+        for device in devices.values():
+            assert device.stdout
+            said = [line.split("  ", 1)[1].rstrip() for line in (device.stdout.readline() for _ in range(5)) if line]
+            assert [line for line in said if line.startswith("echo")] == [
+                "echo 1 -> 1 (sent twice)",
+                "echo 2 -> crashed",
+                "echo 2 -> 2 (sent twice)",
+            ], said
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_call_that_a_device_drops_has_no_reply(operator: Operator, kind: str) -> None:
+    name = f"{kind}-dropper"
+    with simulated(operator, name, "--protocol", kind, "--drop", "100%") as device:
+        path = f"/api/rpc/twoway/{device_id(operator, name)}"
+        status, error = operator.broker.ask("POST", path, {"method": "echo", "params": 1, "timeout": 700})
+        assert (status, error["reason"]) == (504, "NO_REPLY")
+        assert device.stdout
+        assert device.stdout.readline().endswith("echo 1 -> dropped\n")
 
 
 @pytest.mark.parametrize("kind", PLAIN)
