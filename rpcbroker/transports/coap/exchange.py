@@ -84,10 +84,11 @@ class Observation(Protocol):
     def end(self, response: Response | None = None) -> None:
         """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""
 
-    def reach(self, peer: Peer) -> None:
-        """The device was heard there last, and may have slept, or moved: what is sent again is tried there at once.
+    def reach(self, peer: Peer, *, soon: bool) -> None:
+        """The device was heard there last, and may have slept, or moved: what has to be sent again is tried there too.
 
-        If the peer acknowledges it there, the observation has moved.
+        `soon`: it does not listen for long, so what is sent next goes there as well. If the peer acknowledges it there,
+        the observation has moved.
         """
 
 

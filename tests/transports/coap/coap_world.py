@@ -74,7 +74,7 @@ class FakeObservation:
         self.last, self.ended = response, True
         self._became(Settled.DROPPED)
 
-    def reach(self, peer: FakePeer) -> None:
+    def reach(self, peer: FakePeer, *, soon: bool) -> None:
         if peer is not self.peer:
             self.reached.append(peer)
 
