@@ -33,16 +33,19 @@ class Deadline:
 
     def __init__(self, slot: dict[Deadline, None], action: Callable[[Any], object], argument: Any) -> None:
         self._slot = slot
-        self._action = action
+        self._action: Any = action
         self._argument = argument
         slot[self] = None
 
     def cancel(self) -> None:
         """Forget it; harmless when it has fired or was cancelled."""
         self._slot.pop(self, None)
+        self._action = self._argument = None  # mostly the owner: a cycle would keep it until garbage is collected
 
     def _fire(self) -> None:
-        self._action(self._argument)
+        action, argument = self._action, self._argument
+        self.cancel()
+        action(argument)
 
 
 class Deadlines:

@@ -133,6 +133,10 @@ class Told:
     given: list[Way] = field(default_factory=list)
     again: set[Way] = field(default_factory=set)
     """Ways on which the device did not acknowledge it since it was given it last."""
+    has: Way | None = None
+    """The way that it went out on last, as long as it may still be heard of from there."""
+    overdue: bool = False
+    """The device did not acknowledge it in time there: another way may be given it."""
     acknowledged: float | None = None
     answered: bool = False
     """The device replied to it while it waited."""
@@ -161,10 +165,12 @@ class Told:
 
 @dataclass(eq=False)
 class Place:
-    """A device: its record, the way to it, and the wire ids that it ever saw."""
+    """A device: its record, the ways to it, and the wire ids that it ever saw."""
 
     device: Device
     way: Way | None = None
+    polls: Any = None
+    """Its link of polls, see call_polls."""
     seen: dict[int, Told] = field(default_factory=dict)
 
 
@@ -185,13 +191,14 @@ class Way:
     protocol: str = "MODEL"
     transient: bool = False
 
-    def deliver(self, call: Call) -> bool:
+    def deliver(self, call: Call) -> bool | None:
         if self.full:
             return False
         told = self.given_to(self, call)
         if self.breaks:
             self.subscribed = False
             self.closed = CloseReason.SHUTTING_DOWN
+            told.has = None
             self.session.detach(self, "lost by a write")
             return True
         if self.acks is Acks.AT_ONCE:

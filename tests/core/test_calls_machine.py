@@ -20,6 +20,7 @@ from uuid import UUID
 
 import pytest
 from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
+from call_polls import PollingDevices, picks
 from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -51,7 +52,6 @@ DEVICES = (
 
 DATABASE = MemoryDatabase()
 
-picks = st.integers(0, 15)
 payloads = st.sampled_from((b"1", b"", b'{"error":"no"}'))
 requests = st.builds(
     CallRequest,
@@ -88,7 +88,7 @@ def _wire_id(told: Told) -> int:
     return told.wire_id
 
 
-class CallsMachine(RuleBasedStateMachine):
+class CallsMachine(PollingDevices, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patched = patch.object(persistent, "WINDOW", WINDOW)
@@ -159,8 +159,9 @@ class CallsMachine(RuleBasedStateMachine):
         told = self.by_id[call.rpc_id]
         place = told.place
         assert told.open, "what does not wait is given to nobody"
-        assert place.way is way, "calls go to the device that they are for, over the way that it has"
+        assert way in (place.way, place.polls), "calls go to the device that they are for, over the ways that it has"
         assert way.subscribed
+        assert told.has in (None, way), "what one way has goes out on no other while that one is there"
         over = max(call.expiration_time, EPOCH_MS + 1000 * told.prolonged)
         assert self.world.now_ms() <= over + 1000 * (STEP + 1 / 64), "what is over its time is given to nobody"
         self.has_wire_id(told, call.wire_id)
@@ -172,20 +173,22 @@ class CallsMachine(RuleBasedStateMachine):
             assert not told.request.oneway, "a one-way call that was acknowledged is not given again"
         self.gate(told)
         told.given.append(way)
+        told.has, told.overdue = way, False
         return told
 
     def gate(self, told: Told) -> None:
         assert not self.in_front(told), f"{told.strategy} waits for older calls"
 
-    def in_front(self, told: Told) -> list[Told]:
-        """The older calls that this one must wait for."""
+    def in_front(self, told: Told, *, perhaps: bool = False) -> list[Told]:
+        """The older calls that this one must wait for; `perhaps` it may also for those that began to wait after it."""
         if told.strategy is SubmitStrategy.BURST:
             return []
         assert told.opened is not None
         older = [
             one
             for one in self.calls
-            if one.place is told.place and one.open and one.opened < told.opened and one.wire_id < told.wire_id
+            if one.place is told.place and one.open and one.wire_id < told.wire_id
+            if perhaps or one.opened < told.opened
         ]
         if told.strategy is SubmitStrategy.ON_ACK:
             return [one for one in older if one.acknowledged is None]
@@ -282,8 +285,8 @@ class CallsMachine(RuleBasedStateMachine):
         if was_open:
             assert told.settled is CallState.DELETED
             assert answer.delivered_before == was_given or told.life != self.life
-            way = told.place.way
-            heard = way is not None and told.wire_id in way.cancelled
+            ways = (told.place.way, told.place.polls)
+            heard = any(way is not None and told.wire_id in way.cancelled for way in ways)
             assert answer.device_told == heard
             assert not heard or told.place.device.hears_cancel
 
@@ -304,7 +307,13 @@ class CallsMachine(RuleBasedStateMachine):
     )
     def connect(self, pick: int, acks: Acks, replies: bool, how: str | None) -> None:
         place = self.places[pick % len(self.places)]
-        place.way = Way(self.session(place), acks, replies, self.given_to, how == "full", how == "breaks")
+        before, place.way = (
+            place.way,
+            Way(self.session(place), acks, replies, self.given_to, how == "full", how == "breaks"),
+        )
+        if before is not None:
+            self.gone(before)
+            self.shelved(place, before)
         place.way.session.attach(place.way)
         self.subscribe(pick)
 
@@ -328,6 +337,7 @@ class CallsMachine(RuleBasedStateMachine):
             for told in self.calls:
                 if told.request.persistent and way in told.given:
                     told.again.add(way)  # who subscribes again is given all that it has not answered again
+            self.shelved(self.places[pick % len(self.places)], way)
             way.session.unsubscribe(way, "unsubscribed")
 
     @rule(pick=picks)
@@ -336,6 +346,8 @@ class CallsMachine(RuleBasedStateMachine):
         if way is not None:
             place.way = None
             way.subscribed = False
+            self.gone(way)
+            self.shelved(place, way)
             way.session.detach(way, "lost")
 
     @rule(pick=picks)
@@ -348,6 +360,7 @@ class CallsMachine(RuleBasedStateMachine):
     def one_of(self, pick: int, which: int) -> tuple[Way, Told] | None:
         """A call that a connected device was given once, on this way or another, in this life or another."""
         place, way = self.at(pick)
+        way = way or place.polls
         known = [told for told in place.seen.values() if told.given]
         return (way, known[which % len(known)]) if way is not None and known else None
 
@@ -358,12 +371,13 @@ class CallsMachine(RuleBasedStateMachine):
         if found is None or found[1].given[-1] is not found[0]:
             return
         way, told = found
-        if told.acknowledged is not None or way.acks is Acks.AT_ONCE:
+        if told.acknowledged is not None or way.acks is Acks.AT_ONCE or way.transient:
             return
         if in_time:
             way.acknowledge(told)
         else:
             told.again.add(way)
+            told.has, told.overdue = None, True
             way.session.report(told.wire_id, Step.UNACKNOWLEDGED)
 
     @rule(pick=picks, which=picks, payload=payloads, good=st.booleans())
@@ -450,7 +464,10 @@ class CallsMachine(RuleBasedStateMachine):
                 assert told.lost or not told.accepted, "lost"
                 told.lost = told.lost or told.settled is None
         for place in self.places:
-            place.way = None
+            place.way = place.polls = None
+        for told in self.calls:
+            told.has = None
+            told.callers = [outcome for outcome in told.callers if outcome]  # the others have died with it
         self.elapsed += away
         self.start()
         rows = self.rows()
@@ -510,17 +527,18 @@ class CallsMachine(RuleBasedStateMachine):
         if not self.disk.settled or self.elapsed < self.tries_again:
             return
         for place in self.places:
-            way = place.way
-            if way is None or not way.subscribed or way.full:
+            ways = [way for way in (place.way, place.polls) if way is not None and way.subscribed and not way.full]
+            if not ways:
                 continue
             if place.device.id in self.world.broker.persistent._to_load:
                 continue  # they follow in a moment
             waiting = sorted((told for told in self.calls if told.place is place and told.open), key=_wire_id)
             window = [told for told in waiting if told.request.persistent][:WINDOW]
             for told in waiting:
-                if (told in window or not told.request.persistent) and not self.in_front(told):
+                if (told in window or not told.request.persistent) and not self.in_front(told, perhaps=True):
                     again = told.request.persistent or told.acknowledged is None
-                    assert way in told.given or not again, (
+                    held = place.polls is not None and told.wire_id in place.polls.held
+                    assert not again or told.has or told.overdue or held, (
                         f"nothing is in its way, and the device does not have it: {told.summary}"
                     )
 

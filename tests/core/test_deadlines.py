@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rpcbroker.core.deadlines import SLOTS_PER_SECOND, Deadlines
+from rpcbroker.core.deadlines import SLOTS_PER_SECOND, Deadline, Deadlines
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=30))
@@ -59,3 +62,28 @@ def test_stop_forgets_everything() -> None:
     deadlines.stop()
     clock.advance(2)
     assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("fires", [False, True])
+def test_a_deadline_that_is_over_keeps_nobody_alive(fires: bool) -> None:
+    class Owner:
+        deadline: Deadline
+
+        def act(self, _: object) -> None:
+            """Nothing."""
+
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    owner = Owner()
+    owner.deadline = deadlines.after(1.0, owner.act, owner)
+    if fires:
+        clock.advance(2.0)
+    else:
+        owner.deadline.cancel()
+    gone = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()

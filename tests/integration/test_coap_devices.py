@@ -9,7 +9,6 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -48,7 +47,8 @@ def urls() -> list[str]:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, urls: list[str]) -> Iterator[Daemon]:
     further = [
-        f"udp:{url.rpartition(':')[2]}:interface={host}" for url, host in zip(urls, ("127.0.0.1", r"\:\:1"), strict=True)
+        f"udp:{url.rpartition(':')[2]}:interface={host}"
+        for url, host in zip(urls, ("127.0.0.1", r"\:\:1"), strict=True)
     ]
     listen = " ".join(["udp:0:interface=127.0.0.1", *further])
     with attacked(tmp_path_factory.mktemp("coap"), RPCBROKER_COAP_LISTEN=listen, **SETTINGS) as daemon:

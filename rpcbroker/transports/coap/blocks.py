@@ -38,6 +38,10 @@ class Kept:
         self.size = 0
         self.deadline: Deadline | None = None
 
+    def leave(self, _: None) -> None:
+        """It left the shelf, unfetched."""
+        self.finish(False)
+
     def finish(self, fetched: bool) -> None:
         """Tell what became of it, unless that is told."""
         done, self.done = self.done, None
@@ -46,7 +50,8 @@ class Kept:
 
 
 class Shelf:
-    """All of them. Each stays for its `seconds` after the last touch; of too many the longest untouched go first."""
+    """All of them. Each stays for its `seconds` after the last touch; of too many the longest untouched go first, those
+    of strangers before all others."""
 
     def __init__(self, limit: int, deadlines: Deadlines) -> None:
         self.limit = limit
@@ -54,6 +59,8 @@ class Shelf:
         self.size = 0
         self._deadlines = deadlines
         self._all: OrderedDict[Kept, None] = OrderedDict()
+        self._strangers: OrderedDict[Kept, None] = OrderedDict()
+        """Some of these."""
         self._of: dict[CoapPeer, dict[Hashable, Kept]] = {}
 
     def __len__(self) -> int:
@@ -71,6 +78,8 @@ class Shelf:
         content: Assembly | Response,
         seconds: float,
         done: Callable[[bool], None] | None = None,
+        *,
+        known: bool = True,
     ) -> Kept:
         """Put it there, in place of what there was under that key."""
         older = self.get(peer, key)
@@ -82,11 +91,15 @@ class Shelf:
         kept = Kept(peer, key, content, seconds, done)
         self._of.setdefault(peer, {})[key] = kept
         self._all[kept] = None
+        if not known:
+            self._strangers[kept] = None
         self.touch(kept)
         return kept
 
     def touch(self, kept: Kept) -> None:
-        """It is in use, and may have grown."""
+        """It is in use, and may have grown. Harmless if it is gone."""
+        if kept not in self._all:
+            return
         content = kept.content
         size = _OVERHEAD + len(content if isinstance(content, Assembly) else content.payload)
         self.size += size - kept.size
@@ -95,13 +108,16 @@ class Shelf:
             kept.deadline.cancel()
         kept.deadline = self._deadlines.after(kept.seconds, self.take, kept)
         self._all.move_to_end(kept)
+        if kept in self._strangers:
+            self._strangers.move_to_end(kept)
         while self.size > self.limit and len(self._all) > 1:
-            self.take(next(iter(self._all)))
+            self.take(next(iter(self._strangers or self._all)))
 
     def take(self, kept: Kept) -> None:
         """Take it off, wherever it is. Harmless if it is gone."""
         if self._all.pop(kept, kept) is kept:
             return
+        self._strangers.pop(kept, None)
         if kept.deadline is not None:
             kept.deadline.cancel()
             kept.deadline = None  # each knows the other
@@ -111,15 +127,16 @@ class Shelf:
         del of_peer[kept.key]
         if not of_peer:
             del self._of[kept.peer]
-        kept.finish(False)
+        if kept.done is not None:  # later, for whoever is told may put something there, and it is being done already
+            self._deadlines.after(0, kept.leave, None)
 
-    def move(self, kept: Kept, peer: CoapPeer) -> None:
-        """Its device has another address now."""
-        if kept in self._all:
-            content, done = kept.content, kept.done
-            kept.done = None
-            self.take(kept)
-            self.put(peer, kept.key, content, kept.seconds, done)
+    def move(self, kept: Kept, peer: CoapPeer) -> Kept:
+        """Its device has another address now: what it is there; the same if it is gone."""
+        if kept not in self._all:
+            return kept
+        done, kept.done = kept.done, None
+        self.take(kept)
+        return self.put(peer, kept.key, kept.content, kept.seconds, done)
 
     def lost(self, peer: CoapPeer) -> None:
         """The peer is gone, and with it all that is its own."""

@@ -50,6 +50,7 @@ class CoapLink:
         "_calls",
         "_cancels",
         "_falls_asleep",
+        "_on_its_way",
         "_session",
         "_updates",
         "_waiting",
@@ -64,6 +65,8 @@ class CoapLink:
         self._around = around
         self.protocol = protocol
         self._calls: Observation | None = None
+        self._on_its_way: int | None = None
+        """The wire id of the call that the device was notified of last, until it is known what became of that."""
         self._updates: Observation | None = None
         self._cancels: deque[Response] | None = None
         self._waiting: deque[Response] | None = None
@@ -139,17 +142,23 @@ class CoapLink:
 
     def heard(self, peer: Peer) -> None:
         """A request of the device has come: it listens now, and perhaps elsewhere than it did."""
+        window = self._window()
         for observation in (self._calls, self._updates):
             if observation is not None and observation.peer.secure is peer.secure:  # nothing of DTLS in plain text
-                observation.reach(peer)
-        self._stir()
+                observation.reach(peer, soon=window is not None)
+        self._stir(window)
 
-    def _stir(self) -> None:
-        """The device is awake. One that saves power is so for a while."""
+    def arrived(self, wire_id: int) -> None:
+        """The device has something to say of that call, and so it has it: only its acknowledgement was lost, or comes
+        later than that (RFC 7252 4.2)."""
+        if self._calls is not None and self._on_its_way == wire_id:
+            self._calls.withdraw(Settled.ACKNOWLEDGED)
+
+    def _stir(self, window: float | None) -> None:
+        """The device is awake, for so many seconds, or for ever."""
         if self._falls_asleep is not None:
             self._falls_asleep.cancel()
             self._falls_asleep = None
-        window = self._window()
         if window is not None:
             self._falls_asleep = self._around.deadlines.after(window, self._sleep, None)
         if not self._awake:
@@ -183,6 +192,7 @@ class CoapLink:
         observation = self._calls
         if observation is None or observation.busy:
             return False
+        self._on_its_way = call.wire_id
         text = b'{"id":%d,"method":%b,"params":%b}' % (call.wire_id, jsontext.encode(call.method), call.params)
         sent = _Sent(self, observation, call)
         if not observation.notify(_notification(observation, text), sent.settled):
@@ -269,6 +279,7 @@ class CoapLink:
     def settle_call(self, observation: Observation, call: Call, outcome: Settled, *, later: bool) -> None:
         """What became of the notification of a call; `later`: not while it was sent."""
         session, wire_id = self._session, call.wire_id
+        self._on_its_way = None
         if outcome is Settled.ACKNOWLEDGED:
             if later:
                 session.seen(self.protocol)

@@ -60,8 +60,6 @@ class Settled(Enum):
 class Observation(Protocol):
     """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
 
-    confirmable: bool
-    """Whether the registration was, and so notifications are."""
     accept: int | None
     """The content format that was asked for."""
     gone: Callable[[str], None]
@@ -80,16 +78,17 @@ class Observation(Protocol):
     def notify(self, response: Response, settled: Callable[[Settled], None]) -> bool:
         """Send it, in as many blocks as it takes; `settled` is called once, perhaps at once. False: not now (busy)."""
 
-    def withdraw(self) -> None:
-        """Stop sending what is on its way: it counts as dropped. The observation goes on."""
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        """Stop sending what is on its way: that became of it. The observation goes on."""
 
     def end(self, response: Response | None = None) -> None:
         """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""
 
-    def reach(self, peer: Peer) -> None:
-        """The device was heard there last, and may have slept, or moved: what is sent again is tried there at once.
+    def reach(self, peer: Peer, *, soon: bool) -> None:
+        """The device was heard there last, and may have slept, or moved: what has to be sent again is tried there too.
 
-        If the peer acknowledges it there, the observation has moved.
+        `soon`: it does not listen for long, so what is sent next goes there as well. If the peer acknowledges it there,
+        the observation has moved.
         """
 
 
@@ -105,7 +104,6 @@ class Request:
     content_format: int | None
     accept: int | None
     observe: int | None
-    confirmable: bool
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
     peer, token and path is the observation that there was. It is busy until the request is answered, for that comes
@@ -128,5 +126,6 @@ class Refused(Exception):
         self.message = message
 
 
-Admit: TypeAlias = "Callable[[Request], Refused | Deferred[Refused | None] | None]"
-"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come."""
+Admit: TypeAlias = "Callable[[Request], Refused | bool | Deferred[Refused | bool]]"
+"""Asked at the first block of a large body, whose `payload` is that block, whether the rest shall come; False: it is a
+stranger's, and makes room for those of all others."""

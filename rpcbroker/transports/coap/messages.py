@@ -263,8 +263,8 @@ class Messages:
         return Transmission(self, peer, datagram, timing, done, again_sent)
 
     def is_behind(self, peer: CoapPeer) -> bool:
-        """Whether it has left so many messages unacknowledged that it gets no more confirmable ones."""
-        return peer.awaited is not None and len(peer.awaited) >= MAX_AWAITED
+        """Whether it gets no more confirmable messages: it is lost, or has left too many unacknowledged."""
+        return peer.lost or (peer.awaited is not None and len(peer.awaited) >= MAX_AWAITED)
 
     def ping(self, peer: CoapPeer, done: Callable[[Transmission, Settled], None]) -> None:
         """Ask whether it is there: a Reset says so (RFC 7252 4.3)."""

@@ -32,6 +32,7 @@ class CoapObservation:
         "_observers",
         "_opening",
         "_settled",
+        "_soon",
         "_tries",
         "_unconfirmed",
         "accept",
@@ -62,6 +63,8 @@ class CoapObservation:
         self._message_id: int | None = None
         self._elsewhere: CoapPeer | None = None
         """Where the device was heard last, if it was not here."""
+        self._soon = False
+        """Whether there is no time to see first whether it is here."""
         self.ended = False
         self._opening = False
         """Whether a registration is not answered yet."""
@@ -103,11 +106,13 @@ class CoapObservation:
             self._kept = observers.keep(peer, self.body_key, response, self._fetched)
         self._settled = settled
         messages = observers.messages
-        if self.confirmable or self._unconfirmed + 1 >= messages.settings.confirm_every:  # RFC 7641 4.5
+        doubtful = self._elsewhere is not None  # whether it is here has to be found out
+        if self.confirmable or doubtful or self._unconfirmed + 1 >= messages.settings.confirm_every:  # RFC 7641 4.5
             self._unconfirmed = 0
             self._tries = (
                 messages.confirm(peer, code, self.token, options, payload, self._tried, again_sent=self._try_elsewhere),
             )
+            self._try_elsewhere()
         else:
             self._unconfirmed += 1
             self._message_id = messages.tell(peer, code, self.token, options, payload)
@@ -116,11 +121,11 @@ class CoapObservation:
                 settled(Settled.ACKNOWLEDGED)
         return True
 
-    def withdraw(self) -> None:
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
         """See exchange.Observation."""
         self._stop_trying()
         self._put_down()
-        self._done(Settled.DROPPED)
+        self._done(became)
 
     def end(self, response: Response | None = None) -> None:
         """See exchange.Observation."""
@@ -133,9 +138,10 @@ class CoapObservation:
             send = messages.confirm if self.confirmable and not messages.is_behind(self.peer) else messages.tell
             send(self.peer, code, self.token, options, payload)
 
-    def reach(self, peer: Peer) -> None:
+    def reach(self, peer: Peer, *, soon: bool) -> None:
         """See exchange.Observation."""
         assert isinstance(peer, CoapPeer)
+        self._soon = soon
         if peer is self.peer:
             self._elsewhere = None
             for attempt in self._tries:
@@ -147,7 +153,7 @@ class CoapObservation:
     def _try_elsewhere(self) -> None:
         """What was sent once only may arrive yet."""
         peer = self._elsewhere
-        if peer is None or not self._tries or self._tries[0].sent < 2:
+        if peer is None or not self._tries or (self._tries[0].sent < 2 and not self._soon):
             return
         if peer.lost:
             self._elsewhere = None
@@ -222,8 +228,7 @@ class CoapObservation:
         observers = self._observers
         observers.remove(self)
         if self._kept is not None:
-            observers.shelf.move(self._kept, peer)
-            self._kept = observers.shelf.get(peer, observers.key_of(self.body_key))
+            self._kept = observers.shelf.move(self._kept, peer)
         self.peer = peer
         self._elsewhere = None
         observers.add(self)

@@ -13,6 +13,7 @@ from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 from rpcbroker.transports.coap.dtls import DtlsPort
 from rpcbroker.transports.coap.dtls_context import Identity
+from rpcbroker.transports.coap.peers import DatagramPort, SocketAddress
 from rpcbroker.transports.coap.server import CoapServer
 from rpcbroker.transports.coap.site import CoapSite
 from rpcbroker.transports.coap.udp import UdpPort
@@ -71,7 +72,21 @@ class CoapPorts:
 
     def listen_dtls(self, port: int, interface: str, identity: Callable[[], Identity]) -> IListeningPort:
         """Speak it over DTLS, each new session with what `identity` then gives. Raises CannotListenError."""
-        sessions = DtlsPort(
+        opened = UdpPort(port, interface=interface, reactor=self._reactor)
+        of_local: dict[DatagramPort, DtlsPort] = {}
+
+        def received(datagram: bytes, address: SocketAddress, local: DatagramPort) -> None:
+            sessions = of_local.get(local)
+            if sessions is None:
+                sessions = of_local[local] = self._sessions(identity)
+                sessions.send_to = local.send_to
+            sessions.received(datagram, address)
+
+        opened.received = received
+        return self._start(opened)
+
+    def _sessions(self, identity: Callable[[], Identity]) -> DtlsPort:
+        made = DtlsPort(
             self.server,
             identity,
             deadlines=self.server.deadlines,
@@ -79,10 +94,8 @@ class CoapPorts:
             secret=self._secret,
             counters=self.dtls_counters,
         )
-        opened = UdpPort(port, interface=interface, reactor=self._reactor)
-        opened.received, sessions.send_to = sessions.received, opened.send_to
-        self._dtls.append(sessions)
-        return self._start(opened)
+        self._dtls.append(made)
+        return made
 
     def _start(self, port: UdpPort) -> IListeningPort:
         port.startListening()

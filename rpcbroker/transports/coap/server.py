@@ -216,8 +216,8 @@ class CoapServer:
         """Speak CoAP on this UDP port."""
         at, received = self.peers.at, self.messages.received
 
-        def from_port(datagram: bytes, address: SocketAddress) -> None:
-            received(datagram, at(address, port))
+        def from_port(datagram: bytes, address: SocketAddress, local: DatagramPort) -> None:
+            received(datagram, at(address, local))
 
         port.received = from_port
 
@@ -304,7 +304,6 @@ class CoapServer:
             content_format=options.content_format,
             accept=options.accept,
             observe=options.observe,
-            confirmable=exchange.message.type == CON,
             register=exchange.register,
             deregister=exchange.deregister,
         )
@@ -319,7 +318,7 @@ class CoapServer:
             if body is None:
                 admitted = self._admit(self._request(exchange, options, payload))
                 if isinstance(admitted, Deferred):
-                    return admitted.addCallback(lambda refused: self._begin(exchange, block, key, gathered, refused))
+                    return admitted.addCallback(lambda outcome: self._begin(exchange, block, key, gathered, outcome))
                 return self._begin(exchange, block, key, gathered, admitted)
         else:
             kept = self.shelf.get(peer, key)
@@ -345,11 +344,11 @@ class CoapServer:
         return body
 
     def _begin(
-        self, exchange: Exchange, block: Block, key: tuple[str, int], gathered: Assembly, refused: Refused | None
+        self, exchange: Exchange, block: Block, key: tuple[str, int], gathered: Assembly, admitted: Refused | bool
     ) -> Response:
-        if refused is not None:
-            raise refused
-        self.shelf.put(exchange.peer, key, gathered, self.messages.timing.exchange_lifetime)
+        if isinstance(admitted, Refused):
+            raise admitted
+        self.shelf.put(exchange.peer, key, gathered, self.messages.timing.exchange_lifetime, known=admitted)
         return self._continue(exchange, block)
 
     def _continue(self, exchange: Exchange, block: Block) -> Response:

@@ -85,23 +85,25 @@ class CoapSite:
         entering = Deferred.fromCoroutine(self._senders.enter(place.token, request.peer))
         return entering.addCallback(self._act, request, place)
 
-    def admit(self, request: Request) -> Refused | Deferred[Refused | None] | None:
-        """Whether the rest of a large body shall come, of which `request` has the first block."""
+    def admit(self, request: Request) -> Refused | bool | Deferred[Refused | bool]:
+        """See Admit."""
         try:
             formats.check_accept(request.accept)
             formats.check_content_format(request.content_format)
             place = _place(request)
         except (BrokerError, Refused) as error:
             return _refused(error)
-        if place.action is None or self._senders.known(place.token, request.peer) is not None:
-            return None
+        if place.action is None:
+            return False
+        if self._senders.known(place.token, request.peer) is not None:
+            return True
         entering = Deferred.fromCoroutine(self._senders.enter(place.token, request.peer))
 
         def failed(failure: Failure) -> Refused:
             failure.trap(BrokerError)
             return _refused(failure.value)
 
-        return entering.addCallbacks(lambda session: None if session else _unknown(place), failed)
+        return entering.addCallbacks(lambda session: True if session else _unknown(place), failed)
 
     def _act(self, session: DeviceSession | None, request: Request, place: Place) -> Answer:
         if session is None:
@@ -141,10 +143,17 @@ class CoapSite:
         return self._spoken[request.peer.secure]
 
     def _reply(self, session: DeviceSession, request: Request, number: int) -> Answer:
+        self._arrived(session, number)
         return _created(self._uplinks(request).reply(session, number, self._body(session, request)))
 
     def _progress(self, session: DeviceSession, request: Request, number: int) -> Answer:
+        self._arrived(session, number)
         return _created(self._uplinks(request).progress(session, number, self._body(session, request)))
+
+    def _arrived(self, session: DeviceSession, number: int) -> None:
+        link = self._around.links.get(session)
+        if link is not None:
+            link.arrived(number)
 
     def _ask(self, session: DeviceSession, request: Request, _: int) -> Answer:
         own = {"getSessionLimits": partial(self._session_limits, session)}

@@ -213,7 +213,8 @@ class HttpLink:
             b'{"id":%d,"method":%b,"params":%b}' % (wire_id, jsontext.encode(call.method), call.params),
         )
         if direct.is_tls(transport) or direct.waits(transport):
-            self._session.report(wire_id, Step.WRITTEN)
+            if call.persistent or not call.oneway:  # which would end by it
+                self._session.report(wire_id, Step.WRITTEN)
             self._watch(transport, call)
         else:
             self._taken(call)
@@ -260,10 +261,9 @@ class HttpLink:
             return True
         if self._cancelled is None:
             self._cancelled = deque()
-        if len(self._cancelled) >= MAX_CANCELLED:
-            return False
-        self._cancelled.append(call.wire_id)
-        return True
+        if len(self._cancelled) < MAX_CANCELLED:
+            self._cancelled.append(call.wire_id)
+        return False
 
     def _tell(self, poll: Poll, wire_id: int) -> None:
         self._remove(poll)

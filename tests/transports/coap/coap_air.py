@@ -30,7 +30,7 @@ class Site:
     paths: dict[tuple[str, ...], Callable[[Request], Any]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     admits: list[Request] = field(default_factory=list)
-    admission: Any = None
+    admission: Any = True
     """What `admit` answers."""
     observations: list[Observation] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)

@@ -74,12 +74,12 @@ class FakeObservation:
         self.last, self.ended = response, True
         self._became(Settled.DROPPED)
 
-    def reach(self, peer: FakePeer) -> None:
+    def reach(self, peer: FakePeer, *, soon: bool) -> None:
         if peer is not self.peer:
             self.reached.append(peer)
 
-    def withdraw(self) -> None:
-        self._became(Settled.DROPPED)
+    def withdraw(self, became: Settled = Settled.DROPPED) -> None:
+        self._became(became)
         if not self.busy:
             self.ready()
 
@@ -176,7 +176,6 @@ class Coap:
             code=code,
             query=tuple(query.split("&")) if query else (),
             payload=payload,
-            confirmable=confirmable,
             register=register,
             deregister=deregister,
             **given,

@@ -194,7 +194,7 @@ def test_strangers_blocks_keep_no_memory(late: bool) -> None:
         answers = device.heard()
     assert [answer.code for answer in answers] == [Code.UNAUTHORIZED]
     assert len(world.server.shelf) == 0
-    world.site.admission = None
+    world.site.admission = True
     (answer,) = device.ask(Code.POST, "/up", BODY[1024:2048], block1=Block(1, True, 6))
     assert answer.code == Code.REQUEST_ENTITY_INCOMPLETE
 
@@ -204,7 +204,7 @@ def test_admission_may_take_its_time() -> None:
     world.site.admission = Deferred()
     device = world.device()
     assert device.ask(Code.POST, "/up", BODY[:1024], block1=Block(0, True, 6)) == []
-    world.site.admission.callback(None)
+    world.site.admission.callback(True)
     assert [answer.code for answer in device.heard()] == [Code.CONTINUE]
 
 
@@ -291,6 +291,20 @@ def test_bodies_share_a_bounded_memory_and_the_longest_untouched_goes() -> None:
         world.device(number).ask(Code.POST, "/up", b"x", block1=Block(1, False, 6))[0].code for number in range(1, 7)
     ]
     assert codes == [Code.REQUEST_ENTITY_INCOMPLETE] + [Code.CHANGED] * 5
+
+
+def test_bodies_of_strangers_make_room_for_those_of_devices() -> None:
+    world = air(max_unfinished=8 << 10)
+    device = world.device(1)
+    device.ask(Code.POST, "/up", bytes(1024), block1=Block(0, True, 6))
+    world.site.admission = False
+    for number in range(2, 50):
+        world.device(number).ask(Code.POST, "/up", bytes(1024), block1=Block(0, True, 6))
+    assert len(world.server.shelf) > 2
+    (last,) = device.ask(Code.POST, "/up", b"x", block1=Block(1, False, 6))
+    assert last.code == Code.CHANGED
+    (newest,) = world.device(49).ask(Code.POST, "/up", b"x", block1=Block(1, False, 6))
+    assert newest.code == Code.CHANGED
 
 
 # -- strangers
@@ -415,4 +429,4 @@ def test_request_tells_who_asks_and_what() -> None:
     assert isinstance(request, Request)
     assert (request.code, request.path, request.query) == (Code.POST, ("up",), ("a=1", "b"))
     assert (request.payload, request.content_format, request.accept) == (b"body", 50, 60)
-    assert (request.observe, request.confirmable, request.peer.host) == (None, True, "192.0.2.1")
+    assert (request.observe, request.peer.host) == (None, "192.0.2.1")

@@ -313,3 +313,61 @@ def test_an_update_that_a_device_fell_asleep_over_comes_when_it_wakes(air: RealA
     assert first.payload == b'{"a":0}'
     (second,) = device.acknowledge(first)
     assert second.payload == b'{"a":1}'
+
+
+def test_large_updates_and_large_answers_make_room_for_each_other(air: RealAir) -> None:
+    device, broker = air.device(), air.world.broker
+    for number in range(4):
+        values = broker.attributes.parse(jsontext.encode({"a": f"{number}" * 3000}))
+        result_of(broker.attributes.save(air.world.device.id, Scope.SHARED, values))
+        if number == 0:
+            observe(device, ATTRIBUTES)
+    device.acknowledge(device.heard()[0])
+    assert len(observe(device, ATTRIBUTES).payload) == 1024
+    air.advance(1)
+    (second,) = device.heard()
+    assert second.payload.startswith(b'{"a":"22')
+    air.server.lost(device.peer, "the device closed the DTLS session")
+    assert (len(air.server.shelf), air.server.shelf.size) == (0, 0)
+    air.clock.advance(300)
+
+
+@pytest.mark.parametrize("what", ["", "/progress"])
+def test_what_a_device_says_of_a_call_acknowledges_it(air: RealAir, what: str) -> None:
+    """Its acknowledgement was lost, and later calls need not wait for it."""
+    device, elsewhere = air.device(1), air.device(2)
+    observe(device)
+    first, second = air.world.call(CALL), air.world.call(replace(CALL, request_id=None, oneway=True))
+    air.advance(10)
+    device.heard()
+    elsewhere.ask(Code.POST, f"{RPC}/1{what}", b"1")
+    assert air.state() is (CallState.DELIVERED if what else CallState.SUCCESSFUL)
+    (next_,) = device.heard()
+    assert jsontext.decode(next_.payload)["id"] == 2
+    device.acknowledge(next_)
+    result_of(second)
+    air.advance(100)
+    assert device.heard() == []
+    assert air.coap.session.callable
+    device.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(first)
+
+
+@both
+def test_a_device_that_does_not_listen_for_long_gets_its_call_at_its_new_address_at_once(
+    air: RealAir, kind: int
+) -> None:
+    air.world.broker.device_changed(replace(air.coap.session.device, additional_info={"psm": 500}))
+    before, after = air.device(1), air.device(2)
+    observe(before, kind=kind)
+    air.advance(60)
+    waiting = air.world.call(CALL)
+    (given,) = [each for each in after.ask(Code.POST, TELEMETRY, b'{"t":1}') if each.payload == GIVEN]
+    after.acknowledge(given)
+    after.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(waiting)
+    before.heard()
+    again = air.world.call(replace(CALL, request_id=None))
+    assert [len(each.heard()) for each in (before, after)] == [0, 1]
+    again.cancel()
+    error_of(again)

@@ -81,7 +81,7 @@ def test_what_strangers_sent_takes_little_however_much_it_was() -> None:
     """A body that was begun, behind options that mean nothing; and requests that nobody answers well."""
     world, port = Air(), Deaf()
     world.server._handler = lambda request: Response(code=Code.NOT_FOUND, payload=b"nothing is here")
-    world.server._admit = lambda request: None
+    world.server._admit = lambda request: False
     junk = [(2_000 + 2 * each, bytes(250)) for each in range(100)]
     begun = ((N.URI_PATH, b"big"), (N.BLOCK1, b"\x0e"), *junk)
     gc.collect()

@@ -422,3 +422,16 @@ def test_what_is_done_leaves_no_cycles_for_the_garbage_collector() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_answer_to_a_peer_that_was_lost_is_not_sent_again() -> None:
+    site, answer = Site(), Deferred[Response]()
+    site.paths["slow",] = lambda request: answer
+    world = Air(site)
+    device = world.device()
+    device.ask(path="/slow")
+    world.advance(1)
+    world.server.lost(device.peer, "too many addresses")
+    answer.callback(content(b"late"))
+    world.advance(100)
+    assert [message.payload for message in device.heard()] == [b"", b"late"]

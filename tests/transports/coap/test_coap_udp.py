@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
+import certificates
 import pytest
 from coap_air import N, Site, content
+from coap_world import FakeEnrolment
+from dtls_client import DtlsClient
+from fakes import World
 from twisted.internet.task import Clock
 
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.settings import CoapSettings
+from rpcbroker.host.tls import Certificate, TlsFiles
 from rpcbroker.transports.coap.peers import SocketAddress
+from rpcbroker.transports.coap.ports import CoapPorts
 from rpcbroker.transports.coap.server import CoapServer
 from rpcbroker.transports.coap.udp import BATCH, UdpPort
 from rpcbroker.wire.coap.message import Message, decode, encode
@@ -29,6 +36,9 @@ class Readers:
 
     def addReader(self, reader: object) -> None:
         self.reading.add(reader)
+
+    def seconds(self) -> float:
+        return self.clock.seconds()
 
     def removeReader(self, reader: object) -> None:
         self.reading.discard(reader)
@@ -63,8 +73,10 @@ class Open:
         ("127.0.0.1", socket.AF_INET, "127.0.0.1"),
         ("::", socket.AF_INET6, "::1"),
         ("::", socket.AF_INET, "127.0.0.1"),
+        ("", socket.AF_INET, "127.0.0.5"),
+        ("::", socket.AF_INET, "127.0.0.5"),
     ],
-    ids=["IPv4", "IPv6", "IPv4 on a port of IPv6"],
+    ids=["IPv4", "IPv6", "IPv4 on a port of IPv6", "another address", "another address on a port of IPv6"],
 )
 def open_port(request: pytest.FixtureRequest) -> Iterator[Open]:
     opened = Open(*request.param)
@@ -106,7 +118,7 @@ def test_request_is_answered_to_where_it_came_from(open_port: Open) -> None:
 def test_all_that_has_come_is_read_at_one_wake_up_but_not_for_ever(ipv4: Open) -> None:
     came: list[bytes] = []
 
-    def received(datagram: bytes, address: SocketAddress) -> None:
+    def received(datagram: bytes, address: SocketAddress, _: object) -> None:
         came.append(datagram)
         ipv4.device.send(datagram)  # there is always one more
 
@@ -114,14 +126,14 @@ def test_all_that_has_come_is_read_at_one_wake_up_but_not_for_ever(ipv4: Open) -
     ipv4.device.send(b"again")
     ipv4.port.doRead()
     assert len(came) == BATCH
-    ipv4.port.received = lambda datagram, address: came.append(datagram)
+    ipv4.port.received = lambda datagram, address, _: came.append(datagram)
     ipv4.port.doRead()
     assert len(came) == BATCH + 1
 
 
 def test_largest_datagram_arrives_whole(ipv4: Open) -> None:
     came: list[bytes] = []
-    ipv4.port.received = lambda datagram, address: came.append(datagram)
+    ipv4.port.received = lambda datagram, address, _: came.append(datagram)
     datagrams = [bytes(60_000), bytes(65_507), b""]
     for datagram in datagrams:
         ipv4.device.send(datagram)
@@ -134,7 +146,7 @@ def test_datagram_that_cannot_be_served_is_logged_and_the_next_one_is_served(
 ) -> None:
     came: list[bytes] = []
 
-    def received(datagram: bytes, address: SocketAddress) -> None:
+    def received(datagram: bytes, address: SocketAddress, _: object) -> None:
         came.append(datagram)
         if datagram == b"bad":
             raise ZeroDivisionError
@@ -175,8 +187,42 @@ def test_closed_port_sends_nothing_and_reads_no_more(ipv4: Open) -> None:
 
 
 def test_multicast_is_not_received(ipv4: Open) -> None:
-    ipv4.port.received = lambda datagram, address: pytest.fail("it came")
+    ipv4.port.received = lambda datagram, address, _: pytest.fail("it came")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         sender.sendto(REQUEST, ("224.0.1.187", ipv4.port.getHost().port))  # all CoAP nodes: RFC 7252 12.8
     ipv4.port.doRead()
+
+
+def test_dtls_is_answered_from_the_address_that_it_came_to(tmp_path: Path) -> None:
+    readers, files, world = Readers(), certificates.make(tmp_path, serial=1), World()
+    shown = Certificate("dtls", TlsFiles(private_key=files.key, certificate=files.certificate))
+    ports = CoapPorts(
+        broker=world.broker,
+        enrolment=FakeEnrolment(),
+        settings=CoapSettings(),
+        now_ms=world.now_ms,
+        rng=Random(0),
+        secret=b"s",
+        reactor=readers,
+    )
+    port = ports.listen_dtls(0, "", lambda: shown.identity)
+    for host in ("127.0.0.5", "127.0.0.6"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+            device.connect((host, port.getHost().port))
+            device.settimeout(5)
+            client = DtlsClient()
+            said = client.hello()
+            while not client.established:
+                for datagram in said:
+                    device.send(datagram)
+                port.doRead()
+                said = client.take(device.recv(2000))
+            device.send(client.seal(REQUEST))
+            port.doRead()
+            while not client.received:
+                client.take(device.recv(2000))
+            assert decode(client.received[0]).code == Code.NOT_FOUND
+    assert ports.dtls_sessions == 2
+    port.stopListening()
+    readers.clock.advance(1)

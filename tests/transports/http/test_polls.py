@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from fakes import result_of
-from http_world import TOKEN, HttpWorld
+from http_world import TOKEN, HttpDevice, HttpWorld
+from twisted.internet.tcp import Server
 
 from rpcbroker.core.calls import CallState
 from rpcbroker.core.errors import NoActiveConnection, Reason
@@ -301,3 +303,43 @@ def test_states_of_a_call_that_a_poll_has_taken(world: HttpWorld) -> None:
     assert pending.state is CallState.DELIVERED
     assert [moment[1] for moment in pending.record.moments][-1] == "sent"
     assert poll.calls()
+
+
+def stall(poll: HttpDevice) -> Any:
+    """The socket below this poll, which is over TLS, takes nothing any more."""
+    below: Any = Server.__new__(Server)
+    below.__dict__.update(connected=1, dataBuffer=b"x", _tempDataBuffer=[])
+    poll.wire.transport = below  # type: ignore[attr-defined]
+    return below
+
+
+@pytest.mark.parametrize("oneway", [False, True])
+def test_a_call_that_no_socket_has_taken_goes_to_the_next_poll(world: HttpWorld, oneway: bool) -> None:
+    poll = world.poll()
+    below = stall(poll)
+    waiting = world.begin("m", oneway=oneway, timeout=60.0)
+    world.advance(1)
+    assert not waiting.called
+    below.connected = 0
+    world.advance(1)
+    assert not waiting.called
+    assert world.poll().calls() == poll.calls()
+    assert waiting.called == oneway
+
+
+def test_a_one_way_call_ends_when_the_socket_has_taken_it(world: HttpWorld) -> None:
+    below = stall(world.poll())
+    waiting = world.begin("m", oneway=True, timeout=60.0)
+    below.dataBuffer = b""
+    world.advance(1 / 64)
+    assert waiting.called
+
+
+def test_a_device_that_is_to_be_told_by_its_next_poll_has_not_been_told_yet(world: HttpWorld) -> None:
+    world.wants_cancel()
+    poll = world.poll()
+    world.begin("m", timeout=60.0)
+    assert poll.calls()
+    (pending,) = world.session().calls
+    assert not result_of(world.session().cancel(pending.record, "by the test")).device_told
+    assert world.poll().calls()[0]["cancel"]
