@@ -76,10 +76,8 @@ class Device(threading.Thread, ABC):
 
     def run(self) -> None:
         while True:
-            try:
+            with suppress(OSError, ValueError, AssertionError, http.client.HTTPException):  # the broker may be gone
                 self._connect(json.loads(self._endpoints.read_text())[self.scheme])
-            except (OSError, ValueError, AssertionError, http.client.HTTPException):
-                pass  # whatever went wrong, the broker may be gone
             time.sleep(AGAIN)
 
     @abstractmethod
