@@ -257,13 +257,10 @@ class DeviceSession:
             self._giving = _AND_AGAIN
             return
         self._giving = _AND_AGAIN
-        links: tuple[Link, ...] = (link,)
         try:
             while self._giving is _AND_AGAIN:
                 self._giving = _GIVING
-                for each in links:
-                    self._give_all(each)
-                links = self._links.callable
+                self._give_all(link)
         finally:
             self._giving = _IDLE
 

@@ -135,6 +135,8 @@ class Told:
     """Ways on which the device did not acknowledge it since it was given it last."""
     has: Way | None = None
     """The way that it went out on last, as long as it may still be heard of from there."""
+    overdue: bool = False
+    """The device did not acknowledge it in time there: another way may be given it."""
     acknowledged: float | None = None
     answered: bool = False
     """The device replied to it while it waited."""
@@ -167,7 +169,8 @@ class Place:
 
     device: Device
     way: Way | None = None
-    polls: Polls | None = None
+    polls: Any = None
+    """Its link of polls, see call_polls."""
     seen: dict[int, Told] = field(default_factory=dict)
 
 
@@ -247,84 +250,6 @@ class Way:
 
     def why_not_callable(self) -> str:
         return "has not subscribed"
-
-
-@dataclass(eq=False)
-class Polls(Way):
-    """Another one beside it, that takes one call for each poll that waits, and a persistent one once in a while only."""
-
-    left: Callable[[Polls], None] = lambda _: None
-    """Is told when none waits any more."""
-    waiting: int = 0
-    attached: bool = False
-    held: set[int] = field(default_factory=set)
-    """Persistent calls that the device has, and has not kept for so long that it must have lost them."""
-    unsure: list[Told] = field(default_factory=list)
-    """What may have been written to a connection that is lost."""
-    protocol: str = "POLL"
-    transient: bool = True
-
-    def deliver(self, call: Call) -> bool | None:
-        if call.wire_id in self.held:
-            return None
-        if not self.waiting:
-            return False
-        self.waiting -= 1
-        told = self.given_to(self, call)
-        if call.persistent:
-            self.held.add(call.wire_id)
-        if self.acks is Acks.AT_ONCE:
-            self.acknowledge(told)
-        else:
-            if call.persistent or not call.oneway:
-                self.session.report(call.wire_id, Step.WRITTEN)
-            self.unsure.append(told)
-        self.look()
-        return True
-
-    def look(self) -> None:
-        """Whether any waits still."""
-        if not self.waiting and self.subscribed:
-            self.subscribed = False
-            self.left(self)
-            self.session.unsubscribe(self, "no poll waits")
-
-    def decide(self, which: int, *, lost: bool) -> None:
-        """What became of one that may not have been written."""
-        told = self.unsure.pop(which % len(self.unsure))
-        assert told.wire_id is not None
-        if not lost:
-            self.acknowledge(told)
-            return
-        self.held.discard(told.wire_id)
-        self.take_back(told)
-
-    def give_again(self, told: Told) -> None:
-        """The device has said nothing of it for long."""
-        assert told.wire_id is not None
-        self.held.discard(told.wire_id)
-        self.take_back(told)
-
-    def take_back(self, told: Told) -> None:
-        assert told.wire_id is not None
-        told.again.add(self)
-        if told.has is self and (told.request.persistent or told.acknowledged is None):
-            told.has = None
-        self.session.take_back(told.wire_id, self, "for the model says so")
-
-    def cancel(self, call: Call) -> bool:
-        self.held.discard(call.wire_id)
-        if not self.waiting:
-            return False
-        self.cancelled.append(call.wire_id)
-        self.waiting -= 1
-        self.look()
-        return True
-
-    def close(self, reason: CloseReason) -> None:
-        super().close(reason)
-        self.waiting, self.attached = 0, False
-        self.held.clear()
 
 
 def id_of(number: int) -> UUID:

@@ -19,7 +19,8 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
-from call_model import Acks, Disk, DiskState, DiskStore, Place, Polls, Row, Told, Way, emptied, id_of
+from call_model import Acks, Disk, DiskState, DiskStore, Place, Row, Told, Way, emptied, id_of
+from call_polls import PollingDevices, picks
 from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -51,7 +52,6 @@ DEVICES = (
 
 DATABASE = MemoryDatabase()
 
-picks = st.integers(0, 15)
 payloads = st.sampled_from((b"1", b"", b'{"error":"no"}'))
 requests = st.builds(
     CallRequest,
@@ -88,7 +88,7 @@ def _wire_id(told: Told) -> int:
     return told.wire_id
 
 
-class CallsMachine(RuleBasedStateMachine):
+class CallsMachine(PollingDevices, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patched = patch.object(persistent, "WINDOW", WINDOW)
@@ -173,35 +173,22 @@ class CallsMachine(RuleBasedStateMachine):
             assert not told.request.oneway, "a one-way call that was acknowledged is not given again"
         self.gate(told)
         told.given.append(way)
-        told.has = way
+        told.has, told.overdue = way, False
         return told
-
-    def gone(self, way: Way) -> None:
-        """What went out on it is not heard of any more, or not waited for."""
-        for told in self.calls:
-            if told.has is way:
-                told.has = None
-
-    def shelved(self, place: Place, leaving: Way) -> None:
-        """If the device cannot be called any more, of persistent calls only the store knows."""
-        if any(way is not None and way is not leaving and way.subscribed for way in (place.way, place.polls)):
-            return
-        for told in self.calls:
-            if told.place is place and told.request.persistent:
-                told.has = None
 
     def gate(self, told: Told) -> None:
         assert not self.in_front(told), f"{told.strategy} waits for older calls"
 
-    def in_front(self, told: Told) -> list[Told]:
-        """The older calls that this one must wait for."""
+    def in_front(self, told: Told, *, perhaps: bool = False) -> list[Told]:
+        """The older calls that this one must wait for; `perhaps` it may also for those that began to wait after it."""
         if told.strategy is SubmitStrategy.BURST:
             return []
         assert told.opened is not None
         older = [
             one
             for one in self.calls
-            if one.place is told.place and one.open and one.opened < told.opened and one.wire_id < told.wire_id
+            if one.place is told.place and one.open and one.wire_id < told.wire_id
+            if perhaps or one.opened < told.opened
         ]
         if told.strategy is SubmitStrategy.ON_ACK:
             return [one for one in older if one.acknowledged is None]
@@ -363,50 +350,6 @@ class CallsMachine(RuleBasedStateMachine):
             self.shelved(place, way)
             way.session.detach(way, "lost")
 
-    @rule(pick=picks, acks=st.sampled_from(Acks), number=st.integers(1, 3))
-    def poll(self, pick: int, acks: Acks, number: int) -> None:
-        place = self.places[pick % len(self.places)]
-        polls = place.polls
-        if polls is None or polls.closed or not (polls.attached or polls.held):
-            polls = place.polls = Polls(
-                self.session(place), acks, False, self.given_to, left=lambda polls: self.shelved(place, polls)
-            )
-        if not polls.attached:
-            polls.attached = True
-            polls.session.attach(polls)
-        polls.waiting += number
-        if not polls.subscribed:
-            polls.subscribed = True
-            polls.session.subscribe(polls)
-
-    @rule(pick=picks)
-    def poll_ends(self, pick: int) -> None:
-        polls = self.places[pick % len(self.places)].polls
-        if polls is not None and polls.waiting:
-            polls.waiting -= 1
-            polls.look()
-
-    @rule(pick=picks)
-    def polls_no_more(self, pick: int) -> None:
-        polls = self.places[pick % len(self.places)].polls
-        if polls is not None and polls.attached and not polls.waiting:
-            polls.attached = False
-            self.gone(polls)
-            polls.session.detach(polls, "it has not polled since")
-
-    @rule(pick=picks, which=picks, lost=st.booleans())
-    def poll_is_decided(self, pick: int, which: int, lost: bool) -> None:
-        polls = self.places[pick % len(self.places)].polls
-        if polls is not None and polls.unsure:
-            polls.decide(which, lost=lost)
-
-    @rule(pick=picks, which=picks)
-    def poll_gives_again(self, pick: int, which: int) -> None:
-        place = self.places[pick % len(self.places)]
-        polls = place.polls
-        if polls is not None and polls.held:
-            polls.give_again(place.seen[sorted(polls.held)[which % len(polls.held)]])
-
     @rule(pick=picks)
     def takes_more(self, pick: int) -> None:
         _, way = self.at(pick)
@@ -434,7 +377,7 @@ class CallsMachine(RuleBasedStateMachine):
             way.acknowledge(told)
         else:
             told.again.add(way)
-            told.has = None
+            told.has, told.overdue = None, True
             way.session.report(told.wire_id, Step.UNACKNOWLEDGED)
 
     @rule(pick=picks, which=picks, payload=payloads, good=st.booleans())
@@ -524,6 +467,7 @@ class CallsMachine(RuleBasedStateMachine):
             place.way = place.polls = None
         for told in self.calls:
             told.has = None
+            told.callers = [outcome for outcome in told.callers if outcome]  # the others have died with it
         self.elapsed += away
         self.start()
         rows = self.rows()
@@ -591,11 +535,10 @@ class CallsMachine(RuleBasedStateMachine):
             waiting = sorted((told for told in self.calls if told.place is place and told.open), key=_wire_id)
             window = [told for told in waiting if told.request.persistent][:WINDOW]
             for told in waiting:
-                if (told in window or not told.request.persistent) and not self.in_front(told):
+                if (told in window or not told.request.persistent) and not self.in_front(told, perhaps=True):
                     again = told.request.persistent or told.acknowledged is None
-                    there = [way for way in (place.way, place.polls) if way in told.given]
                     held = place.polls is not None and told.wire_id in place.polls.held
-                    assert not again or there or held, (
+                    assert not again or told.has or told.overdue or held, (
                         f"nothing is in its way, and the device does not have it: {told.summary}"
                     )
 
