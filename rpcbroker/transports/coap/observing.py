@@ -13,8 +13,7 @@ from rpcbroker.transports.coap.exchange import Peer, Response, Settled
 from rpcbroker.transports.coap.messages import Messages, Transmission
 from rpcbroker.transports.coap.peers import CoapPeer, Peers, UdpPeer
 from rpcbroker.wire.coap.blockwise import exponent_of
-from rpcbroker.wire.coap.numbers import uint
-from rpcbroker.wire.coap.observe import following
+from rpcbroker.wire.coap.observe import following, value_of
 
 
 def _nobody(*_: object) -> None:
@@ -249,9 +248,12 @@ class Observers:
         """How many there are."""
 
     def next_number(self) -> bytes:
-        """The value of the next Observe option, whoever gets it: numbers of each observation increase, and wrap."""
-        self._number = following(self._number)  # RFC 7641 4.4
-        return uint(self._number)
+        """The value of the next Observe option, whoever gets it: numbers of each observation increase, and wrap.
+
+        The seconds of a reactor are those of the wall clock, which goes on over a restart.
+        """
+        self._number = following(self._number, self.messages.seconds())  # RFC 7641 4.4
+        return value_of(self._number)
 
     @staticmethod
     def key_of(body_key: int) -> tuple[str, int]:

@@ -172,6 +172,21 @@ def test_numbers_increase_over_all_observations_and_wrap() -> None:
     assert numbers == [0xFFFFFE, 0xFFFFFF, 0, 1]
 
 
+def test_numbers_go_on_over_a_restart() -> None:
+    """A device that registers again with the same token would take what has a smaller number for old."""
+    numbers = []
+    for started in (1_000, 1_001):
+        world, told = air(), Told()
+        world.clock.advance(started)
+        device = world.device()
+        observation = observe(device, kind=NON)
+        for _ in range(5):
+            observation.notify(content(b"x"), told)
+        numbers += [number(message) for message in device.heard()]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 10
+
+
 PLAIN = {
     "a path that has none": {"path": "/deaf", "observe": 0},
     "a path that is not there": {"path": "/nowhere", "observe": 0},

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcbroker.wire.coap.exchanges import Recent, Retransmission, Timing
-from rpcbroker.wire.coap.observe import following
+from rpcbroker.wire.coap.observe import following, value_of
 
 CON = Timing().exchange_lifetime
 NON = Timing().non_lifetime
@@ -165,5 +165,13 @@ class TestRecent:
 
 class TestNumbersOfNotifications:
     def test_they_wrap_at_24_bits(self) -> None:
-        assert following(0) == 1
-        assert following(0xFFFFFF) == 0
+        assert following(0, 0) == 1
+        assert value_of(following(0xFFFFFE, 0)) == b"\xff\xff\xff"
+        assert value_of(following(0xFFFFFF, 0)) == b""
+
+    def test_they_go_on_over_a_restart_and_not_too_fast(self) -> None:
+        now = 1_800_000_000.5
+        last = following(0, now)
+        assert following(last, now) == last + 1
+        assert following(last, now - 3_600) == last + 1  # the clock was put back
+        assert last < following(0, now + 1) < following(0, now + 256) < last + (1 << 23)
