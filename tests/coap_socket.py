@@ -175,17 +175,20 @@ class CoapSocket:
                 assert time.monotonic() < end, f"no answer to {path} within {SECONDS} s"
 
     def _read(self) -> None:
-        while (datagram := self.wire.receive()) is not None:
-            message = decode(datagram)
-            if message.type == Type.CON:
-                self.wire.send(encode(Message(Type.ACK, Code.EMPTY, message.message_id)))
-            if message.code == Code.EMPTY and message.type == Type.ACK:
-                continue  # the answer comes in a message of its own
-            waiting = self._waiting.pop(message.token, None)
-            if waiting is None:
-                self._heard(message)
-            else:
-                waiting.put(message)
+        with contextlib.suppress(BrokenPipeError, ConnectionRefusedError):  # it, or the broker, has left meanwhile
+            while (datagram := self.wire.receive()) is not None:
+                self._take(decode(datagram))
+
+    def _take(self, message: Message) -> None:
+        if message.type == Type.CON:
+            self.wire.send(encode(Message(Type.ACK, Code.EMPTY, message.message_id)))
+        if message.code == Code.EMPTY and message.type == Type.ACK:
+            return  # the answer comes in a message of its own
+        waiting = self._waiting.pop(message.token, None)
+        if waiting is None:
+            self._heard(message)
+        else:
+            waiting.put(message)
 
 
 def request(

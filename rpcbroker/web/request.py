@@ -142,7 +142,8 @@ class LimitedRequest(Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """A bug below: it goes to the log, and the caller is told in JSON."""
-        self._log.failure("{method} {uri} failed", failure=reason, method=self.method, uri=self.uri)
+        # without its query, which may have a token
+        self._log.failure("{method} {path} failed", failure=reason, method=self.method, path=self.path)
         if self.startedWriting:
             self.loseConnection()
         else:

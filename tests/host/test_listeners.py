@@ -176,6 +176,11 @@ def test_coap_is_spoken_by_default_and_without_certificates_not_over_dtls() -> N
     ]
 
 
+def test_empty_lists_switch_coap_off() -> None:
+    settings = load(None, {"RPCBROKER_COAP_LISTEN": ""}).settings
+    assert not [listener for listener in wanted(settings) if listener.section == "coap"]
+
+
 @pytest.mark.parametrize(
     ("description", "place"),
     [

@@ -32,7 +32,7 @@ class Fleet:
         self.broker = Daemon(directory, **RESUME).login()
         self.ids = {name: self.broker.add_device(name, name) for name in NAMES}
         program = Path(__file__).parents[1] / "logging_devices.py"
-        devices = [f"{name}:{Manner.PROMPT}" for name in NAMES]
+        devices = [f"{name}:{Manner.PROMPT}:mqtt" for name in NAMES]
         command = [sys.executable, str(program), str(self.broker.state / "endpoints.json"), str(self.log), *devices]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
 

@@ -1,4 +1,5 @@
-"""Persistent calls to real devices through kills (SIGKILL) of the real broker: nothing lost, nothing twice in silence.
+"""Persistent calls to real devices of all protocols through kills (SIGKILL) of the real broker: nothing lost, nothing
+twice in silence.
 
 What is demanded, of each call whose caller was told that it is kept:
 
@@ -40,17 +41,23 @@ UP = 0.5, 3.0
 """Seconds that a broker lives after it is ready, before it is killed."""
 IN_FLIGHT_MS = 1_000
 ON_TIME_MS, AFTER_START_MS = 1_500, 5_000
-THERE = {f"prompt{n}": Manner.PROMPT for n in range(4)} | {
-    "slow": Manner.SLOW,
-    "mute": Manner.MUTE,
-    "flapping0": Manner.FLAPPING,
-    "flapping1": Manner.FLAPPING,
+THERE = {
+    **{f"prompt{n}": (Manner.PROMPT, "mqtt") for n in range(4)},
+    "slow": (Manner.SLOW, "mqtt"),
+    "mute": (Manner.MUTE, "mqtt"),
+    "flapping0": (Manner.FLAPPING, "mqtt"),
+    "flapping1": (Manner.FLAPPING, "mqtt"),
+    "coap-prompt": (Manner.PROMPT, "coap"),
+    "coap-mute": (Manner.MUTE, "coap"),
+    "coap-flapping": (Manner.FLAPPING, "coap"),
+    "polls": (Manner.PROMPT, "polls"),
+    "events": (Manner.PROMPT, "events"),
 }
-LATER = {"later0": Manner.PROMPT, "later1": Manner.PROMPT}
+LATER = {"later0": (Manner.PROMPT, "mqtt"), "later1": (Manner.PROMPT, "coap"), "later2": (Manner.PROMPT, "polls")}
 """They come when the kills are over."""
 NEVER = ("never",)
 KINDS = (
-    Kind([name for name, manner in THERE.items() if manner is not Manner.MUTE], [120.0], 0.6),
+    Kind([name for name, (manner, _) in THERE.items() if manner is not Manner.MUTE], [120.0], 0.6),
     Kind(list(THERE), [0.05, 0.5, 2.0, 5.0], 0.2),
     Kind(list(LATER), [0.5, 3.0, 240.0, 240.0], 0.1),
     Kind(NEVER, [0.2, 1.0, 3.0], 0.1),
@@ -82,10 +89,10 @@ class Plant:
         self.lives[-1].append(_now())
         self.endpoints.unlink()
 
-    def connect(self, devices: dict[str, Manner]) -> None:
+    def connect(self, devices: dict[str, tuple[Manner, str]]) -> None:
         """Devices of these names, in a process that keeps them connected."""
         program = Path(__file__).parents[1] / "logging_devices.py"
-        names = [f"{name}:{manner}" for name, manner in devices.items()]
+        names = [f"{name}:{manner}:{protocol}" for name, (manner, protocol) in devices.items()]
         command = [sys.executable, str(program), str(self.endpoints), str(self.log), *names]
         self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE))
 
@@ -167,6 +174,7 @@ def crash(plant: Plant, kills: int) -> None:
     again = plant.calls()
     assert {i: one["status"] for i, one in calls.items()} == {i: one["status"] for i, one in again.items()}
     print(summary(plant, load, calls))
+    assert {line["device"] for line in plant.executions() if line["what"] == What.EXECUTED} == {*THERE, *LATER}
     judge(plant, load.accepted, calls)
     others = [answer for _, answer in load.refused if answer.get("reason") != "EXPIRED"]  # it came in too late
     assert not others

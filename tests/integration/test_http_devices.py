@@ -138,6 +138,20 @@ def test_a_poller_that_vanishes_loses_no_call(broker: Daemon, device: str) -> No
     assert calling.outcome() == (200, 1)
 
 
+def test_a_reply_to_the_call_of_another_device_answers_nothing(broker: Daemon, device: str) -> None:
+    broker.add_device("other", "OTHERDEVICE")
+    with connect(broker.http) as poller, connect(broker.http) as other:
+        poller.sendall(get("rpc"))
+        broker.wait_callable(device)
+        calling = Calling(broker, device)
+        (answer,) = answers(read_until(poller, whole))
+        path = f"rpc/{json.loads(answer.body)['id']}"
+        for forged in (path, f"{path}/progress"):
+            assert ask(other, post(forged, b'"forged"', token="OTHERDEVICE")) == (200, b"")
+        assert ask(poller, post(path, b'"true"')) == (200, b"")
+        assert calling.outcome() == (200, "true")
+
+
 def test_who_sends_no_more_is_answered_at_once(broker: Daemon, device: str) -> None:
     for request, expected in (
         (get("rpc"), [408]),

@@ -180,7 +180,8 @@ def test_a_device_may_be_known_by_its_certificate(
         "credentialsValue": own.certificate.read_text(),
     }
     assert operator.broker.ask("POST", "/api/device/credentials", credentials)[0] == 200
-    words = (*secure(operator, kind, files), "--cert", str(own.certificate), "--key", str(own.key))
+    believing = (*secure(operator, kind, files)[:-2], "--insecure")
+    words = (*believing, "--cert", str(own.certificate), "--key", str(own.key))
     with simulated(operator, name, *words):
         assert called(operator, name, "echo", 1) == 1
 

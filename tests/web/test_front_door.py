@@ -9,6 +9,7 @@ from door import GET, LATER, Door
 from hostile import check_error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
+from twisted.logger import capturedLogs, formatEvent
 
 from rpcbroker.web.front_door import FULL_BODIES, address_of
 
@@ -160,8 +161,12 @@ def test_a_unix_socket_has_no_address() -> None:
 def test_a_bug_below_is_a_json_error_and_goes_to_the_log(no_dropped_failures: list[str]) -> None:
     door = Door()
     caller = door.caller()
-    caller.channel.dataReceived(b"GET /bug HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
-    door.turn()
+    with capturedLogs() as events:
+        caller.channel.dataReceived(b"GET /bug?accessToken=SECRET HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        door.turn()
+    (said,) = (formatEvent(event) for event in events if "method" in event)
+    assert "/bug" in said
+    assert "SECRET" not in said
     bug, good = caller.answers()
     check_error(bug)
     assert (bug.status, good.status) == (500, 200)

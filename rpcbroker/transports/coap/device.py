@@ -142,10 +142,11 @@ class CoapLink:
 
     def heard(self, peer: Peer) -> None:
         """A request of the device has come: it listens now, and perhaps elsewhere than it did."""
+        window = self._window()
         for observation in (self._calls, self._updates):
             if observation is not None and observation.peer.secure is peer.secure:  # nothing of DTLS in plain text
-                observation.reach(peer)
-        self._stir()
+                observation.reach(peer, soon=window is not None)
+        self._stir(window)
 
     def arrived(self, wire_id: int) -> None:
         """The device has something to say of that call, and so it has it: only its acknowledgement was lost, or comes
@@ -153,12 +154,11 @@ class CoapLink:
         if self._calls is not None and self._on_its_way == wire_id:
             self._calls.withdraw(Settled.ACKNOWLEDGED)
 
-    def _stir(self) -> None:
-        """The device is awake. One that saves power is so for a while."""
+    def _stir(self, window: float | None) -> None:
+        """The device is awake, for so many seconds, or for ever."""
         if self._falls_asleep is not None:
             self._falls_asleep.cancel()
             self._falls_asleep = None
-        window = self._window()
         if window is not None:
             self._falls_asleep = self._around.deadlines.after(window, self._sleep, None)
         if not self._awake:

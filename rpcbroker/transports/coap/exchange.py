@@ -60,8 +60,6 @@ class Settled(Enum):
 class Observation(Protocol):
     """One entry in the list of observers (RFC 7641 4.1). It is told nothing while a notification is on its way."""
 
-    confirmable: bool
-    """Whether the registration was, and so notifications are."""
     accept: int | None
     """The content format that was asked for."""
     gone: Callable[[str], None]
@@ -86,10 +84,11 @@ class Observation(Protocol):
     def end(self, response: Response | None = None) -> None:
         """Take it off the list, and send a last answer, which bears no Observe option. `gone` is not called."""
 
-    def reach(self, peer: Peer) -> None:
-        """The device was heard there last, and may have slept, or moved: what is sent again is tried there at once.
+    def reach(self, peer: Peer, *, soon: bool) -> None:
+        """The device was heard there last, and may have slept, or moved: what has to be sent again is tried there too.
 
-        If the peer acknowledges it there, the observation has moved.
+        `soon`: it does not listen for long, so what is sent next goes there as well. If the peer acknowledges it there,
+        the observation has moved.
         """
 
 
@@ -105,7 +104,6 @@ class Request:
     content_format: int | None
     accept: int | None
     observe: int | None
-    confirmable: bool
     register: Callable[[], Observation | None]
     """Make the sender an observer, to be called when `observe` is 0 and the answer is a success: one with the same
     peer, token and path is the observation that there was. It is busy until the request is answered, for that comes

@@ -13,8 +13,7 @@ from rpcbroker.transports.coap.exchange import Peer, Response, Settled
 from rpcbroker.transports.coap.messages import Messages, Transmission
 from rpcbroker.transports.coap.peers import CoapPeer, Peers, UdpPeer
 from rpcbroker.wire.coap.blockwise import exponent_of
-from rpcbroker.wire.coap.numbers import uint
-from rpcbroker.wire.coap.observe import following
+from rpcbroker.wire.coap.observe import following, value_of
 
 
 def _nobody(*_: object) -> None:
@@ -32,6 +31,7 @@ class CoapObservation:
         "_observers",
         "_opening",
         "_settled",
+        "_soon",
         "_tries",
         "_unconfirmed",
         "accept",
@@ -62,6 +62,8 @@ class CoapObservation:
         self._message_id: int | None = None
         self._elsewhere: CoapPeer | None = None
         """Where the device was heard last, if it was not here."""
+        self._soon = False
+        """Whether there is no time to see first whether it is here."""
         self.ended = False
         self._opening = False
         """Whether a registration is not answered yet."""
@@ -103,11 +105,13 @@ class CoapObservation:
             self._kept = observers.keep(peer, self.body_key, response, self._fetched)
         self._settled = settled
         messages = observers.messages
-        if self.confirmable or self._unconfirmed + 1 >= messages.settings.confirm_every:  # RFC 7641 4.5
+        doubtful = self._elsewhere is not None  # whether it is here has to be found out
+        if self.confirmable or doubtful or self._unconfirmed + 1 >= messages.settings.confirm_every:  # RFC 7641 4.5
             self._unconfirmed = 0
             self._tries = (
                 messages.confirm(peer, code, self.token, options, payload, self._tried, again_sent=self._try_elsewhere),
             )
+            self._try_elsewhere()
         else:
             self._unconfirmed += 1
             self._message_id = messages.tell(peer, code, self.token, options, payload)
@@ -133,9 +137,10 @@ class CoapObservation:
             send = messages.confirm if self.confirmable and not messages.is_behind(self.peer) else messages.tell
             send(self.peer, code, self.token, options, payload)
 
-    def reach(self, peer: Peer) -> None:
+    def reach(self, peer: Peer, *, soon: bool) -> None:
         """See exchange.Observation."""
         assert isinstance(peer, CoapPeer)
+        self._soon = soon
         if peer is self.peer:
             self._elsewhere = None
             for attempt in self._tries:
@@ -147,7 +152,7 @@ class CoapObservation:
     def _try_elsewhere(self) -> None:
         """What was sent once only may arrive yet."""
         peer = self._elsewhere
-        if peer is None or not self._tries or self._tries[0].sent < 2:
+        if peer is None or not self._tries or (self._tries[0].sent < 2 and not self._soon):
             return
         if peer.lost:
             self._elsewhere = None
@@ -243,9 +248,12 @@ class Observers:
         """How many there are."""
 
     def next_number(self) -> bytes:
-        """The value of the next Observe option, whoever gets it: numbers of each observation increase, and wrap."""
-        self._number = following(self._number)  # RFC 7641 4.4
-        return uint(self._number)
+        """The value of the next Observe option, whoever gets it: numbers of each observation increase, and wrap.
+
+        The seconds of a reactor are those of the wall clock, which goes on over a restart.
+        """
+        self._number = following(self._number, self.messages.seconds())  # RFC 7641 4.4
+        return value_of(self._number)
 
     @staticmethod
     def key_of(body_key: int) -> tuple[str, int]:

@@ -304,7 +304,6 @@ class CoapServer:
             content_format=options.content_format,
             accept=options.accept,
             observe=options.observe,
-            confirmable=exchange.message.type == CON,
             register=exchange.register,
             deregister=exchange.deregister,
         )

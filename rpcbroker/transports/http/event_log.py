@@ -22,8 +22,9 @@ class Sent:
     data: bytes
     wire_id: int = 0
     oneway_until: int = 0
-    """Of a one-way call that is not kept in the store: until when it is worth something, epoch ms."""
+    """Of a one-way call, which has ended since it was sent: until when it is worth something, epoch ms."""
     persistent: bool = False
+    """Whether it is a two-way call that is kept in the store, and so comes again by itself."""
 
 
 class EventLog:
@@ -51,8 +52,8 @@ class EventLog:
         if call is None:
             sent = Sent(self.last, wire)
         else:
-            lasting = call.oneway and not call.persistent
-            sent = Sent(self.last, wire, call.wire_id, call.expiration_time if lasting else 0, call.persistent)
+            until = call.expiration_time if call.oneway else 0
+            sent = Sent(self.last, wire, call.wire_id, until, call.persistent and not call.oneway)
         self._events.append(sent)
         self._size += len(wire)
         while len(self._events) > MAX_EVENTS or self._size > MAX_SIZE:

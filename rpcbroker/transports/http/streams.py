@@ -138,7 +138,7 @@ class EventsLink:
             session.subscribe(self)
 
     def _go_on(self, after: int) -> None:
-        """Persistent calls that it has missed come by themselves, as all that it has not answered do."""
+        """Two-way persistent calls that it has missed come by themselves, as all that it has not answered do."""
         session, now = self._session, self._streams.now_ms()
         self._seen = frozenset(sent.wire_id for sent in self._log if sent.persistent and sent.number <= after)
         for sent in self._log:

@@ -74,7 +74,7 @@ class FakeObservation:
         self.last, self.ended = response, True
         self._became(Settled.DROPPED)
 
-    def reach(self, peer: FakePeer) -> None:
+    def reach(self, peer: FakePeer, *, soon: bool) -> None:
         if peer is not self.peer:
             self.reached.append(peer)
 
@@ -176,7 +176,6 @@ class Coap:
             code=code,
             query=tuple(query.split("&")) if query else (),
             payload=payload,
-            confirmable=confirmable,
             register=register,
             deregister=deregister,
             **given,

@@ -429,4 +429,4 @@ def test_request_tells_who_asks_and_what() -> None:
     assert isinstance(request, Request)
     assert (request.code, request.path, request.query) == (Code.POST, ("up",), ("a=1", "b"))
     assert (request.payload, request.content_format, request.accept) == (b"body", 50, 60)
-    assert (request.observe, request.confirmable, request.peer.host) == (None, True, "192.0.2.1")
+    assert (request.observe, request.peer.host) == (None, "192.0.2.1")

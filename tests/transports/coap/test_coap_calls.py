@@ -351,3 +351,23 @@ def test_what_a_device_says_of_a_call_acknowledges_it(air: RealAir, what: str) -
     assert air.coap.session.callable
     device.ask(Code.POST, f"{RPC}/1", b"1")
     result_of(first)
+
+
+@both
+def test_a_device_that_does_not_listen_for_long_gets_its_call_at_its_new_address_at_once(
+    air: RealAir, kind: int
+) -> None:
+    air.world.broker.device_changed(replace(air.coap.session.device, additional_info={"psm": 500}))
+    before, after = air.device(1), air.device(2)
+    observe(before, kind=kind)
+    air.advance(60)
+    waiting = air.world.call(CALL)
+    (given,) = [each for each in after.ask(Code.POST, TELEMETRY, b'{"t":1}') if each.payload == GIVEN]
+    after.acknowledge(given)
+    after.ask(Code.POST, f"{RPC}/1", b"1")
+    result_of(waiting)
+    before.heard()
+    again = air.world.call(replace(CALL, request_id=None))
+    assert [len(each.heard()) for each in (before, after)] == [0, 1]
+    again.cancel()
+    error_of(again)

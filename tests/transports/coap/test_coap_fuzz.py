@@ -118,7 +118,7 @@ def test_mutated_conversations(seed: int) -> None:
             case 2 if world.site.observations:
                 observation = chance.choice(world.site.observations)
                 observation.notify(content(chance.choice((b"", b"x", LARGE))), told)
-                observation.reach(device.peer)
+                observation.reach(device.peer, soon=chance.random() < 0.5)
             case 3 if world.site.observations:
                 chance.choice(world.site.observations).end(chance.choice((None, Response(code=Code.DELETED))))
             case 4 if late:

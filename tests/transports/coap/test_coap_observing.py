@@ -172,6 +172,21 @@ def test_numbers_increase_over_all_observations_and_wrap() -> None:
     assert numbers == [0xFFFFFE, 0xFFFFFF, 0, 1]
 
 
+def test_numbers_go_on_over_a_restart() -> None:
+    """A device that registers again with the same token would take what has a smaller number for old."""
+    numbers = []
+    for started in (1_000, 1_001):
+        world, told = air(), Told()
+        world.clock.advance(started)
+        device = world.device()
+        observation = observe(device, kind=NON)
+        for _ in range(5):
+            observation.notify(content(b"x"), told)
+        numbers += [number(message) for message in device.heard()]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 10
+
+
 PLAIN = {
     "a path that has none": {"path": "/deaf", "observe": 0},
     "a path that is not there": {"path": "/nowhere", "observe": 0},
@@ -286,11 +301,11 @@ def test_what_is_unacknowledged_is_tried_where_the_device_was_heard_from() -> No
     observation.notify(content(b"call"), told)
     (notification,) = before.heard()
     after.ask(path="/deaf")
-    observation.reach(after.peer)
+    observation.reach(after.peer, soon=False)
     assert after.heard() == []  # it was sent once only: it may arrive yet
     world.advance(3.1)
-    observation.reach(after.peer)
-    observation.reach(after.peer)
+    observation.reach(after.peer, soon=False)
+    observation.reach(after.peer, soon=False)
     (again,) = after.heard()
     assert (again.payload, again.token, number(again)) == (b"call", b"t", number(notification))
     after.acknowledge(again)
@@ -310,13 +325,13 @@ def test_a_device_that_is_heard_again_is_sent_at_once_what_it_did_not_hear() -> 
     observation = observe(device)
     observation.notify(content(b"call"), told)
     device.heard()
-    observation.reach(device.peer)
+    observation.reach(device.peer, soon=False)
     assert device.heard() == []  # it was sent just now: its acknowledgement may be on the way
     world.advance(10)
     before = len(device.heard())
     assert before == 2
-    observation.reach(device.peer)
-    observation.reach(device.peer)
+    observation.reach(device.peer, soon=False)
+    observation.reach(device.peer, soon=False)
     (again,) = device.heard()  # and not once more for each thing that the device says
     assert again.payload == b"call"
     device.acknowledge(again)
@@ -331,7 +346,7 @@ def test_the_old_address_may_acknowledge_first() -> None:
     observation = observe(before)
     observation.notify(content(b"call"), told)
     world.advance(3.1)
-    observation.reach(other.peer)
+    observation.reach(other.peer, soon=False)
     (again,) = other.heard()
     other.reset(again)
     assert not told.settled
@@ -345,7 +360,7 @@ def test_both_addresses_may_stay_silent() -> None:
     observation = observe(world.device(1))
     observation.notify(content(b"call"), told)
     world.advance(50)
-    observation.reach(world.device(2).peer)
+    observation.reach(world.device(2).peer, soon=False)
     world.advance(45)
     assert not told.settled  # the other one still has time
     world.advance(60)
@@ -446,7 +461,7 @@ def test_large_notification_moves_with_its_device() -> None:
     observation = observe(before)
     observation.notify(content(LARGE), told)
     world.advance(3.1)
-    observation.reach(after.peer)
+    observation.reach(after.peer, soon=False)
     after.acknowledge(after.heard()[0])
     assert told.settled == []
     fetch(after, 1), fetch(after, 2)
@@ -459,7 +474,7 @@ def test_guess_that_is_lost_leaves_the_rest_as_it_was() -> None:
     observation = observe(device)
     observation.notify(content(b"call"), told)
     world.advance(3.1)
-    observation.reach(other.peer)
+    observation.reach(other.peer, soon=False)
     world.server.lost(other.peer, "the DTLS session was closed")
     assert not told.settled
     world.advance(100)

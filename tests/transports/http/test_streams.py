@@ -173,14 +173,21 @@ def test_a_stream_that_broke_before_its_first_event_is_gone_on_with_too(world: H
     assert methods(world.stream(beginning)) == ["a"]
 
 
-def test_one_way_calls_are_sent_again_until_they_expire(world: HttpWorld) -> None:
+@pytest.mark.parametrize("persistent", [False, True])
+def test_one_way_calls_are_sent_again_until_they_expire(world: HttpWorld, persistent: bool) -> None:
+    """They ended when they went out, and so nobody else would send them again."""
     beginning = world.now_ms()
     device = world.stream()
-    world.begin("short", oneway=True, timeout=5.0)
-    world.begin("long", oneway=True, timeout=60.0)
+    world.begin("short", oneway=True, timeout=5.0, persistent=persistent)
+    world.begin("long", oneway=True, timeout=60.0, persistent=persistent)
+    number = device.events()[-1][1]
     device.lose()
     world.advance(10)
-    assert methods(world.stream(beginning)) == ["long"]
+    again = world.stream(beginning)
+    assert methods(again) == ["long"]
+    again.lose()
+    assert methods(world.stream(number)) == []
+    assert methods(world.stream()) == []
 
 
 def test_updates_and_cancels_that_were_missed_are_sent_again(world: HttpWorld) -> None:
