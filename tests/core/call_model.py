@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
@@ -22,6 +23,20 @@ from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.store import tables as t
 from rpcbroker.store.memory import MemoryDatabase, MemoryStore
 from rpcbroker.store.sql import SqlStore
+
+picks = st.integers(0, 15)
+payloads = st.sampled_from((b"1", b"", b'{"error":"no"}'))
+requests = st.builds(
+    CallRequest,
+    method=st.sampled_from(("a", "b")),
+    oneway=st.booleans(),
+    persistent=st.booleans(),
+    timeout=st.sampled_from((1.0, 10.0, LONGEST)),
+    connect_timeout=st.sampled_from((None, None, None, 0.0, 2.0)),
+    retries=st.sampled_from((None, 0, 1)),
+    strategy=st.sampled_from((None, *SubmitStrategy)),
+    once=st.booleans(),
+)
 
 
 class DiskState(Enum):

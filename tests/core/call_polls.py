@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from call_model import Acks, Disk, Place, Told, Way
+from call_model import Acks, Disk, Place, Told, Way, picks
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-
-picks = st.integers(0, 15)
 
 
 @dataclass(eq=False)
@@ -48,6 +46,10 @@ class Polls(Way):
             self.unsure.append(told)
         self.look()
         return True
+
+    def holds(self, told: Told) -> bool:
+        """Whether it waits for what becomes of it here."""
+        return told.wire_id in self.held or told in self.unsure
 
     def look(self) -> None:
         """Whether any waits still."""
