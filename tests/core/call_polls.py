@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from call_model import Acks, Place, Told, Way
+from call_model import Acks, Disk, Place, Told, Way
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
@@ -99,6 +99,7 @@ class PollingDevices:
 
     places: list[Place]
     calls: list[Told]
+    disk: Disk
     session: Callable[[Place], DeviceSession]
     given_to: Callable[[Way, Call], Told]
 
@@ -107,6 +108,11 @@ class PollingDevices:
         for told in self.calls:
             if told.has is way:
                 told.has = None
+
+    def is_at_hand(self, told: Told) -> bool:
+        """Whether what the device says of it is known at once: it is in memory, or the disk answers."""
+        assert told.wire_id is not None
+        return self.disk.settled or self.session(told.place).calls.get(told.wire_id) is not None
 
     def shelved(self, place: Place, leaving: Way) -> None:
         """If the device cannot be called any more, of persistent calls only the store knows."""
@@ -150,7 +156,7 @@ class PollingDevices:
     @rule(pick=picks, which=picks, lost=st.booleans())
     def poll_is_decided(self, pick: int, which: int, lost: bool) -> None:
         polls = self.places[pick % len(self.places)].polls
-        if polls is not None and polls.unsure:
+        if polls is not None and polls.unsure and all(map(self.is_at_hand, polls.unsure)):
             polls.decide(which, lost=lost)
 
     @rule(pick=picks, which=picks)

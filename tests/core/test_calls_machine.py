@@ -245,7 +245,7 @@ class CallsMachine(PollingDevices, RuleBasedStateMachine):
         if not told.request.once or self.by_id[told.request.request_id] is not told or told.place not in self.places:
             return
         if other:
-            if told.open:
+            if told.open and self.disk.state is not DiskState.SLOW:
                 wrong = replace(told.request, method="other")
                 error = error_of(self.world.call(wrong, device_id=told.place.device.id))
                 assert isinstance(error, VersionConflict | Unavailable), error
@@ -401,7 +401,7 @@ class CallsMachine(PollingDevices, RuleBasedStateMachine):
     @rule(pick=picks, which=picks)
     def progress(self, pick: int, which: int) -> None:
         found = self.one_of(pick, which)
-        if found is not None:
+        if found is not None and self.is_at_hand(found[1]):
             way, told = found
             was_open, told.prolonged = told.open, self.elapsed + EXTENSION
             if told.open and told.acknowledged is None:
