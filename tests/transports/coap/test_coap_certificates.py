@@ -18,16 +18,18 @@ from rpcbroker.core.model import CredentialsType
 from rpcbroker.wire.coap.numbers import Code
 
 DAY = 86_400
-SINCE = EPOCH_MS / 1000 - time.time()
-"""Seconds from now to when these tests are, some years ago."""
 DEVICE = device(7)
+
+
+def made(directory: Path, serial: int) -> c.Files:
+    """A certificate that is good for one day from when these tests are, some years ago."""
+    since = (EPOCH_MS / 1000 - time.time()) / DAY
+    return c.make(directory, serial=serial, begins=since - 1, days=since + 1)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> c.Files:
-    """A certificate that is good for one day from when these tests are."""
-    directory: Path = tmp_path_factory.mktemp("certificate")
-    return c.make(directory, serial=1, begins=SINCE / DAY - 1, days=SINCE / DAY + 1)
+    return made(tmp_path_factory.mktemp("certificate"), 1)
 
 
 @pytest.fixture
@@ -44,8 +46,7 @@ def coap(files: c.Files) -> Coap:
 @pytest.fixture
 def foreign(tmp_path: Path) -> bytes:
     """A certificate that is no device's."""
-    made = c.make(tmp_path, serial=2, begins=SINCE / DAY - 1, days=SINCE / DAY + 1)
-    return ssl.PEM_cert_to_DER_cert(made.certificate.read_text())
+    return ssl.PEM_cert_to_DER_cert(made(tmp_path, 2).certificate.read_text())
 
 
 def test_it_does_all_without_a_token(coap: Coap) -> None:
