@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 
-from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
+from rpcbroker.core.calls import UNACKNOWLEDGED_STATES, Call, CallRequest, CallState, Step, SubmitStrategy
 from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.model import Device
 from rpcbroker.core.ports import CloseReason
@@ -23,6 +23,9 @@ from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.store import tables as t
 from rpcbroker.store.memory import MemoryDatabase, MemoryStore
 from rpcbroker.store.sql import SqlStore
+
+LONGEST = 60.0
+"""Seconds that a call waits at most without progress."""
 
 picks = st.integers(0, 15)
 payloads = st.sampled_from((b"1", b"", b'{"error":"no"}'))
@@ -121,6 +124,10 @@ class Row(NamedTuple):
     ended_time: int | None
     wire_id: int
     expiration_time: int
+
+    @property
+    def unacknowledged(self) -> bool:
+        return self.state in UNACKNOWLEDGED_STATES
 
 
 class Acks(Enum):

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import pytest
 from call_model import (
+    LONGEST,
     Acks,
     Disk,
     DiskState,
@@ -43,16 +44,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from rpcbroker.core import persistent
-from rpcbroker.core.calls import (
-    FINAL_STATES,
-    UNACKNOWLEDGED_STATES,
-    Call,
-    CallRequest,
-    CallState,
-    Reply,
-    Step,
-    SubmitStrategy,
-)
+from rpcbroker.core.calls import FINAL_STATES, Call, CallRequest, CallState, Reply, Step, SubmitStrategy
 from rpcbroker.core.errors import CallFailed, Unavailable, VersionConflict
 from rpcbroker.core.events import CallOpened, CallSettled
 from rpcbroker.core.sessions import DeviceSession
@@ -66,7 +58,6 @@ WINDOW = 4
 """In the place of that of core.persistent, for a few calls must go beyond it."""
 STEP = 0.25
 """Seconds that the clock jumps at most."""
-LONGEST = 60.0
 EXTENSION = 3.0
 DEVICES = (
     device(100, additional_info={"rpcCancel": True}),
@@ -482,7 +473,7 @@ class CallsMachine(PollingDevices, RuleBasedStateMachine):
         rows = self.rows()
         for told in self.calls:
             row = rows.get(told.request.request_id)
-            if row is not None and row.state in UNACKNOWLEDGED_STATES:
+            if row is not None and row.unacknowledged:
                 told.acknowledged = None  # which was not written
             if row is not None and told.opened is None:  # its row was written, and nobody was told any more
                 told.opened = next(self.order)
