@@ -172,6 +172,8 @@ class TestSockets:
             early.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             daemon = self.broker(tmp_path, sockets, http_, mqtt)
             assert early.recv(100).startswith(b"HTTP/1.1 200 ")
+        coap = daemon.endpoints.pop("coap")
+        assert coap.startswith("coap://127.0.0.1:"), "it has a port of its own"
         assert daemon.endpoints == {
             "http": f"http://127.0.0.1:{address[1]}",
             "mqtt": f"mqtt://127.0.0.1:{sockets['mqtt'].getsockname()[1]}",
