@@ -328,7 +328,9 @@ class CoapSettings:
         16 << 20, "memory for bodies of which blocks are missing, and for answers that are fetched by blocks", live=True
     )
     dtls_idle_timeout: Duration = setting(
-        7_200.0, "how long a DTLS session without a datagram is kept; it takes some 70 kB", live=True
+        7_200.0,
+        "how long a DTLS session without a datagram is kept; it takes more memory than any other device does",
+        live=True,
     )
     max_dtls_peers: int = setting(
         1_000, "DTLS sessions; for one more the one that was silent for longest ends", live=True
