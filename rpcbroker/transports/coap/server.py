@@ -221,10 +221,6 @@ class CoapServer:
 
         port.received = from_port
 
-    def peer_at(self, address: SocketAddress, port: DatagramPort) -> CoapPeer:
-        """Who sends from that address to this UDP port."""
-        return self.peers.at(address, port)
-
     def received(self, datagram: bytes, peer: CoapPeer) -> None:
         """A datagram from it."""
         self.messages.received(datagram, peer)

@@ -112,7 +112,7 @@ class Remote:
 
     @property
     def peer(self) -> CoapPeer:
-        return self.air.server.peer_at(self.address, self.air)
+        return self.air.server.peers.at(self.address, self.air)
 
     def throw(self, datagram: bytes) -> list[Message]:
         """Send bytes: what comes back at once."""

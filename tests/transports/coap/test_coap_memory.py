@@ -36,7 +36,7 @@ def world_of_observers() -> tuple[Air, Callable[[int], None]]:
     def observe(number: int) -> None:
         path = [(N.URI_PATH, segment) for segment in (b"api", b"v1", b"TOKEN%010d" % number, b"rpc")]
         datagram = encode(Message(Type.CON, Code.GET, number, b"%08d" % number, ((N.OBSERVE, b""), *path)))
-        world.server.received(datagram, world.server.peer_at((f"10.1.{number >> 8}.{number & 255}", 5683), port))
+        world.server.received(datagram, world.server.peers.at((f"10.1.{number >> 8}.{number & 255}", 5683), port))
 
     return world, observe
 
@@ -89,7 +89,7 @@ def test_what_strangers_sent_takes_little_however_much_it_was() -> None:
     try:
         before, _ = tracemalloc.get_traced_memory()
         for number in range(1_000):
-            peer = world.server.peer_at((f"10.1.{number >> 8}.{number & 255}", 5683), port)
+            peer = world.server.peers.at((f"10.1.{number >> 8}.{number & 255}", 5683), port)
             world.server.received(encode(Message(Type.CON, Code.POST, 1, b"", begun, bytes(1024))), peer)
             for message_id in range(2, 66):
                 world.server.received(encode(Message(Type.CON, Code.GET, message_id)), peer)
