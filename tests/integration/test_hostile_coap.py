@@ -1,4 +1,7 @@
-"""What needs real sockets: floods, forged sources, and peers that vanish or never finish."""
+"""What needs real sockets: floods, forged sources, and peers that vanish or never finish.
+
+Over 400 lines: all of it attacks one daemon, which takes longer to start than most attacks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A device's side of MQTT, against a broker that is spelled out packet by packet."""
+"""A device's side of MQTT, against a broker that is spelled out packet by packet.
+
+Over 400 lines: a connection, and the loop that makes the next one, share one stage.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The server's side of a connection: any state, any packet."""
+"""The server's side of a connection: any state, any packet.
+
+Over 400 lines: one table of states, each state with each packet.
+"""
 
 from __future__ import annotations
 

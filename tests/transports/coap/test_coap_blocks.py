@@ -1,4 +1,7 @@
-"""Bodies in blocks (RFC 7959) both ways, and how little strangers get (RFC 7252 11.3, RFC 9175)."""
+"""Bodies in blocks (RFC 7959) both ways, and how little strangers get (RFC 7252 11.3, RFC 9175).
+
+Over 400 lines: blocks go both ways, and who may have how many of them belongs to that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The message layer: RFC 7252 4, on a Clock, each time and each byte."""
+"""The message layer: RFC 7252 4, on a Clock, each time and each byte.
+
+Over 400 lines: all of RFC 7252 4, clause by clause.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Observations: RFC 7641, with what happens when devices vanish, move, and do not want to hear."""
+"""Observations: RFC 7641, with what happens when devices vanish, move, and do not want to hear.
+
+Over 400 lines: one observation from its registration to each of its ends; what calls make of it is in test_coap_link.
+"""
 
 from __future__ import annotations
 

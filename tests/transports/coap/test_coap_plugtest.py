@@ -3,6 +3,8 @@
 Not here: CORE_18 and 19 (Location options: nothing that is created here has an address), OBS_04 (a client's matter), and the
 halves of CORE_22 and 23 in which a condition is met: nothing here has versions, so all conditional requests are
 refused.
+
+Over 400 lines: the cases are numbered, and looked for in one file.
 """
 
 from __future__ import annotations

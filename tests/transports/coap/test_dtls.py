@@ -1,4 +1,7 @@
-"""DTLS sessions against OpenSSL's client in memory: what comes lost, twice, in another order, forged or not at all."""
+"""DTLS sessions against OpenSSL's client in memory: what comes lost, twice, in another order, forged or not at all.
+
+Over 400 lines: the client side of DTLS, and what the network does to both sides, are told together.
+"""
 
 from __future__ import annotations
 
