@@ -16,7 +16,7 @@ MAX_SIZE = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One event. `call` is what it asks for, if it is a call; of that, params are not kept twice."""
+    """One event, as it went over the wire; `wire_id` is that of its call, 0 if it is none."""
 
     number: int
     data: bytes
