@@ -27,8 +27,8 @@ MAX_LOCALS = 1_024
 """Addresses of this machine that are told apart; Linux takes all of 127.0.0.0/8 for its own."""
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
-_IP_PKTINFO = 8
-"""Linux's number; Python 3.11 does not know it."""
+_IP_PKTINFO, _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 8, 49, 29
+"""Linux's numbers; Python 3.11 does not know them."""
 _ROOM = socket.CMSG_SPACE(20)
 """Bytes of what comes beside a datagram: a struct in6_pktinfo, or the smaller one of IPv4."""
 
@@ -45,8 +45,8 @@ class _Nothing(DatagramProtocol):
 class UdpPort(Port):
     """A UDP port of our own; `startListening` and `stopListening` as any port of Twisted.
 
-    No multicast group is joined, so nothing that is sent to one arrives (RFC 7252 8, 11.3). ICMP errors are not asked
-    for: an unconnected socket is told of none, and anybody can forge them.
+    No multicast group is joined, nor is anything taken for groups that others on this machine have joined (RFC 7252 8,
+    11.3). ICMP errors are not asked for: an unconnected socket is told of none, and anybody can forge them.
     """
 
     _log = Logger()
@@ -65,8 +65,10 @@ class UdpPort(Port):
         created.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         if self.interface in _EVERYWHERE:
             if self.addressFamily == socket.AF_INET:
+                created.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
                 created.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             else:
+                created.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
                 created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         return created
 

@@ -186,12 +186,28 @@ def test_closed_port_sends_nothing_and_reads_no_more(ipv4: Open) -> None:
     ipv4.port.send_to(ipv4.device.getsockname(), b"x")
 
 
-def test_multicast_is_not_received(ipv4: Open) -> None:
-    ipv4.port.received = lambda datagram, address, _: pytest.fail("it came")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-        sender.sendto(REQUEST, ("224.0.1.187", ipv4.port.getHost().port))  # all CoAP nodes: RFC 7252 12.8
-    ipv4.port.doRead()
+@pytest.mark.parametrize("interface", ["", "::"])
+def test_multicast_is_not_received_though_others_have_joined_the_group(interface: str) -> None:
+    opened = Open(interface, socket.AF_INET, "127.0.0.1")
+    came: list[bytes] = []
+    opened.port.received = lambda datagram, address, _: came.append(datagram)
+    group, loopback = "224.0.1.187", socket.inet_aton("127.0.0.1")  # all CoAP nodes: RFC 7252 12.8
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback)
+        other.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + loopback)
+        other.sendto(b"to all", (group, opened.port.getHost().port))
+        opened.device.send(b"to one")
+        opened.port.doRead()
+    opened.close()
+    assert came == [b"to one"]
+
+
+def test_nor_is_it_on_ipv6() -> None:
+    """Loopback carries no multicast there, so this asks the kernel."""
+    opened = Open("::", socket.AF_INET6, "::1")
+    takes_all = opened.port.socket.getsockopt(socket.IPPROTO_IPV6, 29)  # IPV6_MULTICAST_ALL
+    opened.close()
+    assert takes_all == 0
 
 
 def test_dtls_is_answered_from_the_address_that_it_came_to(tmp_path: Path) -> None:
