@@ -66,6 +66,8 @@ class Channel(HTTPChannel):
     largest_body = 0
     """Bytes that the body of the request which is coming in may have."""
     _chunked = 0
+    _new = True
+    """Nothing was asked on it yet."""
     _refused = False
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
@@ -102,6 +104,17 @@ class Channel(HTTPChannel):
         self._stop_waiting()
         self._wait_for_reader()
         super().loseConnection()
+
+    def finish(self) -> None:
+        """The broker ends: close now, or once what is being asked is answered, which says that it is the last.
+
+        On a new connection a request may be on its way, and its caller could not know whether it was heard.
+        """
+        waited_for = self._handlingRequest and self.requests and self.requests[0].waiter is not None
+        if waited_for or not (self._new or self._has_begun()):
+            self.loseConnection()
+        elif self._handlingRequest:
+            self.persistent = False
 
     def readConnectionLost(self) -> None:
         """The caller sends no more. This comes again when reading is tried again."""
@@ -271,6 +284,7 @@ class Channel(HTTPChannel):
         if self._refused:
             return
         self._chunked = 0
+        self._new = False
         self._stop_waiting()
         super().allContentReceived()
 

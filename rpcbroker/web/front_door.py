@@ -121,12 +121,12 @@ class FrontDoor(Site):
             all_closed.callback(None)
 
     def close_all(self) -> Deferred[None]:
-        """End every connection once what was answered is out; fires when all are gone."""
+        """End every connection, those on which something is asked once that is answered; fires when all are gone."""
         if not self._channels:
             return succeed(None)
         self._all_closed = Deferred()
         for channel in tuple(self._channels):
-            channel.loseConnection()
+            channel.finish()
         return self._all_closed
 
     # -- what twisted.web asks its site for

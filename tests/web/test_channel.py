@@ -293,6 +293,7 @@ class TestReading:
 
     def test_when_all_are_closed_those_who_do_not_read_are_aborted(self, door: Door) -> None:
         caller = door.caller()
+        caller.send(GET)
         gone: list[object] = []
         door.site.close_all().addCallback(gone.append)
         door.advance(20)
@@ -300,6 +301,49 @@ class TestReading:
         caller.lose()
         assert gone
         assert door.nothing_is_left()
+
+
+class TestTheEnd:
+    """What becomes of connections when the broker stops."""
+
+    def stop(self, door: Door) -> None:
+        door.site.stopping = True
+        door.site.close_all()
+
+    def test_a_connection_whose_requests_were_answered_is_closed_at_once(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(GET)
+        self.stop(door)
+        assert caller.wire.closed
+
+    def test_on_a_new_connection_the_request_that_is_on_its_way_is_answered(self, door: Door) -> None:
+        caller = door.caller()
+        self.stop(door)
+        assert not caller.wire.closed
+        caller.channel.dataReceived(GET)
+        (answer,) = caller.answers()
+        assert (answer.status, answer.headers["connection"]) == (200, ["close"])
+        assert caller.wire.closed
+
+    def test_a_request_that_has_begun_is_answered(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(GET)
+        caller.send(LATER[:30])
+        self.stop(door)
+        assert not caller.wire.closed
+        caller.send(LATER[30:])
+        door.root.answer_all()
+        assert caller.statuses() == [200]
+        assert caller.wire.closed
+
+    def test_a_request_that_is_handled_is_answered(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(LATER)
+        self.stop(door)
+        assert not caller.wire.closed
+        door.root.answer_all()
+        assert caller.statuses() == [200]
+        assert caller.wire.closed
 
 
 PIECES = [
