@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath, parse_rate, show_rate
+from rpcbroker.core.setting import Duration, Rate, Size, UrlPath, parse_rate, show_rate
+from rpcbroker.core.settings import Settings
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.topics import check_filter
 

@@ -18,7 +18,8 @@ from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Credentials, CredentialsType, Customer, Device, Principal, Tenant, User
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import BulkSettings, Duration, RpcSettings
+from rpcbroker.core.setting import Duration
+from rpcbroker.core.settings import BulkSettings, RpcSettings
 from rpcbroker.store.memory import MemoryStore
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 

@@ -24,7 +24,8 @@ from rpcbroker.config import (
     show_duration,
     show_size,
 )
-from rpcbroker.core.settings import Duration, Rate, Settings, Size, UrlPath
+from rpcbroker.core.setting import Duration, Rate, Size, UrlPath
+from rpcbroker.core.settings import Settings
 
 
 def from_text(tmp_path: Path, text: str | bytes, environ: dict[str, str] | None = None) -> Any:

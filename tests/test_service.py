@@ -12,7 +12,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from rpcbroker.config import describe, load, parse
-from rpcbroker.core.settings import Duration, EnrolmentSettings, LimitsSettings, Rate, Settings, Size, UrlPath
+from rpcbroker.core.setting import Duration, Rate, Size, UrlPath
+from rpcbroker.core.settings import EnrolmentSettings, LimitsSettings, Settings
 from rpcbroker.service import BrokerService
 
 WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {

@@ -20,7 +20,7 @@ from rpcbroker.core.bulks import BulkOrder, Bulks
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import InvalidRequest, Reason, Unavailable
 from rpcbroker.core.model import PageLink, Principal
-from rpcbroker.core.settings import parse_rate
+from rpcbroker.core.setting import parse_rate
 from rpcbroker.schema.bulk import (
     BulkBody,
     BulkCallBody,

@@ -36,6 +36,7 @@ CLAUSES: dict[Mark, Clause] = {
     Mark.ACCEPTED: Clause("was accepted{detail}"),
     Mark.AUTHORISED: Clause("was allowed"),
     Mark.ROUTED: Clause("was routed{detail}"),
+    Mark.PASSED: Clause("passed{detail}"),
     Mark.STORED: Clause("was stored after {gap}", begins=True),
     Mark.QUEUED: Clause("waited {wait}{detail}"),
     Mark.SENT: Clause("went out{again}{detail} {at}", begins=True),

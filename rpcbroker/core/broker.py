@@ -19,20 +19,23 @@ from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate, by_token
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.entrance import Entrance
-from rpcbroker.core.errors import CallFailed, NotFound, PayloadTooLarge, Reason, Unavailable
+from rpcbroker.core.errors import NotFound, PayloadTooLarge, Reason, Unavailable
 from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
-from rpcbroker.core.model import Device, LastPresence, Principal
+from rpcbroker.core.model import Device, LastPresence, Principal, Scope
 from rpcbroker.core.once import Once, conflict, content_of
 from rpcbroker.core.pending import Progress
 from rpcbroker.core.persistent import PersistentCalls
 from rpcbroker.core.ports import CloseReason, OpenedStore, Store
 from rpcbroker.core.presence import Presence
+from rpcbroker.core.questions import OwnAnswers, Question
 from rpcbroker.core.quotas import Quotas
 from rpcbroker.core.records import CallRecord, Recorder, begun
+from rpcbroker.core.routes import NoRules, Rules
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import AttributeSettings, LimitsSettings, RpcSettings, TelemetrySettings
 from rpcbroker.core.surroundings import Surroundings
 from rpcbroker.core.telemetry import Telemetry
+from rpcbroker.core.values import Posted, Value
 from rpcbroker.core.wire_ids import WireIds
 
 _STRATEGIES: dict[str | None, SubmitStrategy] = {each.value: each for each in SubmitStrategy}
@@ -104,7 +107,9 @@ class Broker:
         self._changed: dict[UUID, int] = {}
         """Devices that were changed while any was looked up, and which change it was: of `_changes`, counted."""
         self._stopping = False
-        self._answers: dict[str, Callable[[], bytes]] = {"getCurrentTime": lambda: b"%d" % now_ms()}
+        self.own_answers = OwnAnswers(self.attributes, now_ms)
+        self.rules: Rules = NoRules(self.own_answers)
+        """Others are put here by who assembles the broker."""
 
     def reconfigure(self, settings: RpcSettings) -> None:
         """Other limits for the calls that come from now on."""
@@ -141,8 +146,12 @@ class Broker:
         by: str,
         accepted: int | None = None,
         progress: Progress | None = None,
+        straight: bool = False,
     ) -> Deferred[Reply]:
-        """As `call`, of somebody whose rights are known; `by` is their name, `accepted` when they asked (epoch ms)."""
+        """As `call`, of somebody whose rights are known; `by` is their name, `accepted` when they asked (epoch ms).
+
+        `straight`: not through the rule chain, which made the call itself.
+        """
         if self._stopping:
             return fail(Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN))
         if request.persistent and _size(request) > self._settings.max_persistent_size:
@@ -154,7 +163,7 @@ class Broker:
                 )
             )
         if not request.once:
-            return self._begin(session, request, by, accepted, progress)
+            return self._begin(session, request, by, accepted, progress, straight)
         rpc_id = request.request_id
         assert rpc_id is not None
         content = content_of(session.device.id, request)
@@ -182,7 +191,13 @@ class Broker:
         return Reply(there.call.rpc_id)
 
     def _begin(
-        self, session: DeviceSession, request: CallRequest, by: str, accepted: int | None, progress: Progress | None
+        self,
+        session: DeviceSession,
+        request: CallRequest,
+        by: str,
+        accepted: int | None,
+        progress: Progress | None,
+        straight: bool = False,
     ) -> Deferred[Reply]:
         now, device = self._now_ms(), session.device
         try:
@@ -208,11 +223,27 @@ class Broker:
             request.retries,
             request.additional_info,
         )
-        record = begun(call, accepted=now if accepted is None else accepted, by=by)
+        if straight or self.rules.routes(device.tenant_id).calls:
+            record = begun(call, accepted=now if accepted is None else accepted, by=by)
+            self.recorder.add(record)
+            return self.give(session, call, record, connect_timeout=request.connect_timeout, progress=progress)
+        record = begun(call, accepted=now if accepted is None else accepted, by=by, routed="through the rule chain")
         self.recorder.add(record)
-        if request.persistent:
-            return self.persistent.accept(session, call, record, connect_timeout=request.connect_timeout)
-        return session.call(call, record, connect_timeout=request.connect_timeout, progress=progress)
+        return self.rules.call(session, call, record, connect_timeout=request.connect_timeout, progress=progress)
+
+    def give(
+        self,
+        session: DeviceSession,
+        call: Call,
+        record: CallRecord,
+        *,
+        connect_timeout: float | None,
+        progress: Progress | None,
+    ) -> Deferred[Reply]:
+        """A call that is made goes to its device; as `call`."""
+        if call.persistent:
+            return self.persistent.accept(session, call, record, connect_timeout=connect_timeout)
+        return session.call(call, record, connect_timeout=connect_timeout, progress=progress)
 
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
@@ -326,18 +357,31 @@ class Broker:
             self._changes += 1
             self._changed[device_id] = self._changes
 
-    def ask(self, method: str, *, transport: str, own: Mapping[str, Callable[[], bytes]]) -> bytes:
-        """Answer a device's question (client-side RPC) with JSON text.
+    # -- what devices say
 
-        `transport` is the protocol that it came over, `own` are the answers that only the transport knows.
-        Raises CallFailed with the reason NO_HANDLER, and the method's name, when nobody answers it.
+    def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
+        """The answer to a device's question (client-side RPC), as JSON text.
+
+        Raises, or fails with, CallFailed with the reason NO_HANDLER, and the method's name, when nobody answers it;
+        QuestionTimedOut; InvalidRequest, Unavailable.
         """
-        answer = self._answers.get(method) or own.get(method)
-        reason = Reason.NO_HANDLER if answer is None else None
-        self.events.emit(QuestionAnswered, method, transport, reason)
-        if answer is None:
-            raise CallFailed(f"no rule answers the method {jsontext.encode(method).decode()}", reason=reason)
-        return answer()
+        return self.rules.ask(session, question)
+
+    def answered(self, question: Question, reason: Reason | None) -> None:
+        """Tell how a question ended; None is with an answer."""
+        self.events.emit(QuestionAnswered, question.method, question.transport, reason)
+
+    def keep_telemetry(self, session: DeviceSession, posted: Posted) -> Deferred[None] | None:
+        """What a device measured; as Telemetry.keep."""
+        if self.rules.routes(session.device.tenant_id).telemetry:
+            return self.telemetry.keep(session.device.id, posted)
+        return self.rules.telemetry(session, posted)
+
+    def keep_attributes(self, session: DeviceSession, values: Mapping[str, Value]) -> Deferred[None]:
+        """What a device says of itself; as Attributes.save."""
+        if self.rules.routes(session.device.tenant_id).attributes:
+            return self.attributes.save(session.device.id, Scope.CLIENT, values)
+        return self.rules.attributes(session, values)
 
     # -- changes
 
@@ -389,6 +433,7 @@ class Broker:
         Those that then still run fail with the reason SHUTTING_DOWN, and all links are closed.
         """
         self._stopping = True
+        self.rules.stop()
         drained: Deferred[None] = Deferred()
 
         def give_up(_: None) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import Authority, Principal
-from rpcbroker.core.settings import Rate
+from rpcbroker.core.setting import Rate
 
 NO_RATE = Rate(())
 

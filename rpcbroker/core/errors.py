@@ -21,6 +21,7 @@ class Reason(StrEnum):
     NO_REPLY = "NO_REPLY"
     EXPIRED = "EXPIRED"
     NO_HANDLER = "NO_HANDLER"
+    NOT_FORWARDED = "NOT_FORWARDED"
     CANCELLED = "CANCELLED"
     QUEUE_FULL = "QUEUE_FULL"
     BAD_REPLY = "BAD_REPLY"
@@ -141,6 +142,10 @@ class CallFailed(BrokerError):
     """A call ended without a reply; `reason` says why. `refused`: it was never taken."""
 
     refused = False
+
+
+class QuestionTimedOut(BrokerError):
+    """A device asked the server, and what should answer still had not when its time was over."""
 
 
 class NoActiveConnection(CallFailed):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from rpcbroker.core.settings import Rate
+from rpcbroker.core.setting import Rate
 
 MAX_KEYS = 10_000
 """Keys whose buckets are remembered; the one unused for longest is forgotten first, and begins full again."""

@@ -51,6 +51,35 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChain:
+    """A rule chain of a tenant, as it is kept. `graph` is JSON text: its nodes and connections.
+
+    One chain of a tenant is its `root`: there messages begin.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    root: bool = False
+    debug: bool = False
+    graph: bytes
+    additional_info: Any = None
+    created_time: int
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """One device is related to another of its tenant; `type` is the user's word for how."""
+
+    tenant_id: UUID
+    source: UUID
+    target: UUID
+    type: str
+    additional_info: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Customer:
     """Somebody whom a tenant lets use some of its devices; customers do not see each other's."""
 

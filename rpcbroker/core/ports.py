@@ -32,7 +32,9 @@ from rpcbroker.core.model import (
     Page,
     PageLink,
     ProvisionKey,
+    Relation,
     Scope,
+    StoredChain,
     StoredSeries,
     Tenant,
     User,
@@ -109,6 +111,7 @@ class OpenedStore:
     """When the first of them has to be looked at, epoch ms."""
     running_bulks: tuple[Bulk, ...] = ()
     """Those that have not ended, the oldest first."""
+    rule_chains: tuple[StoredChain, ...] = ()
 
 
 class StoreError(Exception):
@@ -378,6 +381,39 @@ class KeptBulks(Protocol):
         """Delete up to `limit` of those that ended before that time (epoch ms). Fires with how many these were."""
 
 
+class KeptRules(Protocol):
+    """Rule chains, and relations between devices."""
+
+    def save_chain(self, chain: StoredChain) -> Deferred[None]:
+        """A new one if its version is 1. Fails with AlreadyExists for an id that is taken, with NotFound when it or its
+        tenant is gone, with VersionConflict unless the stored version is one less. What it says of `root` of a chain
+        that is there does not count."""
+
+    def set_root(self, tenant_id: UUID, chain_id: UUID, *, demoted: StoredChain | None) -> Deferred[None]:
+        """This chain is the root now, and no other one of the tenant; `demoted` is inserted with it. Fails with
+        NotFound when the chain is gone."""
+
+    def delete_chain(self, tenant_id: UUID, chain_id: UUID) -> Deferred[bool]:
+        """False when there was none."""
+
+    def relate(self, relation: Relation) -> Deferred[None]:
+        """Insert or replace. Fails with NotFound when one of the devices is not there, or is of another tenant."""
+
+    def unrelate(self, relation: Relation) -> Deferred[bool]:
+        """False when there was none."""
+
+    def relations(
+        self, tenant_id: UUID, *, source: UUID | None = None, target: UUID | None = None, type_: str = ""
+    ) -> Deferred[list[Relation]]:
+        """Those from `source`, to `target`, or both; of any type if it is empty. In the order of types and ids."""
+
+    def related(
+        self, tenant_id: UUID, device_id: UUID, *, outward: bool, type_: str, levels: int, limit: int
+    ) -> Deferred[list[UUID]]:
+        """Devices that can be reached over at most `levels` relations, from source to target if `outward`, else the
+        other way; nearest first, each once, never the device itself."""
+
+
 class Store(Protocol):
     """What outlives the process. Every Deferred of a write fires when the write is durable.
 
@@ -401,6 +437,9 @@ class Store(Protocol):
 
     @property
     def enrolment(self) -> Enrolment: ...
+
+    @property
+    def rules(self) -> KeptRules: ...
 
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """Connect, migrate, load. Blocking: called once, before the reactor runs.

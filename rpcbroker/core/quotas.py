@@ -10,7 +10,8 @@ from uuid import UUID
 
 from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.model import Device
-from rpcbroker.core.settings import LimitsSettings, show_rate
+from rpcbroker.core.setting import show_rate
+from rpcbroker.core.settings import LimitsSettings
 
 MAX_SENDERS = 1_000_000
 """Tenants and devices whose buckets are remembered: more than one process has, for one that is forgotten

@@ -33,6 +33,7 @@ class Mark(StrEnum):
     ACCEPTED = "accepted"
     AUTHORISED = "authorised"
     ROUTED = "routed"
+    PASSED = "passed"
     STORED = "stored"
     QUEUED = "queued"
     SENT = "sent"
@@ -127,10 +128,10 @@ def is_device_error(reply: bytes) -> bool:
 _ACCEPTED, _AUTHORISED, _ROUTED = Mark.ACCEPTED.value, Mark.AUTHORISED.value, Mark.ROUTED.value
 
 
-def begun(call: Call, *, accepted: int, by: str) -> CallRecord:
+def begun(call: Call, *, accepted: int, by: str, routed: str = "straight to the device") -> CallRecord:
     """The record of a call that is made now; `by` had asked for it at `accepted` (epoch ms)."""
     now, asked = call.created_time, (accepted, _ACCEPTED, intern(f"from {by}"))
-    return record_of(call, (asked, (now, _AUTHORISED, None), (now, _ROUTED, "straight to the device")))
+    return record_of(call, (asked, (now, _AUTHORISED, None), (now, _ROUTED, routed)))
 
 
 class KeptCall(msgspec.Struct, kw_only=True, gc=False):

@@ -8,51 +8,10 @@ Durations are seconds, sizes are bytes, rates are pairs of a count and seconds.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NewType
+from typing import Literal
 
-Duration = NewType("Duration", float)
-Size = NewType("Size", int)
-Rate = NewType("Rate", tuple[tuple[int, float], ...])
-"""`200:1,6000:60` as ((200, 1.0), (6000, 60.0)): so many in so many seconds, and all must allow; () is no limit."""
-
-UrlPath = NewType("UrlPath", str)
-"""A path of ours, without anything that would have to be coded; empty is none."""
-
-
-_RATE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
-
-
-def parse_rate(value: object) -> Rate:
-    """`200:1,6000:60` as ((200, 1.0), (6000, 60.0)), empty as (). Raises ValueError, which says what is allowed."""
-    parts = value.split(",") if isinstance(value, str) and value.strip() else []
-    matches = [_RATE.fullmatch(part.strip()) for part in parts]
-    pairs = tuple((int(match[1]), float(match[2])) for match in matches if match and int(match[1]) and int(match[2]))
-    if not isinstance(value, str) or len(pairs) != len(parts) or len({seconds for _, seconds in pairs}) != len(pairs):
-        raise ValueError(
-            'must be a rate such as "200:1,6000:60": a count, a colon and seconds, each number of seconds once; '
-            "empty is no limit"
-        )
-    return Rate(pairs)
-
-
-def show_rate(rate: Rate) -> str:
-    """The text of a rate, such as `200:1,6000:60`."""
-    return ",".join(f"{count}:{seconds:g}" for count, seconds in rate)
-
-
-def setting(
-    default: Any, why: str, *, live: bool = False, least: float | None = None, most: float | None = None
-) -> Any:
-    """A field with the reason that `conf/rpcbroker.toml` gives for it.
-
-    `live`: a reload changes it in the running broker; any other needs a restart. `least` and `most`
-    bound a number; without `least` it must be greater than 0, for that would switch the broker off by a back door.
-    """
-    if isinstance(default, list):
-        default = tuple(default)
-    return field(default=default, metadata={"why": why, "live": live, "least": least, "most": most})
+from rpcbroker.core.setting import Duration, Rate, Size, UrlPath, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +233,9 @@ class CoapSettings:
         "where CoAP is spoken over DTLS, as dtls:5684:privateKey=KEY.pem:certKey=CERT.pem, perhaps with "
         ":interface=ADDRESS and :extraCertChain=CHAIN.pem",
     )
+    question_timeout: Duration = setting(
+        10.0, "how long a device's question waits for an answer, if a rule chain takes its time; then 5.04", live=True
+    )
     max_body_size: Size = setting(
         64 << 10, "the largest body of a request, over all its blocks; beyond it 4.13", live=True
     )
@@ -420,6 +382,46 @@ class BulkSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RulesSettings:
+    """`[rules]`"""
+
+    question_timeout: Duration = setting(
+        60.0,
+        "how long a device's question over MQTT or HTTP waits for an answer, if a rule chain takes its time",
+        live=True,
+    )
+    max_messages: int = setting(
+        10_000, "messages of one tenant that are in its rule chains at a time; one more is refused", live=True
+    )
+    max_hops: int = setting(
+        2_000, "nodes that one message, with all that is made of it, may pass; then its branches end", live=True
+    )
+    max_chains: int = setting(100, "rule chains of one tenant; one more is refused", live=True)
+    max_chain_size: Size = setting(4 << 20, "the largest rule chain, as JSON; beyond it 413", live=True)
+    max_pending_delays: int = setting(10_000, "messages that the delay nodes of one tenant hold at a time", live=True)
+    max_delay: Duration = setting(86_400.0, "the longest that a delay node may hold a message", live=True)
+    debug_events: int = setting(
+        10_000, "what nodes with debugSettings recorded that is kept of one tenant, in memory", live=True, least=0
+    )
+    script_workers: int = setting(2, "processes that run scripts; the first is started when a script has to run")
+    script_timeout: Duration = setting(0.25, "how long a script may run; then its process is killed", live=True)
+    script_memory: Size = setting(64 << 20, "the memory that a script may take; then it fails")
+    max_script_size: Size = setting(1 << 20, "the largest script; a chain with a larger one is refused", live=True)
+    web_timeout: Duration = setting(
+        10.0, "how long a REST API call node waits that names no time, and the longest that it may name", live=True
+    )
+    web_hosts: tuple[str, ...] = setting(
+        [],
+        "hosts that REST API call nodes may call, such as api.example.com, *.example.com or 10.0.0.0/8, with a port or "
+        "not; empty: all but those of this machine and of its own networks",
+        live=True,
+    )
+    max_web_calls: int = setting(
+        100, "calls of REST API call nodes of one tenant at a time; further ones wait", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSettings:
     """`[limits]`: what devices may send. Values are those of telemetry and of attributes."""
 
@@ -550,6 +552,7 @@ class Settings:
     coap: CoapSettings = field(default_factory=CoapSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     bulk: BulkSettings = field(default_factory=BulkSettings)
+    rules: RulesSettings = field(default_factory=RulesSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     attributes: AttributeSettings = field(default_factory=AttributeSettings)

@@ -56,6 +56,7 @@ from rpcbroker.store.rows import (
     user_values,
     values,
 )
+from rpcbroker.store.rules import SqlRules, rule_chains
 from rpcbroker.store.values import SqlValues
 from rpcbroker.store.writer import Work
 
@@ -80,6 +81,7 @@ class SqlStore:
         self.calls = SqlCalls(database, clock=clock)
         self.bulks = SqlBulks(database)
         self.enrolment = SqlEnrolment(database, wrote=self._wrote)
+        self.rules = SqlRules(database)
 
     # -- opening and closing
 
@@ -255,6 +257,7 @@ def _load(connection: Connection, first_records: Callable[[], tuple[Tenant, User
         waiting_calls=waiting,
         next_due=next_due,
         running_bulks=running_bulks(connection),
+        rule_chains=rule_chains(connection),
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 """The newest migration; a database that says otherwise is migrated, or refused if it is newer."""
 
 metadata = MetaData(
@@ -295,6 +296,33 @@ bulk_device = Table(
 
 `ended` numbers those of a bulk that have ended, in that order.
 """
+
+rule_chain = Table(
+    "rule_chain",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenant.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("root", Boolean, nullable=False),
+    Column("debug", Boolean, nullable=False),
+    Column("graph", LargeBinary, nullable=False),
+    Column("additional_info", JSON),
+    Column("created_time", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("ix_rule_chain_tenant_id", "tenant_id"),
+)
+"""`graph` is JSON text."""
+
+relation = Table(
+    "relation",
+    metadata,
+    Column("source", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("target", Uuid, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("additional_info", JSON),
+    Index("ix_relation_target", "target"),
+)
 
 OF_DEVICE = (credentials, presence, attribute, telemetry_latest, telemetry_block, provisioned, claim, rpc)
 """What is deleted with a device."""

@@ -16,17 +16,11 @@ from twisted.python.failure import Failure
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import InvalidRequest, TooManyRequests
-from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.model import Device
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.questions import Question, QuestionText
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.values import points_in
-
-
-class Question(msgspec.Struct):
-    """A device's question to the server: client-side RPC."""
-
-    method: str
-    params: Any = None
 
 
 class AttributesQuestion(msgspec.Struct, rename="camel"):
@@ -80,14 +74,23 @@ class Uplinks:
         self._require_json(session, payload, f"reported progress of call {wire_id}")
         return session.progress(wire_id, payload)
 
-    def ask(self, session: DeviceSession, payload: bytes, own: Mapping[str, Callable[[], bytes]]) -> bytes:
-        """The answer to a device's question, as JSON text. Raises CallFailed with NO_HANDLER if nobody answers it."""
+    def ask(
+        self,
+        session: DeviceSession,
+        payload: bytes,
+        own: Mapping[str, Callable[[], bytes]],
+        timeout: float | None = None,
+    ) -> bytes | Deferred[bytes]:
+        """The answer to a device's question; as Broker.ask."""
         self._charge(session)
         try:
-            question = jsontext.decode_as(Question, payload)
+            asked = jsontext.decode_as(QuestionText, payload)
         except jsontext.BadJSON as error:
             self._refuse(session, "asked the server", error)
-        return self._broker.ask(question.method, transport=self._protocol, own=own)
+        question = Question(
+            method=asked.method, params=bytes(asked.params), transport=self._protocol, own=own, timeout=timeout
+        )
+        return self._broker.ask(session, question)
 
     # -- values
 
@@ -101,7 +104,7 @@ class Uplinks:
             self._refuse(session, "posted telemetry", error)
         if quotas.any:  # asked here, for counting the points is not for nothing
             self._charge(session, points_in(posted))
-        return telemetry.keep(session.device.id, posted)
+        return self._broker.keep_telemetry(session, posted)
 
     def attributes(self, session: DeviceSession, payload: bytes) -> Deferred[None]:
         """Store the device's own attributes."""
@@ -111,7 +114,7 @@ class Uplinks:
         except jsontext.BadJSON as error:
             self._refuse(session, "posted attributes", error)
         self._charge(session, len(values))
-        return attributes.save(session.device.id, Scope.CLIENT, values)
+        return self._broker.keep_attributes(session, values)
 
     def read_attributes(self, session: DeviceSession, question: AttributesQuestion) -> Deferred[bytes]:
         """What it asks for: JSON text such as `{"client":{...},"shared":{...}}`, empty halves left out."""

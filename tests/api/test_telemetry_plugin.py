@@ -14,7 +14,8 @@ from twisted.internet.defer import fail
 from rpcbroker.api.keys import digest
 from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.model import ApiKey, Authority, KeyAccess, KeyScope, Scope
-from rpcbroker.core.settings import AttributeSettings, Size, TelemetrySettings
+from rpcbroker.core.setting import Size
+from rpcbroker.core.settings import AttributeSettings, TelemetrySettings
 
 ID = device().id
 BASE = "/api/plugins/telemetry"

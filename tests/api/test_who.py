@@ -10,7 +10,8 @@ from fakes import OTHER_TENANT, result_of, tenant
 from rest import Rest
 
 from rpcbroker.core.model import Authority
-from rpcbroker.core.settings import HttpSettings, Rate, Settings
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import HttpSettings, Settings
 
 ME = "/api/auth/user"
 

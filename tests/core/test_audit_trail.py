@@ -15,7 +15,8 @@ from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.model import AuditEntry
-from rpcbroker.core.settings import AuditSettings, Duration
+from rpcbroker.core.setting import Duration
+from rpcbroker.core.settings import AuditSettings
 
 
 class Log:

@@ -31,7 +31,8 @@ from rpcbroker.core.errors import (
     VersionConflict,
 )
 from rpcbroker.core.model import Authority, Device, KeyAccess, KeyScope, PageLink
-from rpcbroker.core.settings import BulkSettings, Rate
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import BulkSettings
 
 S = EntryState
 USER = replace(ADMIN, user_id=UUID(int=11), authority=Authority.CUSTOMER_USER, customer_id=CUSTOMER, email="cu@x.org")

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from rpcbroker.core.bulk import ENDED, BulkState, EntryState
 from rpcbroker.core.errors import Reason
-from rpcbroker.core.settings import Rate
+from rpcbroker.core.setting import Rate
 
 S = EntryState
 

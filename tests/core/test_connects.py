@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 
 from rpcbroker.core import connects as module
 from rpcbroker.core.connects import Connects, address_of
-from rpcbroker.core.settings import MqttSettings, Rate
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import MqttSettings
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 HERE, THERE = "192.0.2.1", "192.0.2.2"

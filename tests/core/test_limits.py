@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rpcbroker.core import limits
 from rpcbroker.core.limits import RateLimit
-from rpcbroker.core.settings import Rate
+from rpcbroker.core.setting import Rate
 
 
 def make(*pairs: tuple[int, float]) -> tuple[RateLimit, Clock]:

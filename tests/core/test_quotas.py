@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 
 from rpcbroker.core.model import Device
 from rpcbroker.core.quotas import Quotas
-from rpcbroker.core.settings import LimitsSettings, Rate
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import LimitsSettings
 
 DEVICE = device(1)
 GATEWAY = device(2, additional_info={"gateway": True})

@@ -20,7 +20,8 @@ from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import NotFound, Unavailable
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point
-from rpcbroker.core.settings import Size, TelemetrySettings
+from rpcbroker.core.setting import Size
+from rpcbroker.core.settings import TelemetrySettings
 from rpcbroker.core.telemetry import Telemetry, worth_keeping
 from rpcbroker.store.memory import MemoryStore
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from rpcbroker.core.jsontext import BadJSON
-from rpcbroker.core.settings import AttributeSettings, Size, TelemetrySettings
+from rpcbroker.core.setting import Size
+from rpcbroker.core.settings import AttributeSettings, TelemetrySettings
 from rpcbroker.core.values import (
     Values,
     json_of,

@@ -17,7 +17,7 @@ from rpcbroker.core.calls import CallRequest, SubmitStrategy
 from rpcbroker.core.errors import AlreadyExists, NotFound
 from rpcbroker.core.model import DeviceFilter, PageLink
 from rpcbroker.core.ports import OpenedStore
-from rpcbroker.core.settings import Rate
+from rpcbroker.core.setting import Rate
 
 S = EntryState
 DEVICES = [(UUID(int=number), f"device-{number}") for number in range(100, 105)]

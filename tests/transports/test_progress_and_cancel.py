@@ -18,7 +18,8 @@ from rpcbroker.core.errors import Reason
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import LimitsSettings, Rate
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import LimitsSettings
 from rpcbroker.transports import dialect
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.properties import Property

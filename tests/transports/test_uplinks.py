@@ -14,7 +14,8 @@ from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.errors import CallFailed, InvalidRequest, Reason, TooManyRequests
 from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.near_misses import NearMiss
-from rpcbroker.core.settings import LimitsSettings, Rate
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import LimitsSettings
 from rpcbroker.transports.uplinks import AttributesQuestion, Uplinks
 
 

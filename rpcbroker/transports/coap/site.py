@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
@@ -157,13 +157,16 @@ class CoapSite:
 
     def _ask(self, session: DeviceSession, request: Request, _: int) -> Answer:
         own = {"getSessionLimits": partial(self._session_limits, session)}
-        try:
-            text, code = self._uplinks(request).ask(session, self._body(session, request), own), Code.CONTENT
-        except CallFailed as error:
-            if error.reason is not Reason.NO_HANDLER:
-                raise
-            text, code = jsontext.encode({"error": error.message}), Code.NOT_FOUND
-        return _answer(request, text, code)
+        timeout = self._settings().question_timeout
+
+        def failed(failure: Failure) -> Response:
+            failure.trap(CallFailed)
+            if failure.value.reason is not Reason.NO_HANDLER:
+                failure.raiseException()
+            return _answer(request, jsontext.encode({"error": failure.value.message}), Code.NOT_FOUND)
+
+        said = maybeDeferred(self._uplinks(request).ask, session, self._body(session, request), own, timeout)
+        return said.addCallbacks(partial(_answer, request), failed)
 
     def _session_limits(self, session: DeviceSession) -> bytes:
         limits = {"maxPayloadSize": self._settings().max_body_size}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -144,14 +144,15 @@ class HttpDevices:
 
     def _ask(self, request: Any, session: DeviceSession, _: Target) -> None:
         own = {"getSessionLimits": lambda: self._limits_of(session)}
-        try:
-            said = self._uplinks.ask(session, _body(request), own)
-        except CallFailed as error:
-            if error.reason is not Reason.NO_HANDLER:
-                raise
-            answer(request, 404, jsontext.encode({"error": error.message}))
-        else:
-            answer(request, 200, said)
+
+        def failed(failure: Failure) -> None:
+            failure.trap(CallFailed)
+            if failure.value.reason is not Reason.NO_HANDLER:
+                failure.raiseException()
+            answer(request, 404, jsontext.encode({"error": failure.value.message}))
+
+        said = maybeDeferred(self._uplinks.ask, session, _body(request), own)
+        said.addCallbacks(lambda text: answer(request, 200, text), failed).addErrback(self._failed, request)
 
     def _limits_of(self, session: DeviceSession) -> bytes:
         limits = self._broker.quotas.limits_of(session.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,10 +12,11 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, Step
-from rpcbroker.core.errors import CallFailed, NoActiveConnection, Reason
-from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.errors import NoActiveConnection, Reason
+from rpcbroker.core.model import Device
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.questions import Question, QuestionText
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.core.values import points_in
@@ -23,10 +25,11 @@ from rpcbroker.transports.dialect import Family, Meaning, Uplink
 from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.gateway import GatewayFace
+from rpcbroker.transports.mqtt.questions import ask
 from rpcbroker.transports.mqtt.replies import progress, reply
 from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.transports.near import nearest
-from rpcbroker.transports.uplinks import AttributesQuestion, Question
+from rpcbroker.transports.uplinks import AttributesQuestion
 from rpcbroker.wire.mqtt.connection import Limits
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
@@ -189,15 +192,19 @@ class MqttLink:
         return progress(self._session, meaning.number, payload)
 
     def _ask(self, meaning: Meaning, payload: bytes) -> Outcome:
-        question = jsontext.decode_as(Question, payload)
-        if question.method != "getSessionLimits":  # a client that may not ask for its limits cannot keep to them
+        asked = jsontext.decode_as(QuestionText, payload)
+        if asked.method != "getSessionLimits":  # a client that may not ask for its limits cannot keep to them
             self._charge()
-        own = {"getSessionLimits": self._session_limits}
-        try:
-            answer = self._around.broker.ask(question.method, transport=self.protocol, own=own)
-        except CallFailed as error:
-            answer = jsontext.encode({"error": error.message})
-        self._answer(meaning.family.rpc_response, meaning.number, answer)
+        answered = partial(self._answer, meaning.family.rpc_response, meaning.number)
+        question = Question(
+            method=asked.method,
+            params=bytes(asked.params),
+            transport=self.protocol,
+            number=meaning.number,
+            own={"getSessionLimits": self._session_limits},
+            late=answered,
+        )
+        ask(self._around.broker, self._session, question, answered)
         return ReasonCode.SUCCESS
 
     def _answer(self, prefix: str, number: int, payload: bytes) -> None:
@@ -215,18 +222,17 @@ class MqttLink:
         )
 
     def _telemetry(self, _: Meaning, payload: bytes) -> Outcome:
-        telemetry, device = self._around.broker.telemetry, self._session.device
-        posted = telemetry.parse(payload)
+        posted = self._around.broker.telemetry.parse(payload)
         if self._around.broker.quotas.any:  # asked here, for counting the points is not for nothing
             self._charge(points_in(posted))
-        kept = telemetry.keep(device.id, posted)
+        kept = self._around.broker.keep_telemetry(self._session, posted)
         return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
 
     def _attributes(self, _: Meaning, payload: bytes) -> Outcome:
         attributes = self._around.broker.attributes
         values = attributes.parse(payload)
         self._charge(len(values))
-        return attributes.save(self._session.device.id, Scope.CLIENT, values).addCallback(_success)
+        return self._around.broker.keep_attributes(self._session, values).addCallback(_success)
 
     def _attributes_request(self, meaning: Meaning, payload: bytes) -> Outcome:
         self._charge()

@@ -16,11 +16,12 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.errors import BrokerError, CallFailed
+from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.jsontext import BadJSON, BadShape
-from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.model import Device
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
+from rpcbroker.core.questions import Question
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.core.values import attributes_of, points_in
@@ -29,6 +30,7 @@ from rpcbroker.transports.mqtt.carrier import Carrier
 from rpcbroker.transports.mqtt.face import Outcome, Refused
 from rpcbroker.transports.mqtt.gateway_children import GatewayChildren
 from rpcbroker.transports.mqtt.gateway_link import ChildLink, Downlink
+from rpcbroker.transports.mqtt.questions import ask
 from rpcbroker.transports.mqtt.replies import progress, reply
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
@@ -52,6 +54,7 @@ class Rpc(msgspec.Struct, frozen=True, gc=False):
     id: Id
     data: msgspec.Raw = msgspec.Raw()
     progress: msgspec.Raw = msgspec.Raw()
+    params: msgspec.Raw = msgspec.Raw()
     method: str | None = None
 
 
@@ -179,27 +182,34 @@ class GatewayFace:
     def _ask(self, child: ChildLink, message: Rpc) -> Outcome:
         assert message.method is not None
         self._charge(child)
-        try:
-            answer = self._broker.ask(message.method, transport=child.protocol, own={})
-        except CallFailed as error:
-            answer = jsontext.encode({"error": error.message})
-        self._downlink.publish(
-            dialect.GATEWAY_RPC, b'{"device":%b,"id":%d,"data":%b}' % (child.spelled, message.id, answer)
+
+        def answered(answer: bytes) -> None:
+            if child.attached:
+                told = b'{"device":%b,"id":%d,"data":%b}' % (child.spelled, message.id, answer)
+                self._downlink.publish(dialect.GATEWAY_RPC, told)
+
+        question = Question(
+            method=message.method,
+            params=bytes(message.params) or b"null",
+            transport=child.protocol,
+            number=message.id,
+            late=answered,
         )
+        ask(self._broker, child.session, question, answered)
         return ReasonCode.SUCCESS
 
     def _keep_telemetry(self, child: ChildLink, entries: list[Any]) -> Outcome:
         telemetry = self._broker.telemetry
         posted = telemetry.parsed(entries)
         self._charge(child, points_in(posted))
-        kept = telemetry.keep(child.session.device.id, posted)
+        kept = self._broker.keep_telemetry(child.session, posted)
         return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
 
     def _keep_attributes(self, child: ChildLink, message: Any) -> Outcome:
         attributes = self._broker.attributes
         values = attributes_of(message, attributes.settings)
         self._charge(child, len(values))
-        return attributes.save(child.session.device.id, Scope.CLIENT, values).addCallback(_success)
+        return self._broker.keep_attributes(child.session, values).addCallback(_success)
 
     def _read_attributes(self, child: ChildLink, request: AttributesRequest) -> Outcome:
         self._charge(child)

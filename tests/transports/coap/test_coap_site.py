@@ -18,7 +18,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import NotFound, Unavailable
 from rpcbroker.core.model import Scope
-from rpcbroker.core.settings import LimitsSettings, Rate
+from rpcbroker.core.setting import Rate
+from rpcbroker.core.settings import LimitsSettings
 from rpcbroker.transports.coap import who
 from rpcbroker.transports.coap.exchange import Refused
 from rpcbroker.wire.coap.numbers import Code, ContentFormat

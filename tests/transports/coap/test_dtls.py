@@ -20,7 +20,8 @@ from OpenSSL import SSL
 from twisted.internet.task import Clock
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.settings import CoapSettings, Duration, parse_rate
+from rpcbroker.core.setting import Duration, parse_rate
+from rpcbroker.core.settings import CoapSettings
 from rpcbroker.host.tls import Certificate, TlsFiles
 from rpcbroker.transports.coap import dtls
 from rpcbroker.transports.coap.counters import DtlsCounters

@@ -1,0 +1,223 @@
+"""The rule chains of all tenants: in memory, changed here, kept by the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from uuid import UUID
+
+from twisted.logger import Logger
+
+from rpcbroker.core.errors import BrokerError, InvalidRequest, NotFound
+from rpcbroker.core.model import StoredChain
+from rpcbroker.core.ports import KeptRules
+from rpcbroker.core.routes import Routes
+from rpcbroker.core.settings import RulesSettings
+from rpcbroker.rules.active import ActiveChain, ActiveNode, activate
+from rpcbroker.rules.chain import ChainRefused, Graph, graph_of, place
+from rpcbroker.rules.default_chain import default_chain
+from rpcbroker.rules.direct import routes_of
+from rpcbroker.rules.errors import BadConfiguration
+from rpcbroker.rules.format import MetadataJSON, read_graph
+from rpcbroker.rules.node import Out
+from rpcbroker.rules.nodes.table import NODE_TYPES
+from rpcbroker.rules.ports import RuleSurroundings, ScriptRefused, Scripts
+from rpcbroker.rules.types import LABELS
+
+NOT_FOUND = "There is no such rule chain"
+
+
+class _TenantRules:
+    """One tenant's."""
+
+    __slots__ = ("active", "routes", "stored")
+
+    def __init__(self) -> None:
+        self.stored: dict[UUID, StoredChain] = {}
+        self.active: dict[UUID, ActiveChain] = {}
+        self.routes: Routes | None = None
+
+
+class RuleChains:
+    """Who asks for a chain gets what stands in memory; what changes one writes it first."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: KeptRules,
+        scripts: Scripts,
+        *,
+        surroundings: Callable[[UUID], RuleSurroundings],
+        emit: Callable[[ActiveChain, ActiveNode, Out], None],
+        settings: Callable[[], RulesSettings],
+        now_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+        direct: bool = True,
+    ) -> None:
+        """`surroundings` are those of a tenant's nodes, `emit` is told of what nodes make by themselves.
+
+        `direct`: what chains would only do as the broker does it goes straight; False is for comparing the two.
+        """
+        self._store = store
+        self._scripts = scripts
+        self._surroundings = surroundings
+        self._emit = emit
+        self._settings = settings
+        self._now_ms = now_ms
+        self._new_uuid = new_uuid
+        self._direct = direct
+        self._tenants: defaultdict[UUID, _TenantRules] = defaultdict(_TenantRules)
+
+    def start(self, stored: Iterable[StoredChain]) -> None:
+        """Those that the store has. All of them are made now, for some nodes do something by themselves."""
+        for chain in stored:
+            self._tenants[chain.tenant_id].stored[chain.id] = chain
+        for tenant_id, tenant in self._tenants.items():
+            for chain in tenant.stored.values():
+                self._activate(tenant_id, chain)
+
+    def stop(self) -> None:
+        """Nodes make nothing by themselves any more, and let go of what they hold back."""
+        for tenant in self._tenants.values():
+            for chain in tenant.active.values():
+                chain.stop()
+
+    # -- who lets messages pass them
+
+    def routes(self, tenant_id: UUID) -> Routes:
+        """How the tenant's messages go."""
+        tenant = self._tenants[tenant_id]
+        if tenant.routes is None:
+            root = self.active(tenant_id, None)
+            tenant.routes = routes_of(root) if root is not None else _NOTHING
+            if not self._direct:
+                tenant.routes = Routes(False, False, False, frozenset(LABELS))
+        return tenant.routes
+
+    def active(self, tenant_id: UUID, chain_id: UUID | None) -> ActiveChain | None:
+        """A chain of the tenant; None is its root chain. None when there is none, or it cannot be made."""
+        chain = self.root(tenant_id) if chain_id is None else self.find(tenant_id, chain_id)
+        if chain is None:
+            return None
+        tenant = self._tenants[tenant_id]
+        return tenant.active.get(chain.id) or self._activate(tenant_id, chain)
+
+    def _activate(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain | None:
+        try:
+            made = self._made(tenant_id, chain)
+        except (BrokerError, ValueError) as error:
+            self._log.error("rule chain {name} of {tenant}: {error}", name=chain.name, tenant=tenant_id, error=error)
+            return None
+        self._put(tenant_id, made)
+        return made
+
+    def _made(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain:
+        graph = graph_of(read_graph(chain.graph), NODE_TYPES)
+        return activate(graph, chain_id=chain.id, name=chain.name, around=self._surroundings(tenant_id))
+
+    def _put(self, tenant_id: UUID, made: ActiveChain) -> None:
+        """In the place of what was made of it before."""
+        tenant = self._tenants[tenant_id]
+        before = tenant.active.get(made.id)
+        if before is not None:
+            before.stop()
+        tenant.active[made.id] = made
+        tenant.routes = None
+        made.start(self._emit)
+
+    # -- who looks at them
+
+    def root(self, tenant_id: UUID) -> StoredChain:
+        """The one where the tenant's messages begin."""
+        stored = self._tenants[tenant_id].stored.values()
+        return next((chain for chain in stored if chain.root), None) or default_chain(tenant_id)
+
+    def all(self, tenant_id: UUID) -> list[StoredChain]:
+        """All of the tenant's."""
+        stored = list(self._tenants[tenant_id].stored.values())
+        return stored if any(chain.root for chain in stored) else [self.root(tenant_id), *stored]
+
+    def find(self, tenant_id: UUID, chain_id: UUID) -> StoredChain | None:
+        """That one, if it is the tenant's."""
+        return next((chain for chain in self.all(tenant_id) if chain.id == chain_id), None)
+
+    def get(self, tenant_id: UUID, chain_id: UUID) -> StoredChain:
+        """That one. Raises NotFound."""
+        found = self.find(tenant_id, chain_id)
+        if found is None:
+            raise NotFound(NOT_FOUND)
+        return found
+
+    # -- who changes them
+
+    async def check(self, tenant_id: UUID, graph: MetadataJSON) -> Graph:
+        """What this would be. Raises ChainRefused, which says all that is wrong, or which script is not accepted."""
+        checked = graph_of(graph, NODE_TYPES)
+        for index, node in enumerate(checked.nodes):
+            for script in node.scripts:
+                try:
+                    await self._scripts.check(script)
+                except ScriptRefused as error:
+                    where = place(index, node.name)
+                    raise ChainRefused(f"The rule chain cannot be taken: {where}: its script: {error}") from None
+        try:
+            activate(checked, chain_id=self._new_uuid(), name="", around=self._surroundings(tenant_id))
+        except BadConfiguration as error:
+            raise ChainRefused(f"The rule chain cannot be taken: {error}") from None
+        return checked
+
+    async def save(self, chain: StoredChain) -> StoredChain:
+        """Keep a new one (version 1), or another version of one that is there; its graph was checked before.
+
+        Whether it is the root does not change so. Raises as KeptRules.save_chain.
+        """
+        tenant = self._tenants[chain.tenant_id]
+        there = self.find(chain.tenant_id, chain.id)
+        chain = replace(chain, root=there is not None and there.root)
+        if chain.id not in tenant.stored and len(tenant.stored) >= self._settings().max_chains:
+            raise InvalidRequest(f"A tenant has at most {self._settings().max_chains} rule chains")
+        await self._store.save_chain(chain)
+        tenant.stored[chain.id] = chain
+        self._activate(chain.tenant_id, chain)
+        return chain
+
+    async def set_root(self, tenant_id: UUID, chain_id: UUID) -> StoredChain:
+        """Messages begin at this chain from now on. Raises NotFound."""
+        tenant = self._tenants[tenant_id]
+        before, chain = self.root(tenant_id), self.get(tenant_id, chain_id)
+        if before.id == chain.id:
+            return chain
+        demoted = None
+        if before.id not in tenant.stored:
+            demoted = replace(before, root=False, created_time=self._now_ms(), version=1)
+        await self._store.set_root(tenant_id, chain_id, demoted=demoted)
+        for each in [*tenant.stored.values(), *([demoted] if demoted else [])]:
+            tenant.stored[each.id] = replace(each, root=each.id == chain_id)
+        tenant.routes = None
+        return tenant.stored[chain_id]
+
+    async def delete(self, tenant_id: UUID, chain_id: UUID) -> StoredChain:
+        """Raises NotFound, and InvalidRequest for the root chain."""
+        chain = self.get(tenant_id, chain_id)
+        if chain.root:
+            raise InvalidRequest("The root rule chain cannot be deleted; make another one the root first")
+        if not await self._store.delete_chain(tenant_id, chain_id):
+            raise NotFound(NOT_FOUND)
+        tenant = self._tenants[tenant_id]
+        tenant.stored.pop(chain_id, None)
+        active = tenant.active.pop(chain_id, None)
+        if active is not None:
+            active.stop()
+        return chain
+
+    def forget_tenant(self, tenant_id: UUID) -> None:
+        """The tenant was deleted, and its chains with it."""
+        tenant = self._tenants.pop(tenant_id, None)
+        for chain in tenant.active.values() if tenant else ():
+            chain.stop()
+
+
+_NOTHING = Routes(False, False, False, frozenset())
+"""Of a tenant whose root chain cannot be made: what it has not refused it might have to do."""

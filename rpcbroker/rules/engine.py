@@ -1,0 +1,337 @@
+"""Takes messages through chains: one Run is all that comes of one message, in all branches.
+
+Nodes that answer at once are passed in a loop, so a chain of such nodes has ended when `Engine.begin` returns. What
+takes time is a Deferred, and the branch goes on when it fires. A run has ended when every branch has, and it is
+acknowledged when every branch has ended or passed a node that takes time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpcbroker.core.errors import BrokerError, Unavailable
+from rpcbroker.rules.active import ActiveChain, ActiveNode
+from rpcbroker.rules.errors import NodeFailed
+from rpcbroker.rules.message import RuleMessage
+from rpcbroker.rules.node import Enter, Out, Outcome
+from rpcbroker.rules.types import FAILURE
+
+MAX_NESTED = 100
+"""Chains that a message may have entered and not left."""
+
+
+class Passed(NamedTuple):
+    """A message passed a node. `label` is None where it ended in it, `text` says why a node failed."""
+
+    chain: ActiveChain
+    node: ActiveNode
+    came: RuleMessage
+    label: str | None
+    went: RuleMessage
+    text: str | None
+    last: bool
+    """Nothing is connected there: this branch has ended."""
+
+
+Watch = Callable[[Passed], None]
+
+
+class Fault(NamedTuple):
+    """A branch that ended with a failure."""
+
+    chain: str
+    node: str
+    text: str
+    cause: BrokerError | None
+
+
+class _Entered(NamedTuple):
+    """Where a chain was entered: there a message goes on that leaves it."""
+
+    chain: ActiveChain
+    node: ActiveNode
+    before: _Entered | None
+    depth: int
+
+
+class _Step(NamedTuple):
+    """A message that is to pass a node."""
+
+    chain: ActiveChain
+    node: ActiveNode
+    message: RuleMessage
+    entered: _Entered | None
+    acknowledged: bool
+
+
+class Run:
+    """One message on its way. `ended` and `acknowledged` tell how far it is; who is told of it later is given
+    by `when_ended` and `when_acknowledged`, which are called at most once, and not if it is so already."""
+
+    __slots__ = (
+        "_branches",
+        "_engine",
+        "_hops",
+        "_steps",
+        "_unacknowledged",
+        "_working",
+        "faults",
+        "last",
+        "message",
+        "tenant_id",
+        "watch",
+        "when_acknowledged",
+        "when_ended",
+    )
+
+    def __init__(self, engine: Engine, tenant_id: UUID, message: RuleMessage, watch: Watch | None) -> None:
+        self._engine = engine
+        self._steps: deque[_Step] = deque()
+        self._branches = 0
+        self._unacknowledged = 0
+        self._hops = 0
+        self._working = False
+        self.tenant_id = tenant_id
+        self.message = message
+        self.watch = watch
+        self.faults: list[Fault] = []
+        self.last: tuple[str, str] | None = None
+        """Chain and node where a branch ended last."""
+        self.when_ended: Callable[[Run], None] | None = None
+        self.when_acknowledged: Callable[[Run], None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return not self._branches
+
+    @property
+    def acknowledged(self) -> bool:
+        return not self._unacknowledged
+
+    def enter(self, chain: ActiveChain) -> None:
+        """Begin at its first node."""
+        if chain.first is not None:
+            self._add(_Step(chain, chain.nodes[chain.first], self.message, None, False))
+            self._work()
+
+    def enter_behind(self, chain: ActiveChain, node: ActiveNode, out: Out) -> None:
+        """Begin behind a node that made the message."""
+        self._branches += 1  # until all are there
+        self._go(_Step(chain, node, out.message, None, True), (out,))
+        self._branch_ended(acknowledged=True)
+        self._work()
+
+    # -- what waits for its turn
+
+    def _add(self, step: _Step) -> None:
+        self._branches += 1
+        if not step.acknowledged:
+            self._unacknowledged += 1
+        self._steps.append(step)
+
+    def _work(self) -> None:
+        if self._working:
+            return
+        self._working = True
+        steps = self._steps
+        try:
+            while steps:
+                self._pass(steps.popleft())
+        finally:
+            self._working = False
+
+    def _pass(self, step: _Step) -> None:
+        self._hops += 1
+        if self._hops > self._engine.max_hops():
+            self._failed(step, NodeFailed(f"The message has passed {self._engine.max_hops():,} nodes, and may no more"))
+            return
+        if step.node.takes_time and not step.acknowledged:
+            step = step._replace(acknowledged=True)
+            self._one_acknowledged()
+        try:
+            outcome = step.node.act(step.message)
+        except Exception:
+            self._broke(Failure(), step)
+            return
+        if isinstance(outcome, Deferred):
+            outcome.addCallbacks(self._came_back, self._broke, (step,), None, (step,))
+            outcome.addErrback(self._engine.bug)
+        else:
+            self._leave(step, outcome)
+
+    def _came_back(self, outcome: Outcome, step: _Step) -> None:
+        self._leave(step, outcome)
+        self._work()
+
+    def _broke(self, failure: Failure, step: _Step) -> None:
+        error = failure.value
+        if isinstance(error, BrokerError):
+            error = NodeFailed(error.message, cause=error)
+        elif not isinstance(error, NodeFailed):
+            self._engine.bug(failure)
+            error = NodeFailed("The node is broken: the server's log says more")
+        self._failed(step, error)
+        self._work()
+
+    def _failed(self, step: _Step, error: NodeFailed) -> None:
+        self._fail(step, error)
+        self._branch_ended(acknowledged=step.acknowledged)
+
+    def _fail(self, step: _Step, error: NodeFailed) -> None:
+        """The message goes on under Failure, unless it has passed as many nodes as it may."""
+        message = error.message or step.message
+        over = self._hops > self._engine.max_hops()
+        if over or not step.node.targets.get(FAILURE):
+            self.faults.append(Fault(step.chain.name, step.node.name, error.text, error.cause))
+        if over:
+            self._tell(step, FAILURE, message, error.text, last=True)
+        else:
+            self._follow(step, FAILURE, message, error.text)
+
+    # -- what goes on
+
+    def _leave(self, step: _Step, outcome: Outcome) -> None:
+        self._go(step, outcome)
+        self._branch_ended(acknowledged=step.acknowledged)
+
+    def _go(self, step: _Step, outcome: Outcome) -> None:
+        if not outcome:
+            self._tell(step, None, step.message, None, last=True)
+        for each in outcome:
+            if isinstance(each, Out):
+                self._follow(step, each.label, each.message)
+            elif isinstance(each, Enter):
+                self._descend(step, each)
+            else:
+                self._ascend(step, each.label, each.message)
+
+    def _follow(self, step: _Step, label: str, message: RuleMessage, text: str | None = None) -> None:
+        chain, targets = step.chain, step.node.targets.get(label, ())
+        self._tell(step, label, message, text, last=not targets)
+        for index in targets:
+            self._add(_Step(chain, chain.nodes[index], message, step.entered, step.acknowledged))
+
+    def _descend(self, step: _Step, enter: Enter) -> None:
+        chain = self._engine.chain(self.tenant_id, enter.chain_id)
+        depth = 1 if step.entered is None else step.entered.depth + 1
+        if chain is None:
+            self._fail(step, NodeFailed(f"There is no rule chain {enter.chain_id}", enter.message))
+            return
+        if depth > MAX_NESTED:
+            self._fail(step, NodeFailed(f"The message is in more than {MAX_NESTED} chains at a time", enter.message))
+            return
+        self._tell(step, None, enter.message, None, last=chain.first is None)
+        if chain.first is not None:
+            entered = _Entered(step.chain, step.node, step.entered, depth)
+            self._add(_Step(chain, chain.nodes[chain.first], enter.message, entered, step.acknowledged))
+
+    def _ascend(self, step: _Step, label: str, message: RuleMessage) -> None:
+        entered = step.entered
+        self._tell(step, label, message, None, last=entered is None)
+        if entered is not None:
+            back = _Step(entered.chain, entered.node, message, entered.before, step.acknowledged)
+            self._follow(back, label, message)
+
+    def _tell(self, step: _Step, label: str | None, message: RuleMessage, text: str | None, *, last: bool) -> None:
+        if last:
+            self.last = (step.chain.name, step.node.name)
+        if self.watch is not None or self._engine.watches(step.node):
+            passed = Passed(step.chain, step.node, step.message, label, message, text, last)
+            if self.watch is not None:
+                self.watch(passed)
+            self._engine.tell(passed)
+
+    # -- the end
+
+    def _one_acknowledged(self) -> None:
+        self._unacknowledged -= 1
+        if not self._unacknowledged and self.when_acknowledged is not None:
+            told, self.when_acknowledged = self.when_acknowledged, None
+            told(self)
+
+    def _branch_ended(self, *, acknowledged: bool) -> None:
+        self._branches -= 1
+        if not acknowledged:
+            self._one_acknowledged()
+        if not self._branches:
+            self._engine.run_ended(self)
+            if self.when_ended is not None:
+                told, self.when_ended = self.when_ended, None
+                told(self)
+
+
+class Engine:
+    """All runs of one process."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        chain: Callable[[UUID, UUID | None], ActiveChain | None],
+        *,
+        max_hops: Callable[[], int],
+        max_messages: Callable[[], int],
+        watches: Callable[[ActiveNode], bool],
+        tell: Callable[[Passed], None],
+    ) -> None:
+        """`chain` finds a tenant's, the root one by None. `tell` is told of what passes nodes that `watches` wants."""
+        self.chain = chain
+        self.max_hops = max_hops
+        self.watches = watches
+        self.tell = tell
+        self._max_messages = max_messages
+        self.running: Counter[UUID] = Counter()
+        """Tenant -> messages that are on their way."""
+        self.passed = 0
+        """Messages that have ended."""
+        self.faults = 0
+        """Branches of these that ended with a failure."""
+
+    def begin(
+        self,
+        tenant_id: UUID,
+        message: RuleMessage,
+        *,
+        watch: Watch | None = None,
+        chain: ActiveChain | None = None,
+        behind: tuple[ActiveNode, str] | None = None,
+    ) -> Run:
+        """A message begins at the first node of `chain`, or `behind` the node that made it, under this label.
+
+        None is the tenant's root chain. Raises Unavailable when too many of the tenant's are on their way.
+        """
+        if self.running[tenant_id] >= self._max_messages():
+            raise Unavailable(
+                "Too many messages are in the tenant's rule chains",
+                hint="Nodes that wait hold them back: delays, calls to devices and to other servers. The limit is "
+                "rules.max_messages.",
+            )
+        run = Run(self, tenant_id, message, watch)
+        chain = chain or self.chain(tenant_id, None)
+        self.running[tenant_id] += 1
+        if chain is None or (behind is None and chain.first is None):
+            self.run_ended(run)
+        elif behind is None:
+            run.enter(chain)
+        else:
+            run.enter_behind(chain, behind[0], Out(behind[1], message))
+        return run
+
+    def run_ended(self, run: Run) -> None:
+        """Called by each run, once."""
+        self.passed += 1
+        self.faults += len(run.faults)
+        self.running[run.tenant_id] -= 1
+        if not self.running[run.tenant_id]:
+            del self.running[run.tenant_id]
+
+    def bug(self, failure: Failure) -> None:
+        """A node, or who listens, raised what it must not."""
+        self._log.failure("a message in a rule chain met a bug", failure=failure)

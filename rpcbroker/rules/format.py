@@ -1,0 +1,104 @@
+"""Rule chains as they are exported, imported and sent over REST: ThingsBoard's JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from rpcbroker.core import jsontext
+
+
+class EntityIdJSON(msgspec.Struct, rename="camel"):
+    """An id, and of what."""
+
+    id: str
+    entity_type: str
+
+
+class DebugSettingsJSON(msgspec.Struct, rename="camel"):
+    """What a node records: failures, or all that it gets and gives, for ever or until `allEnabledUntil` (epoch ms)."""
+
+    failures_enabled: bool = False
+    all_enabled: bool = False
+    all_enabled_until: int = 0
+
+
+class NodeJSON(msgspec.Struct, rename="camel"):
+    """One node. Older exports have `debugMode` in place of `debugSettings`."""
+
+    type: str
+    name: str
+    id: EntityIdJSON | None = None
+    debug_settings: DebugSettingsJSON | None = None
+    debug_mode: bool = False
+    singleton_mode: bool = False
+    queue_name: str | None = None
+    configuration_version: int = 0
+    configuration: dict[str, Any] | None = None
+    additional_info: Any = None
+
+
+class ConnectionJSON(msgspec.Struct, rename="camel"):
+    """Messages that leave node `fromIndex` under the label `type` go to node `toIndex`."""
+
+    from_index: int
+    to_index: int
+    type: str
+
+
+class ChainConnectionJSON(msgspec.Struct, rename="camel"):
+    """Of older exports: messages go on in another chain."""
+
+    from_index: int
+    target_rule_chain_id: EntityIdJSON
+    type: str
+    additional_info: Any = None
+
+
+class MetadataJSON(msgspec.Struct, rename="camel"):
+    """The graph of a chain."""
+
+    nodes: list[NodeJSON] = []
+    connections: list[ConnectionJSON] | None = None
+    rule_chain_connections: list[ChainConnectionJSON] | None = None
+    first_node_index: int | None = None
+    rule_chain_id: EntityIdJSON | None = None
+    version: int | None = None
+    notes: list[Any] | None = None
+
+
+class ChainJSON(msgspec.Struct, rename="camel"):
+    """What a chain is beside its graph."""
+
+    name: str
+    id: EntityIdJSON | None = None
+    tenant_id: EntityIdJSON | None = None
+    created_time: int = 0
+    type: str = "CORE"
+    first_rule_node_id: EntityIdJSON | None = None
+    root: bool = False
+    debug_mode: bool = False
+    configuration: Any = None
+    additional_info: Any = None
+    version: int | None = None
+
+
+class ChainFile(msgspec.Struct, rename="camel"):
+    """One exported chain."""
+
+    rule_chain: ChainJSON
+    metadata: MetadataJSON
+
+
+class ChainsFile(msgspec.Struct, rename="camel"):
+    """All chains of a tenant, exported together."""
+
+    rule_chains: list[ChainJSON]
+    metadata: list[MetadataJSON]
+
+
+def read_graph(text: bytes) -> MetadataJSON:
+    """A graph as the store keeps it, or as a caller sends it. Raises jsontext.BadJSON."""
+    graph: MetadataJSON = jsontext.decode_as(MetadataJSON, text)
+    return graph

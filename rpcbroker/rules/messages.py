@@ -1,0 +1,37 @@
+"""The messages that devices and callers cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from rpcbroker.core.model import Device
+from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
+
+
+class Messages:
+    """Makes them. `now_ms` is epoch ms."""
+
+    def __init__(self, *, now_ms: Callable[[], int], new_uuid: Callable[[], UUID]) -> None:
+        self.now_ms = now_ms
+        self.new_uuid = new_uuid
+
+    def of_device(
+        self,
+        device: Device,
+        type_: str,
+        data: bytes,
+        metadata: Mapping[str, str],
+        *,
+        customer_id: UUID | None = None,
+    ) -> RuleMessage:
+        """About a device, whose name and type the metadata get. The customer is the device's if no other is given."""
+        return RuleMessage(
+            id=self.new_uuid(),
+            type=type_,
+            originator=Originator(DEVICE, device.id),
+            data=data,
+            metadata={**metadata, "deviceName": device.name, "deviceType": device.type},
+            customer_id=customer_id or device.customer_id,
+            time=self.now_ms(),
+        )

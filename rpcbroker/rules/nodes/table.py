@@ -1,0 +1,17 @@
+"""All kinds of nodes, by the names that exported chains have for them."""
+
+from __future__ import annotations
+
+from rpcbroker.rules.node import NodeType
+from rpcbroker.rules.nodes import filters, rpc
+
+_ALL = (
+    filters.TYPE_SWITCH,
+    filters.TYPE_FILTER,
+    rpc.REQUEST,
+    rpc.REPLY,
+    rpc.OWN_ANSWER,
+)
+
+NODE_TYPES: dict[str, NodeType] = {each.name: each for each in _ALL}
+"""Any other name is refused."""

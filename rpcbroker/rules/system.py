@@ -1,0 +1,109 @@
+"""Puts the rules together: chains, the engine, and what waits in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from twisted.logger import Logger
+
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.errors import Unavailable
+from rpcbroker.core.model import StoredChain
+from rpcbroker.core.ports import Store
+from rpcbroker.core.settings import RulesSettings
+from rpcbroker.rules.active import ActiveChain, ActiveNode
+from rpcbroker.rules.chains import RuleChains
+from rpcbroker.rules.engine import Engine
+from rpcbroker.rules.estate import TenantEstate
+from rpcbroker.rules.messages import Messages
+from rpcbroker.rules.node import Out
+from rpcbroker.rules.ports import RuleSurroundings, Scripts, WebCalls
+from rpcbroker.rules.submissions import Submissions
+from rpcbroker.rules.traffic import Traffic
+from rpcbroker.rules.waiting_questions import WaitingQuestions
+
+
+class RuleSystem:
+    """All rules of one process."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        store: Store,
+        scripts: Scripts,
+        web: WebCalls,
+        settings: RulesSettings,
+        now_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+        direct: bool = True,
+    ) -> None:
+        """`direct` as RuleChains has it."""
+        self.settings = settings
+        """Read whenever a limit is needed: put others here, and they hold from then on."""
+        self._broker = broker
+        self._store = store
+        self._scripts = scripts
+        self._web = web
+        self._now_ms = now_ms
+        self._new_uuid = new_uuid
+        messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
+        self.chains = RuleChains(
+            store.rules,
+            scripts,
+            surroundings=self._surroundings,
+            emit=self._emitted,
+            settings=lambda: self.settings,
+            now_ms=now_ms,
+            new_uuid=new_uuid,
+            direct=direct,
+        )
+        self.engine = Engine(
+            self.chains.active,
+            max_hops=lambda: self.settings.max_hops,
+            max_messages=lambda: self.settings.max_messages,
+            watches=lambda node: False,
+            tell=lambda passed: None,
+        )
+        self.submissions = Submissions(broker, self.engine, messages)
+        self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
+        self.traffic = Traffic(broker, self.chains, self.engine, questions=self.questions, submissions=self.submissions)
+
+    def start(self, stored: Iterable[StoredChain]) -> None:
+        """From now on all that comes in passes the chains of its tenant."""
+        self._broker.rules = self.traffic
+        self.chains.start(stored)
+
+    def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
+        return RuleSurroundings(
+            tenant_id=tenant_id,
+            estate=TenantEstate(
+                tenant_id,
+                broker=self._broker,
+                store=self._store,
+                submissions=self.submissions,
+                questions=self.questions,
+            ),
+            scripts=self._scripts,
+            web=self._web,
+            deadlines=self._broker.deadlines,
+            now_ms=self._now_ms,
+            new_uuid=self._new_uuid,
+            settings=lambda: self.settings,
+            log=self._logged,
+        )
+
+    def _emitted(self, chain: ActiveChain, node: ActiveNode, out: Out) -> None:
+        try:
+            self.engine.begin(chain.tenant_id, out.message, chain=chain, behind=(node, out.label))
+        except Unavailable:
+            self._log.warn("{node} of rule chain {chain}: too many messages wait", node=node.name, chain=chain.name)
+
+    def _logged(self, node: str, text: str, usual: bool) -> None:
+        if usual:
+            self._log.debug("{node}: {text}", node=node, text=text)
+        else:
+            self._log.info("{node}: {text}", node=node, text=text)

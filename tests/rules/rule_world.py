@@ -1,0 +1,99 @@
+"""A World with rule chains: scripts are Python functions here, and other servers are a list of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from fakes import TENANT, World, result_of
+from twisted.internet.defer import Deferred, fail, succeed
+
+from rpcbroker.core import jsontext
+from rpcbroker.core.model import StoredChain
+from rpcbroker.core.settings import RulesSettings
+from rpcbroker.rules.ports import Script, ScriptFailed, WebCallFailed, WebRequest, WebResponse
+from rpcbroker.rules.system import RuleSystem
+
+RULES = "org.thingsboard.rule.engine"
+SWITCH = f"{RULES}.filter.TbMsgTypeSwitchNode"
+TYPE_FILTER = f"{RULES}.filter.TbMsgTypeFilterNode"
+CALL = f"{RULES}.rpc.TbSendRPCRequestNode"
+REPLY = f"{RULES}.rpc.TbSendRPCReplyNode"
+
+
+@dataclass
+class FakeScripts:
+    """`known`: source -> what it does. Any other source fails."""
+
+    known: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+
+    def check(self, script: Script) -> Deferred[None]:
+        return succeed(None)
+
+    def run(self, tenant_id: UUID, script: Script, values: Sequence[Any]) -> Deferred[Any]:
+        self.ran.append(script.source)
+        function = self.known.get(script.source)
+        if function is None:
+            return fail(ScriptFailed(f"{script.source!r} is not known to this test"))
+        return succeed(function(*values))
+
+
+@dataclass
+class FakeWeb:
+    """`answers` are given one after the other; then nobody answers."""
+
+    answers: list[WebResponse | Deferred[WebResponse]] = field(default_factory=list)
+    asked: list[WebRequest] = field(default_factory=list)
+
+    def call(self, request: WebRequest) -> Deferred[WebResponse]:
+        self.asked.append(request)
+        if not self.answers:
+            return fail(WebCallFailed("nobody answers"))
+        answer = self.answers.pop(0)
+        return answer if isinstance(answer, Deferred) else succeed(answer)
+
+
+class RuleWorld(World):
+    """`direct` False: everything passes the chains."""
+
+    def __init__(self, *, direct: bool = True, rules: dict[str, Any] | None = None, **more: Any) -> None:
+        super().__init__(**more)
+        self.scripts = FakeScripts()
+        self.web = FakeWeb()
+        self.rules = RuleSystem(
+            broker=self.broker,
+            store=self.store,
+            scripts=self.scripts,
+            web=self.web,
+            settings=RulesSettings(**(rules or {})),
+            now_ms=self.now_ms,
+            new_uuid=self.new_uuid,
+            direct=direct,
+        )
+        self.rules.start(self.opened.rule_chains)
+
+    def put(self, graph: dict[str, Any], *, tenant_id: UUID = TENANT, name: str = "Test", root: bool = True) -> UUID:
+        """A chain of the tenant, the root one if that is wanted."""
+        chain = StoredChain(
+            id=self.new_uuid(),
+            tenant_id=tenant_id,
+            name=name,
+            graph=jsontext.encode(graph),
+            created_time=self.now_ms(),
+        )
+        result_of(Deferred.fromCoroutine(self.rules.chains.save(chain)))
+        if root:
+            result_of(Deferred.fromCoroutine(self.rules.chains.set_root(tenant_id, chain.id)))
+        return chain.id
+
+
+def graph(nodes: Sequence[tuple[str, str, dict[str, Any]]], *connections: tuple[int, int, str], first: int = 0) -> Any:
+    """Nodes as (type, name, configuration), connections as (from, to, label)."""
+    return {
+        "firstNodeIndex": first,
+        "nodes": [{"type": type_, "name": name, "configuration": config} for type_, name, config in nodes],
+        "connections": [{"fromIndex": start, "toIndex": end, "type": label} for start, end, label in connections],
+    }

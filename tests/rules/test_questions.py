@@ -1,0 +1,36 @@
+"""Questions of devices on their way through a chain."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import EPOCH_MS, result_of
+from rule_world import REPLY, SWITCH, RuleWorld, graph
+from twisted.internet.defer import maybeDeferred
+
+from rpcbroker.core.errors import CallFailed
+from rpcbroker.core.questions import Question
+
+ECHO = graph([(SWITCH, "Switch", {}), (REPLY, "Reply", {})], (0, 1, "RPC Request from Device"))
+SILENT = graph([(SWITCH, "Switch", {})])
+
+
+def ask(world: RuleWorld, method: str, params: bytes = b"null") -> bytes:
+    asked = Question(method=method, params=params, transport="TEST")
+    return result_of(maybeDeferred(world.broker.ask, world.session(), asked))
+
+
+def test_a_reply_node_answers_with_the_data_of_the_message() -> None:
+    world = RuleWorld()
+    world.put(ECHO)
+    assert ask(world, "m", b"[1]") == b'{"method":"m","params":[1]}'
+    assert len(world.rules.questions) == 0
+
+
+def test_what_no_node_answers_the_broker_does_if_it_can() -> None:
+    world = RuleWorld()
+    world.put(SILENT)
+    assert ask(world, "getCurrentTime") == b"%d" % EPOCH_MS
+    assert ask(world, "ping") == b'"pong"'
+    with pytest.raises(CallFailed, match='no rule answers the method "other"'):
+        ask(world, "other")
+    assert len(world.rules.questions) == 0
