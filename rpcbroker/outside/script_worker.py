@@ -47,8 +47,15 @@ ROOM = 128 << 20
 
 READY, OK, THREW, REFUSED, SLOW, MEMORY, UNUSABLE = "ready", "ok", "threw", "refused", "slow", "memory", "unusable"
 
+# All JavaScript of ours is one line, and scripts begin in the second one: so errors tell which lines are theirs.
+
+
+def _one_line(javascript: str) -> str:
+    return " ".join(line for line in javascript.splitlines() if not line.lstrip().startswith("//"))
+
+
 # What the script cannot reach: its way in and out. Returns null if something stays behind that cannot be taken away.
-_ENCLOSE = """
+_ENCLOSE = _one_line("""
 (function () {
     'use strict';
     const { parse, stringify } = JSON, { freeze, getPrototypeOf, isExtensible } = Object;
@@ -61,7 +68,7 @@ _ENCLOSE = """
             return stringify(error) || 'a ' + typeof error;
         }
         const at = /<input>:(\\d+)/.exec(text(error.stack));
-        return text(error) + (at ? ' at line ' + at[1] : '');
+        return text(error) + (at ? ' at line ' + (at[1] - 1) : '');
     };
     const safely = function (error) {
         try { return told(error); } catch (again) { return 'what cannot be told'; }
@@ -97,10 +104,10 @@ _ENCLOSE = """
         };
     };
 })()
-"""
+""")
 
 # Nothing that all scripts of a context could share can be changed; what a script adds to the global object goes again.
-_FREEZE = """
+_FREEZE = _one_line("""
 (function () {
     'use strict';
     const { freeze, getPrototypeOf, defineProperty } = Object, { ownKeys, getOwnPropertyDescriptor } = Reflect;
@@ -128,7 +135,7 @@ _FREEZE = """
         }
     }
 })()
-"""
+""")
 
 
 class Script:
@@ -148,7 +155,7 @@ class Script:
         except tbel.Unknown as error:
             self.fault = str(error)
             return
-        self.javascript = f"(function ({', '.join(names)}) {{{body}\n}})"
+        self.javascript = f"(function ({', '.join(names)}) {{\n{body}\n}})"
         self.fresh = not self.tbel and "prototype" in body
         """It may mean to extend what other scripts have, too, so it gets all anew, each time."""
 
@@ -210,7 +217,7 @@ class Worker:
             case ["forget", number]:
                 del self._scripts[number]
             case ["prelude"]:
-                self._prelude = text
+                self._prelude = _one_line(text)
         return None
 
     def _check(self, script: Script) -> tuple[str, str]:
@@ -288,7 +295,7 @@ def _told(error: str) -> str:
     """The first line of an error of quickjs, and where it was."""
     message, _, place = error.partition("\n")
     line = place.partition("<input>:")[2].partition("\n")[0].rstrip(")")
-    return f"{message[:1000]} at line {line}" if line.isdigit() else message[:1000]
+    return f"{message[:1000]} at line {int(line) - 1}" if line.isdigit() else message[:1000]
 
 
 def confine(memory: int) -> None:
