@@ -81,7 +81,9 @@ async def test_a_process_holds_nothing_of_the_brokers() -> None:
                 assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
             limits = Path(f"/proc/{pid}/limits").read_text()
             for name, most in (("open files", 3), ("processes", 0), ("core file size", 0), ("file size", 0)):
-                assert next(line for line in limits.splitlines() if f"Max {name}" in line).split()[-3:-1][0] == str(most)
+                assert next(line for line in limits.splitlines() if f"Max {name}" in line).split()[-3:-1][0] == str(
+                    most
+                )
             assert int(field(pid, "VmRSS").split()[0]) < 20_000
     finally:
         os.close(secret)
@@ -145,7 +147,7 @@ async def test_a_kill_fails_only_the_script_that_was_running() -> None:
         waiting = [run_(pool, trap, value) for value in values]
         (worker,) = pool._workers
         assert len(worker.jobs) > 21, "innocent ones stand behind it"
-        for value, each in zip(values, waiting):
+        for value, each in zip(values, waiting, strict=True):
             if value == "bomb":
                 assert await failing(each) == "the script took longer than 100 ms"
             else:
@@ -182,8 +184,8 @@ async def test_a_run_that_ends_its_process_twice_fails() -> None:
     [
         ("raise ImportError('no quickjs')", "ImportError: no quickjs"),
         (
-            "import sys; sys.modules['_quickjs'] = None; sys.path.append({root!r});"
-            "from rpcbroker.outside.script_worker import main; main(1 << 26, 1 << 20)",
+            "import sys; sys.modules['_quickjs'] = None; sys.path.insert(0, {root!r})\n"
+            + "from rpcbroker.outside.script_worker import main; main(1 << 26, 1 << 20)",
             "quickjs cannot be imported: import of _quickjs halted; None in sys.modules",
         ),
         ("pass", "the process exited with status 0"),
