@@ -20,6 +20,7 @@ from rpcbroker.core.errors import CallFailed, NotAuthenticated, NotFound, Permis
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.questions import Question
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 
 TICK = 1 / 32
