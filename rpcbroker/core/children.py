@@ -47,8 +47,8 @@ class Children:
         """The device of the gateway's tenant that is called `name`; if there is none, a new one of `type_`.
 
         A new one belongs to the gateway's customer and has a random access token. Its additional info says which
-        gateway it came through last, and every gateway that it came through is related to it as `Created`. Raises InvalidRequest for a text that cannot be a name or a type and for the
-        gateway itself, Unavailable.
+        gateway it came through last, and every gateway that it came through is related to it as `Created`. Raises
+        InvalidRequest for a text that cannot be a name or a type and for the gateway itself, Unavailable.
         """
         name = _text("device", name)
         type_ = _text("type", type_ or DEFAULT_TYPE)

@@ -61,7 +61,9 @@ def test_a_gateway_is_related_to_the_children_that_come_through_it_and_stays_so_
 
 def test_a_relation_to_a_child_is_not_made_twice_and_one_that_was_deleted_is_not_made_again(world: World) -> None:
     made = result_of(child(world)).device
-    mine = Relation(tenant_id=TENANT, source=world.device.id, target=made.id, type=CREATED, additional_info={"by": "me"})
+    mine = Relation(
+        tenant_id=TENANT, source=world.device.id, target=made.id, type=CREATED, additional_info={"by": "me"}
+    )
     result_of(world.store.rules.relate(mine, most=9))
     result_of(world.store.update_device(replace(made, additional_info=None, version=2)))
     result_of(child(world))

@@ -39,7 +39,7 @@ async def chains(opened_again: Callable[[], Any]) -> dict[int, StoredChain]:
 async def test_chains_are_all_there_when_it_opens_the_oldest_first(store: Any, opened_again: Any) -> None:
     await store.people.create_tenant(tenant())
     kept = [
-        chain(3, graph="{\"name\":\"Größe\"}".encode(), additional_info={"x": [1, None]}, debug=True),
+        chain(3, graph='{"name":"Größe"}'.encode(), additional_info={"x": [1, None]}, debug=True),
         chain(4, tenant_id=OTHER_TENANT, root=True),
         chain(5, root=True),
     ]
