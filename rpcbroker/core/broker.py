@@ -108,7 +108,7 @@ class Broker:
         """Devices that were changed while any was looked up, and which change it was: of `_changes`, counted."""
         self._stopping = False
         self.own_answers = OwnAnswers(self.attributes, now_ms)
-        self.rules: Rules = NoRules(self.own_answers)
+        self.rules: Rules = NoRules(self.own_answers, self.answered)
         """Others are put here by who assembles the broker."""
 
     def reconfigure(self, settings: RpcSettings) -> None:
@@ -378,9 +378,9 @@ class Broker:
         return self.rules.telemetry(session, posted)
 
     def keep_attributes(self, session: DeviceSession, values: Mapping[str, Value]) -> Deferred[None]:
-        """What a device says of itself; as Attributes.save."""
+        """What a device says of itself; as Attributes.save. What is as it was keeps the time of its change."""
         if self.rules.routes(session.device.tenant_id).attributes:
-            return self.attributes.save(session.device.id, Scope.CLIENT, values)
+            return self.attributes.save(session.device.id, Scope.CLIENT, values, only_changed=True)
         return self.rules.attributes(session, values)
 
     # -- changes

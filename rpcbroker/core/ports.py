@@ -280,9 +280,19 @@ class KeptValues(Protocol):
         """Those that there are, in the order of scopes and keys. `after_writes`: those that are queued come first."""
 
     def save_attributes(
-        self, device_id: UUID, scope: Scope, values: Mapping[str, Value], *, now: int, most: int
-    ) -> Deferred[None]:
-        """Fails with NotFound if the device is gone, with InvalidRequest if the scope would have more than `most`."""
+        self,
+        device_id: UUID,
+        scope: Scope,
+        values: Mapping[str, Value],
+        *,
+        now: int,
+        most: int,
+        only_changed: bool = False,
+    ) -> Deferred[list[str]]:
+        """Fires with the keys that were written: all, or with `only_changed` those of which another value stood there.
+
+        Fails with NotFound if the device is gone, with InvalidRequest if the scope would have more than `most`.
+        """
 
     def delete_attributes(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[list[str]]:
         """Fires with those that there were, in the order of `keys`."""

@@ -2,7 +2,7 @@
 
 Nodes that answer at once are passed in a loop, so a chain of such nodes has ended when `Engine.begin` returns. What
 takes time is a Deferred, and the branch goes on when it fires. A run has ended when every branch has, and it is
-acknowledged when every branch has ended or passed a node that takes time.
+acknowledged when every branch has ended, or come to a node that takes time or is there to acknowledge it.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Run:
         if self._hops > self._engine.max_hops():
             self._failed(step, NodeFailed(f"The message has passed {self._engine.max_hops():,} nodes, and may no more"))
             return
-        if step.node.takes_time and not step.acknowledged:
+        if step.node.acknowledges and not step.acknowledged:
             step = step._replace(acknowledged=True)
             self._one_acknowledged()
         try:
