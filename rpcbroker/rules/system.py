@@ -50,7 +50,7 @@ class RuleSystem:
         self._web = web
         self._now_ms = now_ms
         self._new_uuid = new_uuid
-        messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
+        self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.chains = RuleChains(
             store.rules,
             scripts,
@@ -76,6 +76,10 @@ class RuleSystem:
         """From now on all that comes in passes the chains of its tenant."""
         self._broker.rules = self.traffic
         self.chains.start(stored)
+
+    def forget_tenant(self, tenant_id: UUID) -> None:
+        """The tenant was deleted, and all that is its."""
+        self.chains.forget_tenant(tenant_id)
 
     def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         return RuleSurroundings(
