@@ -45,6 +45,7 @@ from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
 from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.settings import Settings
+from rpcbroker.rules.system import RuleSystem
 
 
 class RestApi:
@@ -57,6 +58,7 @@ class RestApi:
         store: Store,
         broker: Broker,
         bulks: Bulks,
+        rules: RuleSystem,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -105,7 +107,7 @@ class RestApi:
                 ),
                 claims=Claims(store=store, claiming=self.claiming, devices=devices),
                 customers=Customers(people=people, broker=broker, visible=visible, devices=devices, **rights, **made),
-                tenants=Tenants(people=people, broker=broker, **rights, **made),
+                tenants=Tenants(people=people, broker=broker, rules=rules, **rights, **made),
                 users=users,
                 login=Login(
                     people=people,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -58,7 +58,7 @@ class Graph:
 def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
     """The graph that this JSON says. Raises ChainRefused, which names each node by its index and its name."""
     faults: list[str] = []
-    with_chains = _with_chains(given)
+    with_chains = without_chain_connections(given)
     if len(with_chains.nodes) > MAX_NODES or len(with_chains.connections or ()) > MAX_CONNECTIONS:
         raise ChainRefused(f"A chain has at most {MAX_NODES:,} nodes and {MAX_CONNECTIONS:,} connections")
     nodes = [_node(index, node, types, faults) for index, node in enumerate(with_chains.nodes)]
@@ -80,12 +80,17 @@ def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
     )
 
 
+def node_id_of(chain_id: UUID, index: int) -> UUID:
+    """The id of a node that was given none, always the same."""
+    return uuid5(chain_id, str(index))
+
+
 def place(index: int, name: str) -> str:
     """How a node is called in what people read."""
     return f"node {index} {name[:MAX_NAME]!r}"
 
 
-def _with_chains(given: MetadataJSON) -> MetadataJSON:
+def without_chain_connections(given: MetadataJSON) -> MetadataJSON:
     """With nodes in the place of ruleChainConnections, as newer exports have them."""
     if not given.rule_chain_connections:
         return given
