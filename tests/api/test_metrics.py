@@ -20,6 +20,7 @@ from rpcbroker.core.errors import CallFailed, NotAuthenticated, NotFound, Permis
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.questions import Question
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 
 TICK = 1 / 32
@@ -179,10 +180,11 @@ def test_near_misses_by_kind_and_those_that_there_were_not() -> None:
 def test_questions_by_how_they_were_answered() -> None:
     world = World()
     metrics = metrics_of(world)
-    world.broker.ask("getCurrentTime", transport="MQTT", own={})
-    world.broker.ask("getSessionLimits", transport="MQTT", own={"getSessionLimits": lambda: b"{}"})
+    own = {"getSessionLimits": lambda: b"{}"}
+    for method in ("getCurrentTime", "getSessionLimits"):
+        world.broker.ask(world.session(), Question(method=method, transport="MQTT", own=own))
     with pytest.raises(CallFailed):
-        world.broker.ask("x", transport="MQTT", own={})
+        world.broker.ask(world.session(), Question(method="x", transport="MQTT"))
     assert numbers(metrics, "rpcbroker_questions_total") == {
         ("", "successful", "mqtt"): 2,
         ("NO_HANDLER", "failed", "mqtt"): 1,
