@@ -150,7 +150,7 @@ class WaitingQuestions:
 
 
 async def _own(broker: Broker, waiting: _Waiting) -> bytes | None:
-    answer = broker.own_answers.answer(waiting.session, waiting.question)
+    answer = broker.own_answers.answer(waiting.session.device.id, waiting.question)
     return await answer if isinstance(answer, Deferred) else answer
 
 
