@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rpcbroker.rules.node import NodeType
-from rpcbroker.rules.nodes import delay, filters, flow, generator, keys, originators, rpc, scripts, transforms
+from rpcbroker.rules.nodes import delay, filters, flow, generator, keys, originators, rpc, scripts, standins, transforms
 
 _ALL = (
     filters.TYPE_SWITCH,
@@ -36,3 +36,5 @@ _ALL = (
 
 NODE_TYPES: dict[str, NodeType] = {each.name: each for each in _ALL}
 """Any other name is refused."""
+for _each in standins.ALL:
+    NODE_TYPES.setdefault(_each.name, _each)
