@@ -18,7 +18,7 @@ from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, ActiveNode, activate
 from rpcbroker.rules.chain import Graph, graph_of
 from rpcbroker.rules.default_chain import default_chain
-from rpcbroker.rules.direct import routes_of
+from rpcbroker.rules.direct import recorded_until, routes_of
 from rpcbroker.rules.format import MetadataJSON, read_graph
 from rpcbroker.rules.node import Out
 from rpcbroker.rules.nodes.table import NODE_TYPES
@@ -91,10 +91,22 @@ class RuleChains:
         tenant = self._tenants[tenant_id]
         if tenant.routes is None:
             root = self.active(tenant_id, None)
-            tenant.routes = routes_of(root) if root is not None else _NOTHING
+            tenant.routes = self._routes_of(root) if root is not None else _NOTHING
             if not self._direct:
                 tenant.routes = Routes(False, False, False, frozenset(LABELS))
         return tenant.routes
+
+    def _routes_of(self, root: ActiveChain) -> Routes:
+        now = self._now_ms()
+        end = recorded_until(root, now)
+        if end is not None:  # what is recorded passes the chain, and then it need not any more
+            deadlines = self._surroundings(root.tenant_id).deadlines
+            deadlines.after((end - now) / 1000, self._forget_routes, root.tenant_id)
+        return routes_of(root, now)
+
+    def _forget_routes(self, tenant_id: UUID) -> None:
+        if tenant_id in self._tenants:
+            self._tenants[tenant_id].routes = None
 
     def active(self, tenant_id: UUID, chain_id: UUID | None) -> ActiveChain | None:
         """A chain of the tenant; None is its root chain. None when there is none, or it cannot be made."""
@@ -149,6 +161,11 @@ class RuleChains:
         if found is None:
             raise NotFound(NOT_FOUND)
         return found
+
+    def has_node(self, tenant_id: UUID, node_id: UUID) -> bool:
+        """Whether one of the tenant's chains has this node."""
+        chains = (self.active(tenant_id, chain.id) for chain in self.all(tenant_id))
+        return any(node.id == node_id for chain in chains if chain is not None for node in chain.nodes)
 
     # -- who changes them
 

@@ -121,7 +121,7 @@ class WaitingQuestions:
         reason = None
         if isinstance(outcome, Failure):
             reason = outcome.value.reason
-        self._broker.answered(waiting.question, reason)
+        self._broker.answered(waiting.session, waiting.question, reason)
         waiting.outcome.callback(outcome)
 
     def _overdue(self, waiting: _Waiting) -> None:
