@@ -210,11 +210,12 @@ class FakeCoap:
     dtls_sessions: int = 13
 
 
-def metrics_of(world: World, **more: Any) -> Metrics:
-    """The metrics of this broker."""
+def metrics_of(world: Any, **more: Any) -> Metrics:
+    """The metrics of this broker, which has rules."""
     given: dict[str, Any] = {
         "broker": world.broker,
         "store": world.store,
+        "rules": world.rules,
         "mqtt": FakeMqtt(),
         "coap": FakeCoap,
         "http_connections": lambda: 0,

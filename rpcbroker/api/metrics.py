@@ -18,6 +18,7 @@ from rpcbroker.core.errors import NotAuthenticated, NotFound, PermissionDenied
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Principal
 from rpcbroker.core.ports import Store
+from rpcbroker.rules.system import RuleSystem
 
 
 class MqttCounts(Protocol):
@@ -104,6 +105,7 @@ class Metrics:
         *,
         broker: Broker,
         store: Store,
+        rules: RuleSystem,
         mqtt: MqttCounts,
         coap: Callable[[], CoapCounts],
         http_connections: Callable[[], int],
@@ -127,6 +129,7 @@ class Metrics:
             *_of_coap(coap),
             *_of_store(store),
             *_of_calls(broker),
+            *_of_rules(rules),
             Reading(
                 "rpcbroker_limits_refusals_total",
                 "Messages of devices that a rate in [limits] has kept out, by the rate's name.",
@@ -312,5 +315,30 @@ def _of_calls(broker: Broker) -> tuple[Reading, ...]:
             "rpcbroker_call_results_forgotten_total",
             "Results that were forgotten before their time: [rpc] idempotency_size is too small for their window.",
             lambda: broker.once.forgotten,
+        ),
+    )
+
+
+def _of_rules(rules: RuleSystem) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_rules_messages_total",
+            "Messages that rule chains have done with. What goes straight, by default calls and values, is none.",
+            lambda: rules.engine.passed,
+        ),
+        Reading(
+            "rpcbroker_rules_faults_total",
+            "Branches of these that ended with a failure; the debug events of nodes say which.",
+            lambda: rules.engine.faults,
+        ),
+        Reading(
+            "rpcbroker_rules_running",
+            "Messages that are in rule chains now; [rules] max_messages is the limit of one tenant.",
+            rules.engine.running.total,
+        ),
+        Reading(
+            "rpcbroker_rules_answers_dropped_total",
+            "Answers to questions of devices that nobody waited for: too late, the second one, or to nobody.",
+            lambda: rules.questions.dropped,
         ),
     )

@@ -77,21 +77,21 @@ class TestNode:
 
     __test__ = False
 
-    def __init__(self, machine: EngineMachine, conduct: Conduct, where: tuple[int, int], slow: bool) -> None:
+    def __init__(self, machine: EngineMachine, conduct: Conduct, where: tuple[int, int], *, acknowledges: bool) -> None:
         self.machine = machine
         self.conduct = conduct
         self.where = where
-        self.slow = slow
+        self.acknowledges = acknowledges
 
     def __call__(self, message: RuleMessage) -> Outcome | Deferred[Outcome]:
         self.machine.arrived(self.where, message)
         was_acknowledged = bool(message.metadata["acknowledged"])
-        if self.slow:
+        if self.acknowledges:
             message = replace(message, metadata={**message.metadata, "acknowledged": "yes"})
         way = self.conduct.way
         if way == "nudging":
             self.machine.fire_one(0)
-        told = self.conduct.failing == "failed" or (self.slow and not was_acknowledged)
+        told = self.conduct.failing == "failed" or (self.acknowledges and not was_acknowledged)
         if way == "later":
             return self.machine.waits(Waiting(message, lambda: self._finish(message, told=told)))
         if way != "fired":
@@ -184,14 +184,17 @@ def chains(draw: st.DrawFn) -> list[MetadataJSON]:
         nodes, connections = [], []
         count = draw(st.integers(1, 6))
         for index in range(count):
-            slow = draw(st.booleans())
+            kind = draw(st.sampled_from(["quick", "acknowledging", "slow"]))
+            slow = kind == "slow"
             config = {"number": number, "index": index, "conduct": msgspec.to_builtins(draw(conducts))}
-            nodes.append(NodeJSON("slow" if slow else "quick", f"{number}.{index}", configuration=config))
+            nodes.append(NodeJSON(kind, f"{number}.{index}", configuration=config))
             targets = st.integers(0 if slow else index + 1, count - 1)
             for label in LABELS if slow or index + 1 < count else ():
                 ends = draw(st.lists(targets, max_size=3, unique=True))
                 connections += [ConnectionJSON(index, to, label) for to in ends]
-        drawn.append(MetadataJSON(nodes=nodes, connections=connections, first_node_index=draw(st.integers(0, 1)) % count))
+        drawn.append(
+            MetadataJSON(nodes=nodes, connections=connections, first_node_index=draw(st.integers(0, 1)) % count)
+        )
     return drawn
 
 
@@ -227,11 +230,14 @@ class EngineMachine(RuleBasedStateMachine):
             name: NodeType(
                 name=name,
                 configuration=Where,
-                make=lambda where, place, slow=slow: TestNode(self, where.conduct, (where.number, where.index), slow),
+                make=lambda where, place, name=name: TestNode(
+                    self, where.conduct, (where.number, where.index), acknowledges=name != "quick"
+                ),
                 labels=LABELS,
-                takes_time=slow,
+                takes_time=name == "slow",
+                acknowledges=name == "acknowledging",
             )
-            for name, slow in (("quick", False), ("slow", True))
+            for name in ("quick", "acknowledging", "slow")
         }
         self.chains: list[ActiveChain] = [
             activate(graph_of(graph, types), chain_id=UUID(int=number + 1), name=str(number), around=_around())
