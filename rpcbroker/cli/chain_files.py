@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -33,13 +33,12 @@ def read_chains(file: str) -> list[ChainFile]:
         members = jsontext.decode_as(dict[str, msgspec.Raw], text)
         if "ruleChains" in members:
             return list(_together(jsontext.decode_as(ChainsFile, text)))
-        chain = jsontext.decode_as(ChainFile, text)
-    except jsontext.BadJSON as error:
+        return [with_id(jsontext.decode_as(ChainFile, text))]
+    except ValueError as error:  # BadJSON is one
         raise Stop(
             f"{file} is no exported rule chain: {error}.",
             hint='It looks like {"ruleChain":{"name":...},"metadata":{"nodes":[...],...}}',
         ) from None
-    return [with_id(chain)]
 
 
 def _together(given: ChainsFile) -> Iterator[ChainFile]:
@@ -52,8 +51,12 @@ def _together(given: ChainsFile) -> Iterator[ChainFile]:
 
 
 def with_id(file: ChainFile) -> ChainFile:
-    """With an id that chain and graph share, a made-up one if there is none."""
+    """With an id that chain and graph share, a made-up one if there is none. Raises ValueError for what is none."""
     reference = file.rule_chain.id or file.metadata.rule_chain_id or EntityIdJSON(str(uuid4()), "RULE_CHAIN")
+    try:
+        UUID(reference.id)
+    except ValueError:
+        raise ValueError(f"its id {reference.id[:50]!r} is no UUID") from None
     chain = msgspec.structs.replace(file.rule_chain, id=reference)
     return ChainFile(chain, msgspec.structs.replace(file.metadata, rule_chain_id=reference))
 

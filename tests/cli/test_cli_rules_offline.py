@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click.testing
 import pytest
@@ -83,6 +84,7 @@ def test_what_was_found_is_told_as_json(run: Run, write: Callable[..., str]) -> 
     [
         ("{", "is no exported rule chain: not JSON"),
         ('{"nodes":[]}', "is no exported rule chain"),
+        ('{"ruleChain":{"name":"a","id":{"entityType":"RULE_CHAIN","id":"7"}},"metadata":{}}', "its id '7' is no UUID"),
         ('{"ruleChains":[{"name":"a"}],"metadata":[]}', "there are 1 ruleChains and 0 metadata"),
         (f'{{"ruleChain":{"[" * 100}{"]" * 100}}}', "nested deeper"),
     ],
@@ -103,9 +105,9 @@ def test_a_file_that_is_not_there(run: Run) -> None:
 
 
 def test_all_chains_of_a_file_are_checked(run: Run, write: Callable[..., str]) -> None:
-    chains = [{"name": name, "id": {"entityType": "RULE_CHAIN", "id": name}} for name in ("A", "B")]
-    graphs = [{**BOTH, "ruleChainId": {"entityType": "RULE_CHAIN", "id": "B"}}, graph([])]
-    graphs[1] |= {"firstNodeIndex": None, "ruleChainId": {"entityType": "RULE_CHAIN", "id": "A"}}
+    ids = [{"entityType": "RULE_CHAIN", "id": str(uuid4())} for _ in range(2)]
+    chains = [{"name": name, "id": chain_id} for name, chain_id in zip("AB", ids, strict=True)]
+    graphs = [{**BOTH, "ruleChainId": ids[1]}, {**graph([]), "firstNodeIndex": None, "ruleChainId": ids[0]}]
     file = write({"ruleChains": chains, "metadata": graphs})
     done = run("rules", "check", file)
     assert done.stdout.splitlines() == [f"ok      {file}: A, 0 nodes", f"ok      {file}: B, 3 nodes"]
