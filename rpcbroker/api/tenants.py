@@ -15,6 +15,7 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotFound
 from rpcbroker.core.model import Authority, Principal, Tenant
 from rpcbroker.core.ports import People
+from rpcbroker.rules.system import RuleSystem
 from rpcbroker.schema.common import PageJSON, PageQuery, page_json
 from rpcbroker.schema.people import TenantBody, TenantJSON, tenant_json
 
@@ -29,6 +30,7 @@ class Tenants:
         *,
         people: People,
         broker: Broker,
+        rules: RuleSystem,
         tokens: Tokens,
         keys: Keys,
         now_ms: Callable[[], int],
@@ -36,6 +38,7 @@ class Tenants:
     ) -> None:
         self._people = people
         self._broker = broker
+        self._rules = rules
         self._tokens = tokens
         self._keys = keys
         self._now_ms = now_ms
@@ -77,6 +80,7 @@ class Tenants:
         gone = await self._people.delete_tenant(tenant.id, revoked=self._tokens.moment())
         self._tokens.revoke_users(gone.users)
         self._keys.users_gone(gone.users)
+        self._rules.forget_tenant(tenant.id)
         for device_id in gone.devices:
             self._broker.device_deleted(device_id)
 

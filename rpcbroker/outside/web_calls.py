@@ -62,10 +62,8 @@ class HttpCalls:
         self._hosts = WebHosts(())
         self._calls: set[Deferred[WebResponse]] = set()
         self._stopped = False
-        self.answered = 0
-        """Calls that had a response."""
-        self.failed = 0
-        """Calls that had none, and those that were refused."""
+        self.outcomes = {"answered": 0, "failed": 0, "refused": 0}
+        """Calls that have ended, by how."""
 
     @property
     def running(self) -> int:
@@ -88,9 +86,9 @@ class HttpCalls:
             deadline.cancel()
             self._calls.discard(made)
             if not isinstance(result, Failure):
-                self.answered += 1
+                self.outcomes["answered"] += 1
                 return result
-            self.failed += 1
+            self.outcomes["refused" if result.check(WebCallRefused) else "failed"] += 1
             if self._stopped:
                 raise WebCallRefused("The broker stops")
             if late:

@@ -14,15 +14,15 @@ from rpcbroker.core.model import StoredChain
 from rpcbroker.core.ports import KeptRules
 from rpcbroker.core.routes import Routes
 from rpcbroker.core.settings import RulesSettings
+from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, ActiveNode, activate
-from rpcbroker.rules.chain import ChainRefused, Graph, graph_of, place
+from rpcbroker.rules.chain import Graph, graph_of
 from rpcbroker.rules.default_chain import default_chain
-from rpcbroker.rules.direct import routes_of
-from rpcbroker.rules.errors import BadConfiguration
+from rpcbroker.rules.direct import recorded_until, routes_of
 from rpcbroker.rules.format import MetadataJSON, read_graph
 from rpcbroker.rules.node import Out
 from rpcbroker.rules.nodes.table import NODE_TYPES
-from rpcbroker.rules.ports import RuleSurroundings, ScriptRefused, Scripts
+from rpcbroker.rules.ports import RuleSurroundings, Scripts
 from rpcbroker.rules.types import LABELS
 
 NOT_FOUND = "There is no such rule chain"
@@ -91,10 +91,22 @@ class RuleChains:
         tenant = self._tenants[tenant_id]
         if tenant.routes is None:
             root = self.active(tenant_id, None)
-            tenant.routes = routes_of(root) if root is not None else _NOTHING
+            tenant.routes = self._routes_of(root) if root is not None else _NOTHING
             if not self._direct:
                 tenant.routes = Routes(False, False, False, frozenset(LABELS))
         return tenant.routes
+
+    def _routes_of(self, root: ActiveChain) -> Routes:
+        now = self._now_ms()
+        end = recorded_until(root, now)
+        if end is not None:  # what is recorded passes the chain, and then it need not any more
+            deadlines = self._surroundings(root.tenant_id).deadlines
+            deadlines.after((end - now) / 1000, self._forget_routes, root.tenant_id)
+        return routes_of(root, now)
+
+    def _forget_routes(self, tenant_id: UUID) -> None:
+        if tenant_id in self._tenants:
+            self._tenants[tenant_id].routes = None
 
     def active(self, tenant_id: UUID, chain_id: UUID | None) -> ActiveChain | None:
         """A chain of the tenant; None is its root chain. None when there is none, or it cannot be made."""
@@ -150,23 +162,16 @@ class RuleChains:
             raise NotFound(NOT_FOUND)
         return found
 
+    def has_node(self, tenant_id: UUID, node_id: UUID) -> bool:
+        """Whether one of the tenant's chains has this node."""
+        chains = (self.active(tenant_id, chain.id) for chain in self.all(tenant_id))
+        return any(node.id == node_id for chain in chains if chain is not None for node in chain.nodes)
+
     # -- who changes them
 
     async def check(self, tenant_id: UUID, graph: MetadataJSON) -> Graph:
-        """What this would be. Raises ChainRefused, which says all that is wrong, or which script is not accepted."""
-        checked = graph_of(graph, NODE_TYPES)
-        for index, node in enumerate(checked.nodes):
-            for script in node.scripts:
-                try:
-                    await self._scripts.check(script)
-                except ScriptRefused as error:
-                    where = place(index, node.name)
-                    raise ChainRefused(f"The rule chain cannot be taken: {where}: its script: {error}") from None
-        try:
-            activate(checked, chain_id=self._new_uuid(), name="", around=self._surroundings(tenant_id))
-        except BadConfiguration as error:
-            raise ChainRefused(f"The rule chain cannot be taken: {error}") from None
-        return checked
+        """What this would be. Raises ChainRefused."""
+        return await accepted(graph, self._scripts, self._surroundings(tenant_id))
 
     async def save(self, chain: StoredChain) -> StoredChain:
         """Keep a new one (version 1), or another version of one that is there; its graph was checked before.

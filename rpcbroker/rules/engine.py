@@ -2,7 +2,7 @@
 
 Nodes that answer at once are passed in a loop, so a chain of such nodes has ended when `Engine.begin` returns. What
 takes time is a Deferred, and the branch goes on when it fires. A run has ended when every branch has, and it is
-acknowledged when every branch has ended or passed a node that takes time.
+acknowledged when every branch has ended, or come to a node that takes time or is there to acknowledge it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,15 @@ class Passed(NamedTuple):
     """Nothing is connected there: this branch has ended."""
 
 
+class Arrived(NamedTuple):
+    """A message is about to pass a node, to which it came under `label`; None is the first node of a chain."""
+
+    chain: ActiveChain
+    node: ActiveNode
+    message: RuleMessage
+    label: str | None
+
+
 Watch = Callable[[Passed], None]
 
 
@@ -69,6 +78,8 @@ class _Step(NamedTuple):
     message: RuleMessage
     entered: _Entered | None
     acknowledged: bool
+    label: str | None = None
+    """Under which it came."""
 
 
 class Run:
@@ -152,7 +163,9 @@ class Run:
         if self._hops > self._engine.max_hops():
             self._failed(step, NodeFailed(f"The message has passed {self._engine.max_hops():,} nodes, and may no more"))
             return
-        if step.node.takes_time and not step.acknowledged:
+        if self._engine.watches(step.node):
+            self._engine.arrived(Arrived(step.chain, step.node, step.message, step.label))
+        if step.node.acknowledges and not step.acknowledged:
             step = step._replace(acknowledged=True)
             self._one_acknowledged()
         try:
@@ -216,7 +229,7 @@ class Run:
         chain, targets = step.chain, step.node.targets.get(label, ())
         self._tell(step, label, message, text, last=not targets)
         for index in targets:
-            self._add(_Step(chain, chain.nodes[index], message, step.entered, step.acknowledged))
+            self._add(_Step(chain, chain.nodes[index], message, step.entered, step.acknowledged, label))
 
     def _descend(self, step: _Step, enter: Enter) -> None:
         chain = self._engine.chain(self.tenant_id, enter.chain_id)
@@ -280,12 +293,15 @@ class Engine:
         max_messages: Callable[[], int],
         watches: Callable[[ActiveNode], bool],
         tell: Callable[[Passed], None],
+        arrived: Callable[[Arrived], None] = lambda _: None,
     ) -> None:
-        """`chain` finds a tenant's, the root one by None. `tell` is told of what passes nodes that `watches` wants."""
+        """`chain` finds a tenant's, the root one by None. Of nodes that `watches` wants, `arrived` is told what comes
+        to them, and `tell` what has passed them."""
         self.chain = chain
         self.max_hops = max_hops
         self.watches = watches
         self.tell = tell
+        self.arrived = arrived
         self._max_messages = max_messages
         self.running: Counter[UUID] = Counter()
         """Tenant -> messages that are on their way."""

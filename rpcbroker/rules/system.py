@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from uuid import UUID
 
 from twisted.logger import Logger
@@ -14,6 +15,7 @@ from rpcbroker.core.ports import Store
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.chains import RuleChains
+from rpcbroker.rules.debug import DebugEvents
 from rpcbroker.rules.engine import Engine
 from rpcbroker.rules.estate import TenantEstate
 from rpcbroker.rules.messages import Messages
@@ -50,7 +52,7 @@ class RuleSystem:
         self._web = web
         self._now_ms = now_ms
         self._new_uuid = new_uuid
-        messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
+        self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.chains = RuleChains(
             store.rules,
             scripts,
@@ -61,12 +63,14 @@ class RuleSystem:
             new_uuid=new_uuid,
             direct=direct,
         )
+        self.debug = DebugEvents(lambda: self.settings, now_ms=now_ms, new_uuid=new_uuid)
         self.engine = Engine(
             self.chains.active,
             max_hops=lambda: self.settings.max_hops,
             max_messages=lambda: self.settings.max_messages,
-            watches=lambda node: False,
-            tell=lambda passed: None,
+            watches=attrgetter("recorded"),
+            tell=self.debug.passed,
+            arrived=self.debug.arrived,
         )
         self.submissions = Submissions(broker, self.engine, messages)
         self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
@@ -76,6 +80,11 @@ class RuleSystem:
         """From now on all that comes in passes the chains of its tenant."""
         self._broker.rules = self.traffic
         self.chains.start(stored)
+
+    def forget_tenant(self, tenant_id: UUID) -> None:
+        """The tenant was deleted, and all that is its."""
+        self.chains.forget_tenant(tenant_id)
+        self.debug.forget_tenant(tenant_id)
 
     def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         return RuleSurroundings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rpcbroker.rules.node import NodeType
-from rpcbroker.rules.nodes import filters, rpc
+from rpcbroker.rules.nodes import filters, rpc, standins
 
 _ALL = (
     filters.TYPE_SWITCH,
@@ -15,3 +15,5 @@ _ALL = (
 
 NODE_TYPES: dict[str, NodeType] = {each.name: each for each in _ALL}
 """Any other name is refused."""
+for _each in standins.ALL:
+    NODE_TYPES.setdefault(_each.name, _each)
