@@ -53,9 +53,9 @@ class RuleSystem:
         self._web = web
         self._now_ms = now_ms
         self._new_uuid = new_uuid
-        self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.held: Counter[UUID] = Counter()
         """Tenant -> messages that its delay nodes hold."""
+        self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.chains = RuleChains(
             store.rules,
             scripts,
