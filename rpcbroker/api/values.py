@@ -13,11 +13,11 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Attribute, Principal, Scope
+from rpcbroker.core.presence import PRESENCE_KEYS
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.values import LATEST_TIME, parse_attributes, split_keys
 from rpcbroker.schema.values import (
     MAX_LIMIT,
-    PRESENCE_KEYS,
     AttributeJSON,
     AttributesQuery,
     DeleteAttributesQuery,

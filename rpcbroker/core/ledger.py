@@ -126,10 +126,7 @@ class Ledger:
     # -- inside
 
     async def _cancel(self, principal: Principal, record: CallRecord) -> Cancellation:
-        session = await self._broker.session(record.device_id)
-        if session is None:  # the calls of a device end with it
-            return Cancellation(record.rpc_id, cancelled=False, delivered_before=False, device_told=False)
-        return await session.cancel(record, f"by {principal.key_name or principal.email}")
+        return await self._broker.cancel(record, f"by {principal.key_name or principal.email}")
 
     async def _device(self, principal: Principal, device_id: UUID) -> None:
         device = await self._store.device(device_id)

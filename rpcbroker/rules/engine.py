@@ -8,7 +8,7 @@ acknowledged when every branch has ended, or come to a node that takes time or i
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from rpcbroker.rules.types import FAILURE
 
 MAX_NESTED = 100
 """Chains that a message may have entered and not left."""
+SHOWN_FAULTS = 3
+"""Failures that are told to who waited for an answer."""
 
 
 class Passed(NamedTuple):
@@ -44,12 +46,17 @@ Watch = Callable[[Passed], None]
 
 
 class Fault(NamedTuple):
-    """A branch that ended with a failure."""
+    """A branch that ended with a failure; `cause` as NodeFailed has it."""
 
     chain: str
     node: str
     text: str
     cause: BrokerError | None
+
+
+def shown(faults: Sequence[Fault]) -> str:
+    """The first ones, for who waited for an answer."""
+    return "; ".join(f"{each.node}: {each.text}" for each in faults[:SHOWN_FAULTS])
 
 
 class _Entered(NamedTuple):
@@ -173,7 +180,7 @@ class Run:
     def _broke(self, failure: Failure, step: _Step) -> None:
         error = failure.value
         if isinstance(error, BrokerError):
-            error = NodeFailed(error.message, cause=error)
+            error = NodeFailed(error.message)
         elif not isinstance(error, NodeFailed):
             self._engine.bug(failure)
             error = NodeFailed("The node is broken: the server's log says more")

@@ -8,6 +8,9 @@ from uuid import UUID
 from rpcbroker.core.model import Device
 from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
 
+SERVICE = "rpcbroker"
+"""The serviceId of all messages: there is one process."""
+
 
 class Messages:
     """Makes them. `now_ms` is epoch ms."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from rpcbroker.core.broker import Broker
@@ -16,9 +17,11 @@ from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.chains import RuleChains
 from rpcbroker.rules.engine import Engine
 from rpcbroker.rules.estate import TenantEstate
+from rpcbroker.rules.message import Originator
 from rpcbroker.rules.messages import Messages
 from rpcbroker.rules.node import Out
 from rpcbroker.rules.ports import RuleSurroundings, Scripts, WebCalls
+from rpcbroker.rules.rest_requests import RestRequests
 from rpcbroker.rules.submissions import Submissions
 from rpcbroker.rules.traffic import Traffic
 from rpcbroker.rules.waiting_questions import WaitingQuestions
@@ -70,12 +73,38 @@ class RuleSystem:
         )
         self.submissions = Submissions(broker, self.engine, messages)
         self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
-        self.traffic = Traffic(broker, self.chains, self.engine, questions=self.questions, submissions=self.submissions)
+        self.rest_requests = RestRequests(self.engine, messages, broker.deadlines)
+        self.traffic = Traffic(
+            broker,
+            self.chains,
+            self.engine,
+            messages,
+            questions=self.questions,
+            submissions=self.submissions,
+            rest_requests=self.rest_requests,
+        )
 
     def start(self, stored: Iterable[StoredChain]) -> None:
         """From now on all that comes in passes the chains of its tenant."""
         self._broker.rules = self.traffic
         self.chains.start(stored)
+
+    def rest_request(
+        self,
+        tenant_id: UUID,
+        originator: Originator,
+        data: bytes,
+        *,
+        timeout: float,
+        customer_id: UUID | None = None,
+    ) -> Deferred[bytes]:
+        """What a rest call reply node of the tenant's chains answers to the JSON text `data`, which comes in as a
+        message about `originator`: that must be the tenant's. `timeout` is seconds.
+
+        Fails with QuestionTimedOut when the time is over, and at once when the chain has ended without an answer;
+        with Unavailable. Cancelling it is to ask no more.
+        """
+        return self.rest_requests.begin(tenant_id, originator, data, timeout=timeout, customer_id=customer_id)
 
     def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         return RuleSurroundings(
@@ -86,6 +115,7 @@ class RuleSystem:
                 store=self._store,
                 submissions=self.submissions,
                 questions=self.questions,
+                rest_requests=self.rest_requests,
             ),
             scripts=self._scripts,
             web=self._web,
