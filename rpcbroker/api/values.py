@@ -97,7 +97,7 @@ class Values:
         _require_not_presence(one, values)
         session = await self._session(principal, "DEVICE", device_id)
         _tell(note, session, {"scope": one.value, "keys": list(values)})
-        await self._broker.attributes.save(device_id, one, values)
+        await self._broker.write_attributes(session, one, values)
 
     async def delete_attributes(
         self,
@@ -121,7 +121,7 @@ class Values:
         _require_not_presence(one, keys)
         session = await self._session(principal, "DEVICE", device_id)
         _tell(note, session, {"scope": one.value, "keys": keys})
-        await self._broker.attributes.delete(device_id, one, keys)
+        await self._broker.delete_attributes(session, one, keys)
 
     # -- telemetry
 

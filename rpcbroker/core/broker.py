@@ -5,7 +5,7 @@ A little over 400 lines: it is the facade, and whoever looks for what a wing may
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from rpcbroker.core.credentials import DeviceLogin, authenticate, by_token
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.entrance import Entrance
 from rpcbroker.core.errors import NotFound, PayloadTooLarge, Reason, Unavailable
-from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
+from rpcbroker.core.events import AttributesChanged, CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal, Scope
 from rpcbroker.core.once import Once, conflict, content_of
 from rpcbroker.core.pending import Progress
@@ -275,8 +275,12 @@ class Broker:
                 return record
         return None
 
+    def known_session(self, device_id: UUID) -> DeviceSession | None:
+        """The session of a device that was here since the start; None of others."""
+        return self._sessions.get(device_id)
+
     def known_device(self, device_id: UUID) -> Device | None:
-        """The record of a device that was here since the start; None of others."""
+        """The record of such a device."""
         session = self._sessions.get(device_id)
         return session.device if session else None
 
@@ -393,6 +397,19 @@ class Broker:
         if self.rules.routes(session.device.tenant_id).attributes:
             return self.attributes.save(session.device.id, Scope.CLIENT, values, only_changed=True)
         return self.rules.attributes(session, values)
+
+    # -- what applications say of devices
+
+    async def write_attributes(self, session: DeviceSession, scope: Scope, values: Mapping[str, Value]) -> None:
+        """Done when they are stored, and the device has heard of shared ones; raises as Attributes.save fails."""
+        await self.attributes.save(session.device.id, scope, values)
+        self.events.emit(AttributesChanged, session.device, scope, values, ())
+
+    async def delete_attributes(self, session: DeviceSession, scope: Scope, keys: Sequence[str]) -> None:
+        """As `write_attributes`."""
+        gone = await self.attributes.delete(session.device.id, scope, keys)
+        if gone:
+            self.events.emit(AttributesChanged, session.device, scope, {}, gone)
 
     # -- changes
 

@@ -15,7 +15,7 @@ from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.errors import BrokerError, QuestionTimedOut, Reason, Unavailable
 from rpcbroker.rules import types
 from rpcbroker.rules.engine import Engine, Run, shown
-from rpcbroker.rules.message import Originator, RuleMessage
+from rpcbroker.rules.message import Originator
 from rpcbroker.rules.messages import SERVICE, Messages
 
 
@@ -50,21 +50,11 @@ class RestRequests:
         """As RuleSystem.rest_request."""
         if self._stopping:
             return fail(_stopping())
-        now, request_id = self._messages.now_ms(), self._messages.new_uuid()
-        key = tenant_id, str(request_id)
-        message = RuleMessage(
-            id=self._messages.new_uuid(),
-            type=types.REST_REQUEST,
-            originator=originator,
-            data=data,
-            metadata={
-                "serviceId": SERVICE,
-                "requestUUID": str(request_id),
-                "expirationTime": str(now + int(timeout * 1000)),
-            },
-            customer_id=customer_id,
-            time=now,
-        )
+        request_id = str(self._messages.new_uuid())
+        key = tenant_id, request_id
+        expiration = self._messages.now_ms() + int(timeout * 1000)
+        metadata = {"serviceId": SERVICE, "requestUUID": request_id, "expirationTime": str(expiration)}
+        message = self._messages.about(originator, types.REST_REQUEST, data, metadata, customer_id=customer_id)
         outcome: Deferred[bytes] = Deferred(lambda _: self._take(key))
         self._waiting[key] = _Request(outcome, self._deadlines.after(timeout, self._overdue, key))
         try:

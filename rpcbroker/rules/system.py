@@ -17,6 +17,7 @@ from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.chains import RuleChains
 from rpcbroker.rules.engine import Engine
 from rpcbroker.rules.estate import TenantEstate
+from rpcbroker.rules.happenings import Happenings, Render
 from rpcbroker.rules.message import Originator
 from rpcbroker.rules.messages import Messages
 from rpcbroker.rules.node import Out
@@ -42,9 +43,10 @@ class RuleSystem:
         settings: RulesSettings,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        render: Render,
         direct: bool = True,
     ) -> None:
-        """`direct` as RuleChains has it."""
+        """`render` makes the JSON text of a persistent call; `direct` as RuleChains has it."""
         self.settings = settings
         """Read whenever a limit is needed: put others here, and they hold from then on."""
         self._broker = broker
@@ -62,6 +64,7 @@ class RuleSystem:
             settings=lambda: self.settings,
             now_ms=now_ms,
             new_uuid=new_uuid,
+            changed=self._chains_changed,
             direct=direct,
         )
         self.engine = Engine(
@@ -70,6 +73,9 @@ class RuleSystem:
             max_messages=lambda: self.settings.max_messages,
             watches=lambda node: False,
             tell=lambda passed: None,
+        )
+        self._happenings = Happenings(
+            broker.events, broker.deadlines, self.engine, messages, device=broker.known_device, render=render
         )
         self.submissions = Submissions(broker, self.engine, messages)
         self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
@@ -105,6 +111,9 @@ class RuleSystem:
         with Unavailable. Cancelling it is to ask no more.
         """
         return self.rest_requests.begin(tenant_id, originator, data, timeout=timeout, customer_id=customer_id)
+
+    def _chains_changed(self, tenant_id: UUID) -> None:
+        self._happenings.hear(tenant_id, self.chains.routes(tenant_id).heard)
 
     def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         return RuleSurroundings(
