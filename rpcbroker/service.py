@@ -129,7 +129,7 @@ class BrokerService(Service):
         self.bulks = Bulks(
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
-        self.scripts = ScriptPool(reactor, settings=lambda: self._settings.rules)
+        self.scripts = ScriptPool(reactor, reactor, self.broker.deadlines, lambda: self._settings.rules)
         self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
         self.rules = RuleSystem(
             broker=self.broker,
@@ -419,7 +419,7 @@ class BrokerService(Service):
         await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
-        self.scripts.stop()
+        await self.scripts.stop()
         self._hashing.stop()
         self.certificates.stop()
         self._lag.stop()
