@@ -25,6 +25,10 @@ from rpcbroker.api.pages import Pages
 from rpcbroker.api.people_table import people
 from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
+from rpcbroker.api.rule_chains import Chains
+from rpcbroker.api.rule_events import RuleEvents
+from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rules_table import rules
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
@@ -79,6 +83,9 @@ class Handlers:
     users: Users
     login: Login
     api_keys: ApiKeys
+    chains: Chains
+    rule_events: RuleEvents
+    rule_scripts: RuleScripts
     audit: Audit
     health: Health
     metrics: Metrics
@@ -94,6 +101,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *values(to.values),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
+        *rules(to.chains, to.rule_events, to.rule_scripts),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
         *second_names(to.devices, to.customers, to.users),

@@ -100,6 +100,11 @@ CAUSES: dict[Reason, Cause] = {
         "nothing in the broker was there to handle it",
         "Look at the method's name, letter by letter.",
     ),
+    Reason.NOT_FORWARDED: Cause(
+        "no rule chain gave it to the device",
+        "The time line shows which nodes it passed. In the tenant's root chain, connect an 'rpc call request' node to "
+        "'RPC Request to Device'.",
+    ),
     Reason.CANCELLED: Cause(
         "it was cancelled",
         "A call with a --request-id, or a persistent one, goes on when its caller leaves.",

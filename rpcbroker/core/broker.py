@@ -108,7 +108,7 @@ class Broker:
         """Devices that were changed while any was looked up, and which change it was: of `_changes`, counted."""
         self._stopping = False
         self.own_answers = OwnAnswers(self.attributes, now_ms)
-        self.rules: Rules = NoRules(self.own_answers)
+        self.rules: Rules = NoRules(self.own_answers, self.answered)
         """Others are put here by who assembles the broker."""
 
     def reconfigure(self, settings: RpcSettings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn, Protocol
 from uuid import UUID
 
@@ -73,8 +73,10 @@ def nobody_answers(method: str, faults: str = "") -> CallFailed:
 class NoRules:
     """A broker without rule chains: questions have its own answers."""
 
-    def __init__(self, own_answers: OwnAnswers) -> None:
+    def __init__(self, own_answers: OwnAnswers, answered: Callable[[Question, Reason | None], None]) -> None:
+        """`answered` is told how questions ended; None is with an answer."""
         self._own_answers = own_answers
+        self._answered = answered
 
     def routes(self, tenant_id: UUID) -> Routes:
         return STRAIGHT
@@ -90,6 +92,7 @@ class NoRules:
 
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
         answer = self._own_answers.answer(session, question)
+        self._answered(question, Reason.NO_HANDLER if answer is None else None)
         if answer is None:
             raise nobody_answers(question.method)
         return answer
