@@ -129,16 +129,14 @@ def _node(index: int, given: NodeJSON, types: Mapping[str, NodeType], faults: li
 
 def _targets(given: MetadataJSON, faults: list[str]) -> list[dict[str, tuple[int, ...]]]:
     count = len(given.nodes)
-    targets: list[dict[str, tuple[int, ...]]] = [{} for _ in range(count)]
+    targets: list[dict[str, dict[int, None]]] = [{} for _ in range(count)]
     for number, each in enumerate(given.connections or ()):
         ends = [end for end in (each.from_index, each.to_index) if not 0 <= end < count]
         if ends:
             faults.append(f"connection {number}: there is no node {ends[0]}")
             continue
-        there = targets[each.from_index].get(each.type, ())
-        if each.to_index not in there:
-            targets[each.from_index][each.type] = (*there, each.to_index)
-    return targets
+        targets[each.from_index].setdefault(each.type, {})[each.to_index] = None
+    return [{label: tuple(ends) for label, ends in mine.items()} for mine in targets]
 
 
 def _labels(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) -> list[str]:
@@ -147,8 +145,9 @@ def _labels(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) ->
     for index, (node, mine) in enumerate(zip(nodes, targets, strict=True)):
         known = node.type.labels
         if known is not None:
+            only = f"only under {', '.join(known)}" if known else "nor under anything else"
             faults += [
-                f"{place(index, node.name)}: nothing leaves it under {label!r}, only under {', '.join(known)}"
+                f"{place(index, node.name)}: nothing leaves it under {label[:MAX_NAME]!r}, {only}"
                 for label in mine
                 if label not in known
             ]
@@ -176,8 +175,13 @@ def _cycles(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) ->
                 ready.append(to)
     if not left:
         return []
-    index = min(left)
-    return [f"{place(index, nodes[index].name)}: it is in, or behind, a cycle without a node that takes time"]
+    # Each that is left has one before it that is left, too: who goes back is in a cycle when a node comes again.
+    before = {to: index for index in left for to in following[index]}
+    index, seen = min(left), set()
+    while index not in seen:
+        seen.add(index)
+        index = before[index]
+    return [f"{place(index, nodes[index].name)}: it is in a cycle without a node that takes time"]
 
 
 def _unreachable(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]], first: int | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 Nodes that answer at once are passed in a loop, so a chain of such nodes has ended when `Engine.begin` returns. What
 takes time is a Deferred, and the branch goes on when it fires. A run has ended when every branch has, and it is
-acknowledged when every branch has ended or passed a node that takes time.
+acknowledged when every branch has ended, or come to a node that takes time or is there to acknowledge it.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Run:
             return
         if self._engine.watches(step.node):
             self._engine.arrived(Arrived(step.chain, step.node, step.message, step.label))
-        if step.node.takes_time and not step.acknowledged:
+        if step.node.acknowledges and not step.acknowledged:
             step = step._replace(acknowledged=True)
             self._one_acknowledged()
         try:
