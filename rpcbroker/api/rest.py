@@ -27,6 +27,7 @@ from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
 from rpcbroker.api.persistent import PersistentCalls
+from rpcbroker.api.relations import Relations
 from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
@@ -92,6 +93,7 @@ class RestApi:
         devices = Devices(store=store, broker=broker, visible=visible, new_token=new_token, **made)
         pages = Pages()
         ledger = Ledger(broker=broker, store=store)
+        self._relations = Relations(store=store, visible=visible, settings=settings.rules)
         self._api_keys = ApiKeys(people=people, keys=self.keys, visible=visible, settings=auth, **made)
         self.table = routes(
             Handlers(
@@ -102,6 +104,7 @@ class RestApi:
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
+                relations=self._relations,
                 provision_keys=ProvisionKeys(
                     store=store, visible=visible, new_token=new_token, new_secret=new_secret, **made
                 ),
@@ -157,6 +160,7 @@ class RestApi:
         for door in (self.provisioning, self.claiming):
             door.reconfigure(settings.enrolment)
         self.trail.settings = settings.audit
+        self._relations.settings = settings.rules
         self.site.settings = settings.http
         self._who.reconfigure(settings.http)
 

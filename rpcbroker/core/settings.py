@@ -398,6 +398,11 @@ class RulesSettings:
     )
     max_chains: int = setting(100, "rule chains of one tenant; one more is refused", live=True)
     max_chain_size: Size = setting(4 << 20, "the largest rule chain, as JSON; beyond it 413", live=True)
+    max_relations: int = setting(
+        1_000,
+        "relations from one device, and to one; one more is refused, but for those from gateways to their children",
+        live=True,
+    )
     max_pending_delays: int = setting(10_000, "messages that the delay nodes of one tenant hold at a time", live=True)
     max_delay: Duration = setting(86_400.0, "the longest that a delay node may hold a message", live=True)
     debug_events: int = setting(

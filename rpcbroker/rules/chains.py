@@ -14,15 +14,15 @@ from rpcbroker.core.model import StoredChain
 from rpcbroker.core.ports import KeptRules
 from rpcbroker.core.routes import Routes
 from rpcbroker.core.settings import RulesSettings
+from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, ActiveNode, activate
-from rpcbroker.rules.chain import ChainRefused, Graph, graph_of, place
+from rpcbroker.rules.chain import Graph, graph_of
 from rpcbroker.rules.default_chain import default_chain
 from rpcbroker.rules.direct import recorded_until, routes_of
-from rpcbroker.rules.errors import BadConfiguration
 from rpcbroker.rules.format import MetadataJSON, read_graph
 from rpcbroker.rules.node import Out
 from rpcbroker.rules.nodes.table import NODE_TYPES
-from rpcbroker.rules.ports import RuleSurroundings, ScriptRefused, Scripts
+from rpcbroker.rules.ports import RuleSurroundings, Scripts
 from rpcbroker.rules.types import LABELS
 
 NOT_FOUND = "There is no such rule chain"
@@ -170,20 +170,8 @@ class RuleChains:
     # -- who changes them
 
     async def check(self, tenant_id: UUID, graph: MetadataJSON) -> Graph:
-        """What this would be. Raises ChainRefused, which says all that is wrong, or which script is not accepted."""
-        checked = graph_of(graph, NODE_TYPES)
-        for index, node in enumerate(checked.nodes):
-            for script in node.scripts:
-                try:
-                    await self._scripts.check(script)
-                except ScriptRefused as error:
-                    where = place(index, node.name)
-                    raise ChainRefused(f"The rule chain cannot be taken: {where}: its script: {error}") from None
-        try:
-            activate(checked, chain_id=self._new_uuid(), name="", around=self._surroundings(tenant_id))
-        except BadConfiguration as error:
-            raise ChainRefused(f"The rule chain cannot be taken: {error}") from None
-        return checked
+        """What this would be. Raises ChainRefused."""
+        return await accepted(graph, self._scripts, self._surroundings(tenant_id))
 
     async def save(self, chain: StoredChain) -> StoredChain:
         """Keep a new one (version 1), or another version of one that is there; its graph was checked before.

@@ -139,7 +139,7 @@ class Submissions:
             del self._waiting[key]
         elif run.last is not None:
             chain, node = run.last
-            detail = f"the end: chain {chain!r} ended at {node!r} without giving the call to its device"
+            detail = f"no further node: chain {chain!r} ended at {node!r} without giving the call to its device"
             submission.record.note(self._messages.now_ms(), Mark.PASSED, detail)
 
     def _caller_left(self, key: tuple[UUID, UUID], submission: _Submission) -> None:
@@ -167,10 +167,14 @@ class Submissions:
         if submission.deadline is not None:
             submission.deadline.cancel()
         error.rpc_id = call.rpc_id
-        record.state = CallState.EXPIRED if isinstance(error, CallTimeout) else CallState.FAILED
         record.reason = error.reason
         record.ended_time = self._messages.now_ms()
-        record.note(record.ended_time, Mark.REFUSED, error.message)
+        if isinstance(error, CallTimeout):
+            record.state = CallState.EXPIRED
+            record.note(record.ended_time, Mark.EXPIRED, error.reason)
+        else:
+            record.state = CallState.FAILED
+            record.note(record.ended_time, Mark.REFUSED, error.message)
         self._broker.events.emit(CallRefused, call, error.reason)
         if submission.passed_on:
             del self._waiting[key]
