@@ -9,7 +9,7 @@ import msgspec
 
 from rpcbroker.core.model import StoredChain
 from rpcbroker.rules.chain import ENTER_CHAIN, node_id_of, without_chain_connections
-from rpcbroker.rules.format import DebugSettingsJSON, RefJSON, MetadataJSON, NodeJSON, read_graph
+from rpcbroker.rules.format import DebugSettingsJSON, MetadataJSON, NodeJSON, RefJSON, read_graph
 
 RECORD_ALL = 15 * 60_000
 """Milliseconds for which a node records all after `allEnabled` was saved."""
