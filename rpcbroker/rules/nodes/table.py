@@ -3,18 +3,7 @@
 from __future__ import annotations
 
 from rpcbroker.rules.node import NodeType
-from rpcbroker.rules.nodes import (
-    delay,
-    filters,
-    flow,
-    generator,
-    keys,
-    originators,
-    rpc,
-    scripts,
-    standins,
-    transforms,
-)
+from rpcbroker.rules.nodes import delay, filters, flow, generator, keys, originators, rpc, scripts, standins, transforms
 
 _ALL = (
     filters.TYPE_SWITCH,
