@@ -237,10 +237,10 @@ class DryWeb:
     answer: bytes
     do: Callable[[Deed], None]
 
-    def call(self, request: WebRequest) -> Deferred[WebResponse]:
+    def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         body = None if request.body is None else shown(request.body)
         self.do(Deed(DeedKind.WEB, {"method": request.method, "url": request.url, "body": body}))
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": ("application/json",)}
         return succeed(WebResponse(status=200, reason="OK", headers=headers, body=self.answer))
 
 
