@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,8 @@ from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Enter, Out, Outcome
 from rpcbroker.rules.types import FAILURE
+
+T = TypeVar("T")
 
 MAX_NESTED = 100
 """Chains that a message may have entered and not left."""
@@ -172,7 +174,7 @@ class Run:
 
     def _pass(self, step: _Step) -> None:
         if self._engine.watches(step.node):
-            self._engine.arrived(Arrived(step.chain, step.node, step.message, step.label))
+            self._engine.hear(self._engine.arrived, Arrived(step.chain, step.node, step.message, step.label))
         if step.node.acknowledges and not step.acknowledged:
             step = step._replace(acknowledged=True)
             self._one_acknowledged()
@@ -211,7 +213,11 @@ class Run:
     # -- what goes on
 
     def _leave(self, step: _Step, outcome: Outcome) -> None:
-        self._go(step, outcome)
+        try:
+            self._go(step, outcome)
+        except Exception:  # it is no outcome, whatever the node may have meant
+            self._broke(Failure(), step)
+            return
         self._branch_ended(acknowledged=step.acknowledged)
 
     def _go(self, step: _Step, outcome: Outcome) -> None:
@@ -258,8 +264,8 @@ class Run:
         if self.watch is not None or self._engine.watches(step.node):
             passed = Passed(step.chain, step.node, step.message, label, message, text, last)
             if self.watch is not None:
-                self.watch(passed)
-            self._engine.tell(passed)
+                self._engine.hear(self.watch, passed)
+            self._engine.hear(self._engine.tell, passed)
 
     # -- the end
 
@@ -267,7 +273,7 @@ class Run:
         self._unacknowledged -= 1
         if not self._unacknowledged and self.when_acknowledged is not None:
             told, self.when_acknowledged = self.when_acknowledged, None
-            self._engine.call(told, self)
+            self._engine.hear(told, self)
 
     def _branch_ended(self, *, acknowledged: bool) -> None:
         self._branches -= 1
@@ -277,7 +283,7 @@ class Run:
             self._engine.run_ended(self)
             if self.when_ended is not None:
                 told, self.when_ended = self.when_ended, None
-                self._engine.call(told, self)
+                self._engine.hear(told, self)
 
 
 class Engine:
@@ -348,10 +354,10 @@ class Engine:
         if not self.running[run.tenant_id]:
             del self.running[run.tenant_id]
 
-    def call(self, told: Callable[[Run], None], run: Run) -> None:
-        """Who listens does not disturb the run."""
+    def hear(self, listener: Callable[[T], object], what: T) -> None:
+        """Tell it. What it raises is its own trouble: the message goes on."""
         try:
-            told(run)
+            listener(what)
         except Exception:
             self.bug(Failure())
 

@@ -27,7 +27,7 @@ def world_of(*devices: Device, relations: tuple[tuple[Device, str, Device], ...]
         world.add(each)
     for source, type_, target in relations:
         relation = Relation(tenant_id=TENANT, source=source.id, target=target.id, type=type_)
-        result_of(world.store.rules.relate(relation))
+        result_of(world.store.rules.relate(relation, most=100))
     return world
 
 
