@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from twisted.internet.task import deferLater
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.model import Attribute, Device, Scope
+from rpcbroker.core.model import Device
 from rpcbroker.core.questions import Question
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.core.values import parse_telemetry
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.rules.chain import Graph
 from rpcbroker.rules.format import ChainFile
+from rpcbroker.rules.saving import with_chains_moved
 
 EXAMPLES = Path(__file__).parents[2] / "conf/chains"
 VECTORS = Path(__file__).parent / "vectors"
@@ -33,15 +34,21 @@ PATIENCE = 10.0
 class ExportedWorld(RuleWorld):
     """What scripts have to do takes real time here, so it is waited for."""
 
-    async def install(self, path: Path, *, language: str | None = None, root: bool = True) -> tuple[UUID, Graph]:
-        """Take what is in the file, as an import does; with its scripts in this language, if one is named."""
+    async def install(
+        self, path: Path, *, language: str | None = None, chains: Mapping[str, UUID] | None = None
+    ) -> Graph:
+        """Make what is in the file the root chain, as imports do, with its scripts in this language, if one is named.
+
+        `chains`: old ids of other chains, and those under which they are here.
+        """
         file: ChainFile = jsontext.decode_as(ChainFile, path.read_bytes())
+        file.metadata = with_chains_moved(file.metadata, chains or {})
         for node in file.metadata.nodes:
             if language and node.configuration and "scriptLang" in node.configuration:
                 node.configuration["scriptLang"] = language
         graph = await self.rules.chains.check(TENANT, file.metadata)
-        text = jsontext.decode(jsontext.encode(file.metadata))
-        return self.put(text, name=file.rule_chain.name, root=root), graph
+        self.put(jsontext.decode(jsontext.encode(file.metadata)), name=file.rule_chain.name)
+        return graph
 
     async def until(self, what: Callable[[], Any]) -> None:
         """Wait until it is so."""
@@ -72,10 +79,6 @@ class ExportedWorld(RuleWorld):
         """The newest values of these keys, of those that there are."""
         found = await self.broker.telemetry.latest((of or self.device).id, keys)
         return {key: point.value for key, point in found.items()}
-
-    async def attribute(self, key: str) -> Attribute | None:
-        found = await self.broker.attributes.read(self.device.id, (Scope.SERVER,), [key])
-        return found[0] if found else None
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ def test_those_of_the_manual_are_there() -> None:
 @ensureDeferred
 async def test_each_is_taken_without_a_warning(path: Path, language: str) -> None:
     async with exported_world() as world:
-        _, graph = await world.install(path, language=language)
+        graph = await world.install(path, language=language)
         assert graph.warnings == ()
         assert len(graph.nodes) >= 5
 
