@@ -42,6 +42,7 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.outside.web_calls import HttpCalls
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
@@ -136,6 +137,7 @@ class BrokerService(Service):
             scripts=self.scripts,
             web=self.web,
             settings=settings.rules,
+            render=rpc_text,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )

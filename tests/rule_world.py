@@ -16,6 +16,7 @@ from rpcbroker.core.model import StoredChain
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules.ports import Script, ScriptFailed, WebCallFailed, WebRequest, WebResponse
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 
 RULES = "org.thingsboard.rule.engine"
 SWITCH = f"{RULES}.filter.TbMsgTypeSwitchNode"
@@ -74,6 +75,7 @@ class RuleWorld(World):
             settings=RulesSettings(**(rules or {})),
             now_ms=self.now_ms,
             new_uuid=self.new_uuid,
+            render=rpc_text,
             direct=direct,
         )
         self.rules.start(self.opened.rule_chains)
