@@ -137,6 +137,8 @@ class Asking:
             "scope": "SERVER_SCOPE",
             "any_scope": "ANY",
             "ttl": "0",
+            "timeout": "5000",
+            "queue_name": "Main",
         }
 
         def value(match: re.Match[str]) -> str:
@@ -187,6 +189,10 @@ def ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "ANY", "id": str(id_)}
 
 
+def any_json(_: Asking) -> list[Any]:
+    return [{"any": "json"}]
+
+
 def device_ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "DEVICE", "id": str(id_)}
 
@@ -211,6 +217,10 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
     "callManyDevices": bulk,
+    "handleRuleEngineRequestForUser": any_json,
+    "handleRuleEngineRequestForEntity": any_json,
+    "handleRuleEngineRequestForEntityWithTimeout": any_json,
+    "handleRuleEngineRequestForEntityWithQueueAndTimeout": any_json,
     "saveEntityAttributesV1": attributes,
     "saveEntityAttributesV2": attributes,
     "saveDeviceAttributes": attributes,

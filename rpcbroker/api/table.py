@@ -27,6 +27,8 @@ from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
 from rpcbroker.api.relations_table import relations
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
+from rpcbroker.api.rule_engine import RuleEngine
+from rpcbroker.api.rule_engine_table import rule_engine
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
@@ -75,6 +77,7 @@ class Handlers:
     fleet: Fleet
     values: Values
     relations: Relations
+    rule_engine: RuleEngine
     provision_keys: ProvisionKeys
     claims: Claims
     customers: Customers
@@ -96,6 +99,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_devices(to.devices, to.fleet),
         *values(to.values),
         *relations(to.relations),
+        *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *_audit(to.audit),

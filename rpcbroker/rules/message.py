@@ -10,6 +10,7 @@ from uuid import UUID
 from rpcbroker.core import jsontext
 
 DEVICE = "DEVICE"
+USER = "USER"
 
 
 class Originator(NamedTuple):
