@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 import msgspec
 from fakes import ADMIN, OTHER_TENANT, TENANT, device, result_of, tenant
 from rest import NULL_TENANT, PASSWORD, Rest
+from rule_world import SWITCH, graph
 from twisted.internet.defer import Deferred
 
 from rpcbroker.api.keys import digest
@@ -21,7 +22,7 @@ from rpcbroker.api.routes import Route
 from rpcbroker.core.bulk import BulkPlan
 from rpcbroker.core.bulks import BulkOrder
 from rpcbroker.core.calls import CallRequest
-from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Scope, User
+from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Relation, Scope, User
 from rpcbroker.core.near_misses import NearMiss
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
@@ -38,6 +39,7 @@ class Things:
     tenant_id: UUID
     customer_id: UUID
     device_id: UUID
+    other_device_id: UUID
     user_id: UUID
     pending_id: UUID
     api_key_id: UUID
@@ -46,6 +48,8 @@ class Things:
     provision_key_id: UUID
     rpc_id: UUID
     bulk_id: UUID
+    rule_chain_id: UUID
+    rule_node_id: UUID
     customer_title: str
     device_name: str
     free_device_name: str
@@ -112,6 +116,12 @@ class Asking:
         if operation == "claimDevice":
             free = replace(self, its=replace(self.its, device_name=self.its.free_device_name))
             return [free] if self.knows else [self, free]
+        if operation in ("saveRelation", "deleteRelation", "getRelation", "findRelations") and not self.knows:
+            return [
+                self,
+                replace(self, its=replace(self.its, device_id=self.mine.device_id)),
+                replace(self, its=replace(self.its, other_device_id=self.mine.device_id)),
+            ]
         if operation in ("assignDeviceToCustomer", "changeOwner") and not self.knows:
             return [
                 self,
@@ -130,6 +140,10 @@ class Asking:
             "scope": "SERVER_SCOPE",
             "any_scope": "ANY",
             "ttl": "0",
+            "event_entity": "RULE_NODE",
+            "event_type": "DEBUG_RULE_NODE",
+            "timeout": "5000",
+            "queue_name": "Main",
         }
 
         def value(match: re.Match[str]) -> str:
@@ -152,6 +166,11 @@ class Asking:
             "deleteAllDataForKeys": "true",
             "deviceId": str(self.its.device_id),
             "type": self.its.device_type if route.operation == "getAllDeviceInfos" else None,
+            "fromId": str(self.its.device_id),
+            "fromType": "DEVICE",
+            "relationType": "its-type",
+            "toId": str(self.its.other_device_id),
+            "toType": "DEVICE",
         }
         if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
             known["deviceProfileId"] = str(uuid5(self.its.tenant_id, self.its.device_type))
@@ -175,12 +194,32 @@ def ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "ANY", "id": str(id_)}
 
 
+def any_json(_: Asking) -> list[Any]:
+    return [{"any": "json"}]
+
+
+def device_ref(id_: UUID) -> dict[str, str]:
+    return {"entityType": "DEVICE", "id": str(id_)}
+
+
 def call(_: Asking) -> list[Any]:
     return [{"method": "get", "timeout": 1000, "connectTimeout": 0}]
 
 
 def attributes(_: Asking) -> list[Any]:
     return [{"its-key": "taken-over"}]
+
+
+def graph_of(chain_id: UUID | None) -> dict[str, Any]:
+    """One node of a rule chain, which takes over."""
+    nodes = [{"type": SWITCH, "name": "taken-over", "configuration": {}}]
+    of = None if chain_id is None else ref(chain_id)
+    return {"ruleChainId": of, "firstNodeIndex": 0, "nodes": nodes, "connections": []}
+
+
+def rule_chains(it: Asking) -> list[Any]:
+    chain = {"id": ref(it.its.rule_chain_id), "name": "new-chain"}
+    return [{"ruleChains": [chain], "metadata": [graph_of(it.its.rule_chain_id)]}]
 
 
 def bulk(it: Asking) -> list[Any]:
@@ -195,6 +234,10 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
     "callManyDevices": bulk,
+    "handleRuleEngineRequestForUser": any_json,
+    "handleRuleEngineRequestForEntity": any_json,
+    "handleRuleEngineRequestForEntityWithTimeout": any_json,
+    "handleRuleEngineRequestForEntityWithQueueAndTimeout": any_json,
     "saveEntityAttributesV1": attributes,
     "saveEntityAttributesV2": attributes,
     "saveDeviceAttributes": attributes,
@@ -212,6 +255,9 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     ],
     "putTenantDeviceByName": lambda it: [{"customerTitle": it.its.customer_title}],
     "saveCustomer": lambda it: [{"id": ref(it.its.customer_id), "title": "taken-over"}],
+    "saveRelation": lambda it: [
+        {"from": device_ref(it.its.device_id), "to": device_ref(it.its.other_device_id), "type": "its-type"}
+    ],
     "saveUser": lambda it: [
         {"id": ref(it.its.user_id), "email": "taken@over.example", "authority": "CUSTOMER_USER"},
         {
@@ -229,6 +275,11 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "createProvisionKey": lambda it: [{"customerId": ref(it.its.customer_id)}],
     "claimDevice": lambda it: [{"secretKey": CLAIM_SECRET if it.knows else "a guess"}],
     "updateApiKeyDescription": lambda _: ["taken-over"],
+    "saveRuleChain": lambda it: [{"id": ref(it.its.rule_chain_id), "name": "taken-over"}],
+    "saveRuleChainMetaData": lambda it: [graph_of(it.its.rule_chain_id)],
+    "saveDefaultRuleChain": lambda _: [{"name": "new-chain"}],
+    "importRuleChains": rule_chains,
+    "testScript": lambda _: [{"script": "return msg;", "scriptType": "json"}],
     "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
     "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],
     "loginPublic": lambda it: [{"publicId": str(it.its.customer_id)}],
@@ -272,6 +323,9 @@ class Estate(Rest):
         result_of(self.people.create_tenant(tenant(OTHER_TENANT.int, title="the-others")))
         self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
         self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
+        for target in (self.free_device, self.mine_device):
+            relation = Relation(tenant_id=TENANT, source=self.its_device.id, target=target.id, type="its-type")
+            result_of(self.store.rules.relate(relation, most=9))
         self.its_link = self.link(self.its_device, reply=b"{}")
         telemetry = self.broker.telemetry
         result_of(telemetry.keep(self.its_device.id, telemetry.parse(b'{"its-key":"its-point"}')))
@@ -288,6 +342,8 @@ class Estate(Rest):
             devices=(self.free_device.id,),
         )
         self.its_bulk = result_of(Deferred.fromCoroutine(self.bulks.create(ADMIN, order)))
+        self.its_chain_id = self.put(graph([(SWITCH, "its-node", {})]), name="its-chain-name", root=False)
+        self.its_node_id = self.rules.chains.active(TENANT, self.its_chain_id).nodes[0].id
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
@@ -340,6 +396,7 @@ class Estate(Rest):
             tenant_id=TENANT,
             customer_id=self.its_customer.id,
             device_id=self.its_device.id,
+            other_device_id=self.free_device.id,
             user_id=self.its_user.id,
             pending_id=self.pending.id,
             api_key_id=self.its_key.id,
@@ -348,6 +405,8 @@ class Estate(Rest):
             provision_key_id=self.its_provision_key.id,
             rpc_id=self.its_rpc_id,
             bulk_id=self.its_bulk.id,
+            rule_chain_id=self.its_chain_id,
+            rule_node_id=self.its_node_id,
             customer_title=self.its_customer.title,
             device_name=self.its_device.name,
             free_device_name=self.free_device.name,
@@ -388,7 +447,14 @@ class Estate(Rest):
         return (
             words
             | {str(each.id) for each in ids}
-            | {str(self.its_rpc_id), str(self.its_bulk.id), self.its_key.digest, "recorded-method"}
+            | {
+                str(self.its_rpc_id),
+                str(self.its_bulk.id),
+                str(self.its_chain_id),
+                str(self.its_node_id),
+                self.its_key.digest,
+                "recorded-method",
+            }
         )
 
     def admins(self) -> set[str]:

@@ -27,6 +27,11 @@ from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
 from rpcbroker.api.persistent import PersistentCalls
+from rpcbroker.api.relations import Relations
+from rpcbroker.api.rule_chains import Chains
+from rpcbroker.api.rule_engine import RuleEngine
+from rpcbroker.api.rule_events import RuleEvents
+from rpcbroker.api.rule_scripts import RuleScripts
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -44,6 +49,7 @@ from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
 from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.settings import Settings
+from rpcbroker.rules.system import RuleSystem
 
 
 class RestApi:
@@ -56,6 +62,7 @@ class RestApi:
         store: Store,
         broker: Broker,
         bulks: Bulks,
+        rules: RuleSystem,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -87,6 +94,8 @@ class RestApi:
         devices = Devices(store=store, broker=broker, visible=visible, new_token=new_token, **made)
         pages = Pages()
         ledger = Ledger(broker=broker, store=store)
+        self._relations = Relations(store=store, visible=visible, settings=settings.rules)
+        self._rule_engine = RuleEngine(rules, visible=visible, audit=self.trail, max_timeout=settings.rpc.max_timeout)
         self._api_keys = ApiKeys(people=people, keys=self.keys, visible=visible, settings=auth, **made)
         self.table = routes(
             Handlers(
@@ -97,12 +106,14 @@ class RestApi:
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
+                relations=self._relations,
+                rule_engine=self._rule_engine,
                 provision_keys=ProvisionKeys(
                     store=store, visible=visible, new_token=new_token, new_secret=new_secret, **made
                 ),
                 claims=Claims(store=store, claiming=self.claiming, devices=devices),
                 customers=Customers(people=people, broker=broker, visible=visible, devices=devices, **rights, **made),
-                tenants=Tenants(people=people, broker=broker, **rights, **made),
+                tenants=Tenants(people=people, broker=broker, rules=rules, **rights, **made),
                 users=users,
                 login=Login(
                     people=people,
@@ -112,6 +123,9 @@ class RestApi:
                     **rights,
                 ),
                 api_keys=self._api_keys,
+                chains=Chains(rules, **made),
+                rule_events=RuleEvents(rules),
+                rule_scripts=RuleScripts(rules),
                 audit=Audit(store.audit),
                 health=health,
                 metrics=metrics,
@@ -149,6 +163,8 @@ class RestApi:
         for door in (self.provisioning, self.claiming):
             door.reconfigure(settings.enrolment)
         self.trail.settings = settings.audit
+        self._relations.settings = settings.rules
+        self._rule_engine.max_timeout = settings.rpc.max_timeout
         self.site.settings = settings.http
         self._who.reconfigure(settings.http)
 

@@ -100,6 +100,12 @@ CAUSES: dict[Reason, Cause] = {
         "nothing in the broker was there to handle it",
         "Look at the method's name, letter by letter.",
     ),
+    Reason.NOT_FORWARDED: Cause(
+        "no rule chain gave it to the device",
+        "A chain gives calls to devices by an 'rpc call request' node, behind 'RPC Request to Device' of its message "
+        "type switch. Which chain is the root: rpcbroker rules list. Where a call ends in it: rpcbroker rules test "
+        "CHAIN --call METHOD PARAMS",
+    ),
     Reason.CANCELLED: Cause(
         "it was cancelled",
         "A call with a --request-id, or a persistent one, goes on when its caller leaves.",

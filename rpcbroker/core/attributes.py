@@ -41,13 +41,30 @@ class Attributes:
         """The attributes in JSON text that a device posts. Raises BadJSON."""
         return parse_attributes(payload, self.settings)
 
-    def save(self, device_id: UUID, scope: Scope, values: Mapping[str, Value]) -> Deferred[None]:
-        """Fires when they are stored; of shared ones the device has been told then.
+    def save(
+        self,
+        device_id: UUID,
+        scope: Scope,
+        values: Mapping[str, Value],
+        *,
+        only_changed: bool = False,
+        tell: bool = True,
+    ) -> Deferred[Any]:
+        """Fires with the list of keys that were written, when they are stored; of shared ones the device has been told
+        then, unless `tell` is False.
 
+        `only_changed`: what stands there already is not written again, and keeps its time; nobody is told of it.
         Fails with InvalidRequest if they are more than a device may have, NotFound if it is gone, Unavailable.
         """
-        saved = self._store.save_attributes(device_id, scope, values, now=self._now_ms(), most=self.settings.max_keys)
-        return self._written(device_id, saved, lambda _: self._told(device_id, scope, values))
+        saved = self._store.save_attributes(
+            device_id, scope, values, now=self._now_ms(), most=self.settings.max_keys, only_changed=only_changed
+        )
+
+        def stored(written: list[str]) -> None:
+            if tell:
+                self._told(device_id, scope, {key: values[key] for key in written})
+
+        return self._written(device_id, saved, stored)
 
     def delete(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[list[str]]:
         """Fires with those that there were, when they are gone; of shared ones the device has been told then."""

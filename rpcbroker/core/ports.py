@@ -280,9 +280,19 @@ class KeptValues(Protocol):
         """Those that there are, in the order of scopes and keys. `after_writes`: those that are queued come first."""
 
     def save_attributes(
-        self, device_id: UUID, scope: Scope, values: Mapping[str, Value], *, now: int, most: int
-    ) -> Deferred[None]:
-        """Fails with NotFound if the device is gone, with InvalidRequest if the scope would have more than `most`."""
+        self,
+        device_id: UUID,
+        scope: Scope,
+        values: Mapping[str, Value],
+        *,
+        now: int,
+        most: int,
+        only_changed: bool = False,
+    ) -> Deferred[list[str]]:
+        """Fires with the keys that were written: all, or with `only_changed` those of which another value stood there.
+
+        Fails with NotFound if the device is gone, with InvalidRequest if the scope would have more than `most`.
+        """
 
     def delete_attributes(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[list[str]]:
         """Fires with those that there were, in the order of `keys`."""
@@ -394,10 +404,11 @@ class KeptRules(Protocol):
         NotFound when the chain is gone."""
 
     def delete_chain(self, tenant_id: UUID, chain_id: UUID) -> Deferred[bool]:
-        """False when there was none."""
+        """False when there was none, or it is the root."""
 
-    def relate(self, relation: Relation) -> Deferred[None]:
-        """Insert or replace. Fails with NotFound when one of the devices is not there, or is of another tenant."""
+    def relate(self, relation: Relation, *, most: int) -> Deferred[None]:
+        """Insert or replace. Fails with NotFound when one of the devices is not there, or is of another tenant, with
+        InvalidRequest if the source has `most` relations from it already, or the target `most` to it."""
 
     def unrelate(self, relation: Relation) -> Deferred[bool]:
         """False when there was none."""
@@ -462,14 +473,19 @@ class Store(Protocol):
     def device_types(self, wanted: DeviceFilter) -> Deferred[tuple[str, ...]]:
         """In the order of the alphabet."""
 
-    def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
+    def create_device(
+        self, device: Device, credentials: Credentials, relation: Relation | None = None
+    ) -> Deferred[None]:
         """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere,
-        with NotFound when its tenant or its customer is gone."""
+        with NotFound when its tenant or its customer is gone. A relation is kept in the same transaction, however
+        many there are, unless it is there; it fails with NotFound when the other device is gone."""
 
-    def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
+    def update_device(
+        self, device: Device, credentials: Credentials | None = None, relation: Relation | None = None
+    ) -> Deferred[None]:
         """`device.version` is the new one; fails with VersionConflict unless the stored one is one less,
         with AlreadyExists for a name taken, with NotFound when it is gone. Credentials, if given, are
-        replaced in the same transaction, by the same rules."""
+        replaced in the same transaction, by the same rules. A relation is kept as by `create_device`."""
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
         """With its credentials, presence and values. False when there was none."""

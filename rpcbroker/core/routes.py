@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn, Protocol
 from uuid import UUID
 
@@ -51,6 +51,9 @@ class Rules(Protocol):
     ) -> Deferred[Reply]:
         """As Broker.give, if a chain gives it to a device; it ends at its expiration time if none does."""
 
+    def cancel(self, record: CallRecord, why: str) -> bool:
+        """End a call that no device was given yet; `why` is half a sentence. False if it is in no chain."""
+
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
         """As Broker.ask."""
 
@@ -73,14 +76,21 @@ def nobody_answers(method: str, faults: str = "") -> CallFailed:
 class NoRules:
     """A broker without rule chains: questions have its own answers."""
 
-    def __init__(self, own_answers: OwnAnswers) -> None:
+    def __init__(
+        self, own_answers: OwnAnswers, answered: Callable[[DeviceSession, Question, Reason | None], None]
+    ) -> None:
+        """`answered` is told how questions ended; None is with an answer."""
         self._own_answers = own_answers
+        self._answered = answered
 
     def routes(self, tenant_id: UUID) -> Routes:
         return STRAIGHT
 
     def call(self, *args: object, **named: object) -> NoReturn:
         raise AssertionError("calls go straight")
+
+    def cancel(self, record: CallRecord, why: str) -> bool:
+        return False
 
     def telemetry(self, *args: object) -> NoReturn:
         raise AssertionError("telemetry goes straight")
@@ -89,7 +99,8 @@ class NoRules:
         raise AssertionError("attributes go straight")
 
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
-        answer = self._own_answers.answer(session, question)
+        answer = self._own_answers.answer(session.device.id, question)
+        self._answered(session, question, Reason.NO_HANDLER if answer is None else None)
         if answer is None:
             raise nobody_answers(question.method)
         return answer

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -24,7 +24,17 @@ SHOWN = 20
 
 
 class ChainRefused(InvalidRequest):
-    """A chain cannot be taken; the message says all that is wrong with it."""
+    """A chain cannot be taken; the message says what is wrong with it, and `faults` each thing by itself."""
+
+    faults: tuple[str, ...] = ()
+
+
+def refused(faults: Sequence[str]) -> ChainRefused:
+    """The error for a chain with these faults; its message tells the first ones."""
+    more = f" ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    error = ChainRefused("The rule chain cannot be taken: " + "; ".join(faults[:SHOWN]) + more)
+    error.faults = tuple(faults)
+    return error
 
 
 class RuleNode(NamedTuple):
@@ -58,9 +68,9 @@ class Graph:
 def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
     """The graph that this JSON says. Raises ChainRefused, which names each node by its index and its name."""
     faults: list[str] = []
-    with_chains = _with_chains(given)
+    with_chains = without_chain_connections(given)
     if len(with_chains.nodes) > MAX_NODES or len(with_chains.connections or ()) > MAX_CONNECTIONS:
-        raise ChainRefused(f"A chain has at most {MAX_NODES:,} nodes and {MAX_CONNECTIONS:,} connections")
+        raise refused([f"A chain has at most {MAX_NODES:,} nodes and {MAX_CONNECTIONS:,} connections"])
     nodes = [_node(index, node, types, faults) for index, node in enumerate(with_chains.nodes)]
     targets = _targets(with_chains, faults)
     first = with_chains.first_node_index
@@ -73,11 +83,15 @@ def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
         faults += _labels(made, targets)
         faults += _cycles(made, targets)
     if faults:
-        more = f" ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise ChainRefused("The rule chain cannot be taken: " + "; ".join(faults[:SHOWN]) + more)
+        raise refused(faults)
     return Graph(
         nodes=tuple(made), targets=tuple(targets), first=first, warnings=tuple(_unreachable(made, targets, first))
     )
+
+
+def node_id_of(chain_id: UUID, index: int) -> UUID:
+    """The id of a node that was given none, always the same."""
+    return uuid5(chain_id, str(index))
 
 
 def place(index: int, name: str) -> str:
@@ -85,7 +99,7 @@ def place(index: int, name: str) -> str:
     return f"node {index} {name[:MAX_NAME]!r}"
 
 
-def _with_chains(given: MetadataJSON) -> MetadataJSON:
+def without_chain_connections(given: MetadataJSON) -> MetadataJSON:
     """With nodes in the place of ruleChainConnections, as newer exports have them."""
     if not given.rule_chain_connections:
         return given
@@ -124,16 +138,14 @@ def _node(index: int, given: NodeJSON, types: Mapping[str, NodeType], faults: li
 
 def _targets(given: MetadataJSON, faults: list[str]) -> list[dict[str, tuple[int, ...]]]:
     count = len(given.nodes)
-    targets: list[dict[str, tuple[int, ...]]] = [{} for _ in range(count)]
+    targets: list[dict[str, dict[int, None]]] = [{} for _ in range(count)]
     for number, each in enumerate(given.connections or ()):
         ends = [end for end in (each.from_index, each.to_index) if not 0 <= end < count]
         if ends:
             faults.append(f"connection {number}: there is no node {ends[0]}")
             continue
-        there = targets[each.from_index].get(each.type, ())
-        if each.to_index not in there:
-            targets[each.from_index][each.type] = (*there, each.to_index)
-    return targets
+        targets[each.from_index].setdefault(each.type, {})[each.to_index] = None
+    return [{label: tuple(ends) for label, ends in mine.items()} for mine in targets]
 
 
 def _labels(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) -> list[str]:
@@ -142,8 +154,9 @@ def _labels(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) ->
     for index, (node, mine) in enumerate(zip(nodes, targets, strict=True)):
         known = node.type.labels
         if known is not None:
+            only = f"only under {', '.join(known)}" if known else "nor under anything else"
             faults += [
-                f"{place(index, node.name)}: nothing leaves it under {label!r}, only under {', '.join(known)}"
+                f"{place(index, node.name)}: nothing leaves it under {label[:MAX_NAME]!r}, {only}"
                 for label in mine
                 if label not in known
             ]
@@ -171,8 +184,13 @@ def _cycles(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) ->
                 ready.append(to)
     if not left:
         return []
-    index = min(left)
-    return [f"{place(index, nodes[index].name)}: it is in, or behind, a cycle without a node that takes time"]
+    # Each that is left has one before it that is left, too: who goes back is in a cycle when a node comes again.
+    before = {to: index for index in left for to in following[index]}
+    index, seen = min(left), set()
+    while index not in seen:
+        seen.add(index)
+        index = before[index]
+    return [f"{place(index, nodes[index].name)}: it is in a cycle without a node that takes time"]
 
 
 def _unreachable(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]], first: int | None) -> list[str]:

@@ -21,13 +21,8 @@ from rpcbroker.core.routes import nobody_answers
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules import types
-from rpcbroker.rules.engine import Engine, Run
-from rpcbroker.rules.messages import Messages
-
-SERVICE = "rpcbroker"
-"""The serviceId of all messages: there is one process."""
-SHOWN_FAULTS = 3
-"""Failures that the error of a question tells."""
+from rpcbroker.rules.engine import Engine, Run, shown
+from rpcbroker.rules.messages import SERVICE, Messages
 
 
 class _Waiting:
@@ -121,7 +116,7 @@ class WaitingQuestions:
         reason = None
         if isinstance(outcome, Failure):
             reason = outcome.value.reason
-        self._broker.answered(waiting.question, reason)
+        self._broker.answered(waiting.session, waiting.question, reason)
         waiting.outcome.callback(outcome)
 
     def _overdue(self, waiting: _Waiting) -> None:
@@ -142,15 +137,14 @@ class WaitingQuestions:
         def answered(outcome: bytes | Failure | None) -> None:
             del self._waiting[key]
             if outcome is None:
-                faults = "; ".join(f"{each.node}: {each.text}" for each in run.faults[:SHOWN_FAULTS])
-                outcome = Failure(nobody_answers(waiting.question.method, faults))
+                outcome = Failure(nobody_answers(waiting.question.method, shown(run.faults)))
             self._settle(waiting, outcome)
 
         Deferred.fromCoroutine(_own(self._broker, waiting)).addBoth(answered)
 
 
 async def _own(broker: Broker, waiting: _Waiting) -> bytes | None:
-    answer = broker.own_answers.answer(waiting.session, waiting.question)
+    answer = broker.own_answers.answer(waiting.session.device.id, waiting.question)
     return await answer if isinstance(answer, Deferred) else answer
 
 

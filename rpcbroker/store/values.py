@@ -152,22 +152,32 @@ class SqlValues:
         return self._database.write(work) if after_writes else self._database.read(work)
 
     def save_attributes(
-        self, device_id: UUID, scope: Scope, values: Mapping[str, Value], *, now: int, most: int
-    ) -> Deferred[None]:
+        self,
+        device_id: UUID,
+        scope: Scope,
+        values: Mapping[str, Value],
+        *,
+        now: int,
+        most: int,
+        only_changed: bool = False,
+    ) -> Deferred[list[str]]:
         """See the port."""
         row = {"device_id": device_id, "scope": scope.value, "updated_time": now}
         rows = [row | {"key": key, "value": json_of(value)} for key, value in values.items()]
-        mine = sa.select(_A.key).where(_A.device_id == device_id, _A.scope == scope.value)
+        known = _A.value if only_changed else sa.null()
+        mine = sa.select(_A.key, known).where(_A.device_id == device_id, _A.scope == scope.value)
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> list[str]:
             require(connection, t.device, "Device", id=device_id)
-            there = set(connection.execute(mine).scalars())
-            if len(there | values.keys()) > most:
+            there: dict[Any, Any] = {row[0]: row[1] for row in connection.execute(mine)}
+            if len(there.keys() | values.keys()) > most:
                 raise InvalidRequest(
                     f"The device has {len(there)} attributes in {scope.value}, and may have at most {most}",
                     hint="The limit is attributes.max_keys.",
                 )
-            upsert(connection, t.attribute, rows, ("device_id", "scope", "key"))
+            written = [each for each in rows if each["value"] != there.get(each["key"])]
+            upsert(connection, t.attribute, written, ("device_id", "scope", "key"))
+            return [str(each["key"]) for each in written]
 
         return self._database.write(work)
 
