@@ -94,7 +94,7 @@ class Web:
 
     def _look_up(self, host: str) -> Deferred[list[str]]:
         assert self.names is not None
-        self.looked_up.append(host)
+        self.looked_up.append(host.lower())
         return succeed(self.names.get(host.lower(), []))
 
     def listen(self, factory: Any) -> str:
