@@ -80,9 +80,9 @@ class Tenants:
         gone = await self._people.delete_tenant(tenant.id, revoked=self._tokens.moment())
         self._tokens.revoke_users(gone.users)
         self._keys.users_gone(gone.users)
-        self._rules.forget_tenant(tenant.id)
         for device_id in gone.devices:
             self._broker.device_deleted(device_id)
+        self._rules.forget_tenant(tenant.id)
 
     async def _tenant(self, tenant_id: UUID) -> Tenant:
         tenant = await self._people.tenant(tenant_id)

@@ -404,7 +404,7 @@ class KeptRules(Protocol):
         NotFound when the chain is gone."""
 
     def delete_chain(self, tenant_id: UUID, chain_id: UUID) -> Deferred[bool]:
-        """False when there was none."""
+        """False when there was none, or it is the root."""
 
     def relate(self, relation: Relation, *, most: int) -> Deferred[None]:
         """Insert or replace. Fails with NotFound when one of the devices is not there, or is of another tenant, with

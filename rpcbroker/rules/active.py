@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from twisted.logger import Logger
+
 from rpcbroker.rules.chain import Graph, RuleNode, Targets, node_id_of
 from rpcbroker.rules.errors import BadConfiguration
 from rpcbroker.rules.format import DebugSettingsJSON
 from rpcbroker.rules.node import Node, Out, Place
 from rpcbroker.rules.ports import RuleSurroundings
+
+_log = Logger()
 
 
 class ActiveNode:
@@ -46,14 +50,21 @@ class ActiveChain:
         for node in self.nodes:
             start = getattr(node.act, "start", None)
             if start is not None:
-                start(lambda out, node=node: emit(self, node, out))
+                self._let(start, lambda out, node=node: emit(self, node, out))
 
     def stop(self) -> None:
         """They end, and let go of what they hold back."""
         for node in self.nodes:
             stop = getattr(node.act, "stop", None)
             if stop is not None:
-                stop()
+                self._let(stop)
+
+    def _let(self, begin_or_end: Callable[..., object], *given: object) -> None:
+        """What one node raises leaves the others, and other chains, as they should be."""
+        try:
+            begin_or_end(*given)
+        except Exception:
+            _log.failure("a node of rule chain {chain} met a bug", chain=self.name)
 
 
 def activate(

@@ -35,7 +35,8 @@ class _TenantRules:
 
     def __init__(self) -> None:
         self.stored: dict[UUID, StoredChain] = {}
-        self.active: dict[UUID, ActiveChain] = {}
+        self.active: dict[UUID, ActiveChain | None] = {}
+        """Those that were made; None is one that cannot be."""
         self.routes: Routes | None = None
 
 
@@ -81,8 +82,7 @@ class RuleChains:
     def stop(self) -> None:
         """Nodes make nothing by themselves any more, and let go of what they hold back."""
         for tenant in self._tenants.values():
-            for chain in tenant.active.values():
-                chain.stop()
+            _stop(tenant.active.values())
 
     # -- who lets messages pass them
 
@@ -113,31 +113,29 @@ class RuleChains:
         chain = self.root(tenant_id) if chain_id is None else self.find(tenant_id, chain_id)
         if chain is None:
             return None
-        tenant = self._tenants[tenant_id]
-        return tenant.active.get(chain.id) or self._activate(tenant_id, chain)
+        active = self._tenants[tenant_id].active
+        return active[chain.id] if chain.id in active else self._activate(tenant_id, chain)
 
     def _activate(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain | None:
+        """Made and begun, in the place of what was made of it before; None if it cannot be, which is said once."""
+        made = None
         try:
             made = self._made(tenant_id, chain)
         except (BrokerError, ValueError) as error:
             self._log.error("rule chain {name} of {tenant}: {error}", name=chain.name, tenant=tenant_id, error=error)
-            return None
-        self._put(tenant_id, made)
+        except Exception:
+            self._log.failure("rule chain {name} of {tenant} met a bug", name=chain.name, tenant=tenant_id)
+        tenant = self._tenants[tenant_id]
+        _stop((tenant.active.get(chain.id),))
+        tenant.active[chain.id] = made
+        tenant.routes = None
+        if made is not None:
+            made.start(self._emit)
         return made
 
     def _made(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain:
         graph = graph_of(read_graph(chain.graph), NODE_TYPES)
         return activate(graph, chain_id=chain.id, name=chain.name, around=self._surroundings(tenant_id))
-
-    def _put(self, tenant_id: UUID, made: ActiveChain) -> None:
-        """In the place of what was made of it before."""
-        tenant = self._tenants[tenant_id]
-        before = tenant.active.get(made.id)
-        if before is not None:
-            before.stop()
-        tenant.active[made.id] = made
-        tenant.routes = None
-        made.start(self._emit)
 
     # -- who looks at them
 
@@ -212,15 +210,19 @@ class RuleChains:
             raise NotFound(NOT_FOUND)
         tenant = self._tenants[tenant_id]
         tenant.stored.pop(chain_id, None)
-        active = tenant.active.pop(chain_id, None)
-        if active is not None:
-            active.stop()
+        _stop((tenant.active.pop(chain_id, None),))
         return chain
 
     def forget_tenant(self, tenant_id: UUID) -> None:
-        """The tenant was deleted, and its chains with it."""
-        tenant = self._tenants.pop(tenant_id, None)
-        for chain in tenant.active.values() if tenant else ():
+        """The tenant was deleted, and its chains with it. What its nodes let go passes them for the last time."""
+        if tenant_id in self._tenants:
+            _stop(tuple(self._tenants[tenant_id].active.values()))
+            del self._tenants[tenant_id]
+
+
+def _stop(chains: Iterable[ActiveChain | None]) -> None:
+    for chain in chains:
+        if chain is not None:
             chain.stop()
 
 

@@ -3,8 +3,9 @@ one to the broker, and `rules.dry` all of them without effects."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -176,3 +177,5 @@ class RuleSurroundings:
     settings: Callable[[], RulesSettings]
     log: Callable[[str, str, bool], None]
     """Of a log node: its name, its text, and whether that is the usual one, which has the whole message."""
+    held: Counter[UUID] = field(default_factory=Counter)
+    """Tenant -> messages that its delay nodes hold, in all its chains."""

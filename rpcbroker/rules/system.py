@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from uuid import UUID
@@ -52,6 +53,8 @@ class RuleSystem:
         self._web = web
         self._now_ms = now_ms
         self._new_uuid = new_uuid
+        self.held: Counter[UUID] = Counter()
+        """Tenant -> messages that its delay nodes hold."""
         self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.chains = RuleChains(
             store.rules,
@@ -103,6 +106,7 @@ class RuleSystem:
             new_uuid=self._new_uuid,
             settings=lambda: self.settings,
             log=self._logged,
+            held=self.held,
         )
 
     def _emitted(self, chain: ActiveChain, node: ActiveNode, out: Out) -> None:

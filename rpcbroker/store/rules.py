@@ -57,7 +57,8 @@ class SqlRules:
 
     def delete_chain(self, tenant_id: UUID, chain_id: UUID) -> Deferred[bool]:
         def work(connection: Connection) -> bool:
-            return bool(connection.execute(sa.delete(t.rule_chain).where(_which(tenant_id, chain_id))).rowcount)
+            query = sa.delete(t.rule_chain).where(_which(tenant_id, chain_id), sa.not_(_C.root))
+            return bool(connection.execute(query).rowcount)
 
         return self._database.write(work)
 

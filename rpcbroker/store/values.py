@@ -169,7 +169,7 @@ class SqlValues:
 
         def work(connection: Connection) -> list[str]:
             require(connection, t.device, "Device", id=device_id)
-            there = {key: value for key, value in connection.execute(mine)}
+            there: dict[str, str | None] = {row[0]: row[1] for row in connection.execute(mine)}
             if len(there.keys() | values.keys()) > most:
                 raise InvalidRequest(
                     f"The device has {len(there)} attributes in {scope.value}, and may have at most {most}",

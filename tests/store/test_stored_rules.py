@@ -134,6 +134,15 @@ async def test_a_chain_is_deleted_by_its_tenant_and_once(store: Any, opened_agai
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_chain_that_has_become_the_root_meanwhile_is_not_deleted(store: Any, opened_again: Any) -> None:
+    await store.rules.save_chain(chain())
+    became = store.rules.set_root(TENANT, chain().id, demoted=None)
+    assert not await store.rules.delete_chain(TENANT, chain().id)
+    await became
+    assert await chains(opened_again) == {1: chain(root=True)}
+
+
+@pytest_twisted.ensureDeferred
 async def test_chains_and_relations_go_with_their_tenant(store: Any, opened_again: Any) -> None:
     await store.people.create_tenant(tenant())
     await store.rules.save_chain(chain(1, root=True))

@@ -37,6 +37,5 @@ ALL = [
     for name, effect in (
         ("telemetry.TbMsgTimeseriesNode", Effect.TELEMETRY),
         ("telemetry.TbMsgAttributesNode", Effect.ATTRIBUTES),
-        ("action.TbLogNode", None),
     )
 ]
