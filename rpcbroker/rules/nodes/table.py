@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from rpcbroker.rules.node import NodeType
-from rpcbroker.rules.nodes import delay, filters, flow, generator, keys, originators, rpc, scripts, standins, transforms
+from rpcbroker.rules.nodes import (
+    delay,
+    filters,
+    flow,
+    generator,
+    keys,
+    originators,
+    rpc,
+    scripts,
+    standins,
+    transforms,
+    web,
+)
 
 _ALL = (
     filters.TYPE_SWITCH,
@@ -32,6 +44,7 @@ _ALL = (
     rpc.REQUEST,
     rpc.REPLY,
     rpc.OWN_ANSWER,
+    web.CALL,
 )
 
 NODE_TYPES: dict[str, NodeType] = {each.name: each for each in _ALL}
