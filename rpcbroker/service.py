@@ -42,6 +42,7 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.outside.web_calls import HttpCalls
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
@@ -56,6 +57,7 @@ from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
+RULE_CHAINS = b"/api/ruleChain"
 KEY_BYTES = 64
 SECRET_BYTES = 32
 """Of what addresses prove by that they are not forged; a new one at each start."""
@@ -128,7 +130,7 @@ class BrokerService(Service):
         self.bulks = Bulks(
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
-        self.scripts = ScriptPool(reactor, settings=lambda: self._settings.rules)
+        self.scripts = ScriptPool(reactor, reactor, self.broker.deadlines, lambda: self._settings.rules)
         self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
         self.rules = RuleSystem(
             broker=self.broker,
@@ -136,6 +138,7 @@ class BrokerService(Service):
             scripts=self.scripts,
             web=self.web,
             settings=settings.rules,
+            render=rpc_text,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )
@@ -205,6 +208,7 @@ class BrokerService(Service):
             reactor=reactor,
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
+            larger=lambda path: self._settings.rules.max_chain_size if path.startswith(RULE_CHAINS) else 0,
         )
 
     def _sockets(self) -> dict[str, Socket]:
@@ -417,7 +421,7 @@ class BrokerService(Service):
         await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
-        self.scripts.stop()
+        await self.scripts.stop()
         self._hashing.stop()
         self.certificates.stop()
         self._lag.stop()
