@@ -57,6 +57,7 @@ from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
+RULE_CHAINS = b"/api/ruleChain"
 KEY_BYTES = 64
 SECRET_BYTES = 32
 """Of what addresses prove by that they are not forged; a new one at each start."""
@@ -207,6 +208,7 @@ class BrokerService(Service):
             reactor=reactor,
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
+            larger=lambda path: self._settings.rules.max_chain_size if path.startswith(RULE_CHAINS) else 0,
         )
 
     def _sockets(self) -> dict[str, Socket]:
@@ -419,7 +421,7 @@ class BrokerService(Service):
         await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
-        self.scripts.stop()
+        await self.scripts.stop()
         self._hashing.stop()
         self.certificates.stop()
         self._lag.stop()

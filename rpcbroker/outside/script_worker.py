@@ -347,7 +347,7 @@ def _serve(worker: Worker) -> None:
 def main(memory: int, output: int) -> None:
     """Serve. `memory` is what a script may take, in bytes, `output` what it may return, in characters."""
     try:
-        import _quickjs  # type: ignore[import-not-found]
+        import _quickjs
     except ImportError as error:
         _write(UNUSABLE, 0, f"quickjs cannot be imported: {error}")
         sys.exit(1)

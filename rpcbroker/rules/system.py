@@ -64,7 +64,7 @@ class RuleSystem:
         self.chains = RuleChains(
             store.rules,
             scripts,
-            surroundings=self._surroundings,
+            surroundings=self.surroundings,
             emit=self._emitted,
             settings=lambda: self.settings,
             now_ms=now_ms,
@@ -127,7 +127,8 @@ class RuleSystem:
     def _chains_changed(self, tenant_id: UUID) -> None:
         self._happenings.hear(tenant_id, self.chains.routes(tenant_id).heard)
 
-    def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
+    def surroundings(self, tenant_id: UUID) -> RuleSurroundings:
+        """What the nodes of this tenant's chains are given."""
         return RuleSurroundings(
             tenant_id=tenant_id,
             estate=TenantEstate(
