@@ -42,6 +42,7 @@ from rpcbroker.host.tls import Certificates
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.outside.web_calls import HttpCalls
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
@@ -129,7 +130,7 @@ class BrokerService(Service):
         self.bulks = Bulks(
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
-        self.scripts = ScriptPool(reactor, settings=lambda: self._settings.rules)
+        self.scripts = ScriptPool(reactor, reactor, self.broker.deadlines, lambda: self._settings.rules)
         self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
         self.rules = RuleSystem(
             broker=self.broker,
@@ -137,6 +138,7 @@ class BrokerService(Service):
             scripts=self.scripts,
             web=self.web,
             settings=settings.rules,
+            render=rpc_text,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )
@@ -419,7 +421,7 @@ class BrokerService(Service):
         await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
-        self.scripts.stop()
+        await self.scripts.stop()
         self._hashing.stop()
         self.certificates.stop()
         self._lag.stop()

@@ -1,4 +1,5 @@
-"""A World with rule chains: scripts are Python functions here, and other servers are a list of answers."""
+"""A World with rule chains: scripts are Python functions here, if no others are given, and other servers are a list of
+answers."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from rpcbroker.core.model import StoredChain
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules.ports import Script, ScriptFailed, WebCallFailed, WebRequest, WebResponse
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 
 RULES = "org.thingsboard.rule.engine"
 SWITCH = f"{RULES}.filter.TbMsgTypeSwitchNode"
@@ -59,9 +61,11 @@ class FakeWeb:
 class RuleWorld(World):
     """`direct` False: everything passes the chains."""
 
-    def __init__(self, *, direct: bool = True, rules: dict[str, Any] | None = None, **more: Any) -> None:
+    def __init__(
+        self, *, direct: bool = True, rules: dict[str, Any] | None = None, scripts: Any = None, **more: Any
+    ) -> None:
         super().__init__(**more)
-        self.scripts = FakeScripts()
+        self.scripts = scripts or FakeScripts()
         self.web = FakeWeb()
         self.rules = RuleSystem(
             broker=self.broker,
@@ -71,6 +75,7 @@ class RuleWorld(World):
             settings=RulesSettings(**(rules or {})),
             now_ms=self.now_ms,
             new_uuid=self.new_uuid,
+            render=rpc_text,
             direct=direct,
         )
         self.rules.start(self.opened.rule_chains)

@@ -26,8 +26,8 @@ from rpcbroker.rules.dry_ports import CountedScripts, Deed, DeedKind, DryDevice,
 from rpcbroker.rules.engine import Engine, Passed, Run
 from rpcbroker.rules.format import ChainFile
 from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
+from rpcbroker.rules.messages import SERVICE
 from rpcbroker.rules.ports import RuleSurroundings, Scripts
-from rpcbroker.rules.waiting_questions import SERVICE
 
 CALL_LASTS = 10_000
 """Milliseconds that a caller's call has in a dry run, if its message does not say it."""

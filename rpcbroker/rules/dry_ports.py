@@ -185,7 +185,7 @@ class DryEstate:
         there = {} if keys is None else self.given.attributes.get(scope, {})
         return {key: value for key, value in there.items() if not keys or key in keys}
 
-    def respond(self, service_id: str, request_id: str, payload: bytes) -> None:
+    def respond(self, request_id: str, payload: bytes) -> None:
         waits = self.message.type == types.REST_REQUEST and self._is("requestUUID", request_id)
         self.do(Deed(DeedKind.RESPOND, {"payload": shown(payload), "waitedFor": waits and not self.told.yet}))
         if waits and not self.told.yet:

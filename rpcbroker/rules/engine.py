@@ -8,7 +8,7 @@ acknowledged when every branch has ended, or come to a node that takes time or i
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MAX_NESTED = 100
 """Chains that a message may have entered and not left."""
+SHOWN_FAULTS = 3
+"""Failures that are told to who waited for an answer."""
 
 
 class Passed(NamedTuple):
@@ -55,12 +57,17 @@ Watch = Callable[[Passed], None]
 
 
 class Fault(NamedTuple):
-    """A branch that ended with a failure."""
+    """A branch that ended with a failure; `cause` as NodeFailed has it."""
 
     chain: str
     node: str
     text: str
     cause: BrokerError | None
+
+
+def shown(faults: Sequence[Fault]) -> str:
+    """The first ones, for who waited for an answer."""
+    return "; ".join(f"{each.node}: {each.text}" for each in faults[:SHOWN_FAULTS])
 
 
 class _Entered(NamedTuple):
@@ -196,7 +203,7 @@ class Run:
     def _broke(self, failure: Failure, step: _Step) -> None:
         error = failure.value
         if isinstance(error, BrokerError):
-            error = NodeFailed(error.message, cause=error)
+            error = NodeFailed(error.message)
         elif not isinstance(error, NodeFailed):
             self._engine.bug(failure)
             error = NodeFailed("The node is broken: the server's log says more")

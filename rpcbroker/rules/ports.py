@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.model import Attribute, Device, Point, Scope
 from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.values import Value
 from rpcbroker.rules.message import RuleMessage
 
 
@@ -124,23 +125,23 @@ class Estate(Protocol):
         The answer is not sent: that is `reply`'s.
         """
 
-    def respond(self, service_id: str, request_id: str, payload: bytes) -> None:
+    def respond(self, request_id: str, payload: bytes) -> None:
         """Answer a request that came over REST. What nobody waits for is dropped."""
 
-    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int | None) -> Deferred[None] | None:
+    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int) -> Deferred[None] | None:
         """Keep `{"k":v}` or what else devices post, without a time of its own at `time` (epoch ms); None: it is kept.
 
-        Raises jsontext.BadJSON and BrokerErrors, and fails with them.
+        Raises jsontext.BadJSON for what cannot be read or says nothing, and, or fails with, BrokerErrors.
         """
 
     def save_attributes(
         self, device_id: UUID, scope: Scope, data: bytes, *, tell: bool, only_changed: bool
-    ) -> Deferred[None]:
-        """Store `{"k":v}`. `tell`: the device hears of shared ones. `only_changed`: nothing is written of values that
-        stand there already. Raises jsontext.BadJSON and BrokerErrors, and fails with them."""
+    ) -> Deferred[Mapping[str, Value]]:
+        """Store `{"k":v}`; fires with what was written. `tell`: the device hears of shared ones. `only_changed`:
+        what stands there already is not written again. Raises and fails as `save_telemetry`."""
 
     def attributes(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[tuple[Attribute, ...]]:
-        """Those that there are; no keys are all."""
+        """Those that there are; no keys are all. The server's have what the broker knows of the device's presence."""
 
     def latest(self, device_id: UUID, keys: Sequence[str]) -> Deferred[Mapping[str, Point]]: ...
 

@@ -169,7 +169,7 @@ class SqlValues:
 
         def work(connection: Connection) -> list[str]:
             require(connection, t.device, "Device", id=device_id)
-            there: dict[str, str | None] = {row[0]: row[1] for row in connection.execute(mine)}
+            there: dict[Any, Any] = {row[0]: row[1] for row in connection.execute(mine)}
             if len(there.keys() | values.keys()) > most:
                 raise InvalidRequest(
                     f"The device has {len(there)} attributes in {scope.value}, and may have at most {most}",
@@ -177,7 +177,7 @@ class SqlValues:
                 )
             written = [each for each in rows if each["value"] != there.get(each["key"])]
             upsert(connection, t.attribute, written, ("device_id", "scope", "key"))
-            return [each["key"] for each in written]
+            return [str(each["key"]) for each in written]
 
         return self._database.write(work)
 

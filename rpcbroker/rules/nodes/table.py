@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from rpcbroker.rules.node import NodeType
-from rpcbroker.rules.nodes import delay, filters, flow, generator, keys, originators, rpc, scripts, standins, transforms
+from rpcbroker.rules.nodes import (
+    delay,
+    enriching,
+    filters,
+    flow,
+    generator,
+    keys,
+    originators,
+    rest_reply,
+    rpc,
+    saving,
+    scripts,
+    transforms,
+)
 
 _ALL = (
     filters.TYPE_SWITCH,
@@ -32,9 +45,12 @@ _ALL = (
     rpc.REQUEST,
     rpc.REPLY,
     rpc.OWN_ANSWER,
+    saving.SAVE_TELEMETRY,
+    saving.SAVE_ATTRIBUTES,
+    enriching.GET_ATTRIBUTES,
+    enriching.GET_TELEMETRY,
+    rest_reply.REST_REPLY,
 )
 
 NODE_TYPES: dict[str, NodeType] = {each.name: each for each in _ALL}
 """Any other name is refused."""
-for _each in standins.ALL:
-    NODE_TYPES.setdefault(_each.name, _each)
