@@ -31,8 +31,10 @@ class FakeScripts:
 
     known: dict[str, Callable[..., Any]] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    checked: list[Script] = field(default_factory=list)
 
     def check(self, script: Script) -> Deferred[None]:
+        self.checked.append(script)
         return succeed(None)
 
     def run(self, tenant_id: UUID, script: Script, values: Sequence[Any]) -> Deferred[Any]:
