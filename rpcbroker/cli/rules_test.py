@@ -75,7 +75,7 @@ def test(
 
     async def main(reactor: Any) -> None:
         chains = await _chains(reactor, chain)
-        async with scripts(reactor) as there:
+        async with scripts(reactor, RulesSettings()) as there:
             dry = DryRun(
                 chains,
                 given,

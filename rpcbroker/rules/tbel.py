@@ -28,7 +28,31 @@ _HEX = re.compile(r"0[xX][0-9a-fA-F]+")
 _WORDS = {
     **{
         word: word
-        for word in ["var", "if", "else", "for", "while", "do", "return", "true", "false", "null", "break", "continue", "switch", "case", "default", "function", "throw", "try", "catch", "finally", "undefined", "NaN", "Infinity"]
+        for word in [
+            "var",
+            "if",
+            "else",
+            "for",
+            "while",
+            "do",
+            "return",
+            "true",
+            "false",
+            "null",
+            "break",
+            "continue",
+            "switch",
+            "case",
+            "default",
+            "function",
+            "throw",
+            "try",
+            "catch",
+            "finally",
+            "undefined",
+            "NaN",
+            "Infinity",
+        ]
     },
     "and": "&&",
     "or": "||",
@@ -320,4 +344,6 @@ class _Script:
             self._out[start] = "return " + self._out[start]
 
 
-_STATEMENTS = frozenset(["return", "var", "def", "let", "const", "throw", "break", "continue", "do", "switch", "try"]) | TYPES
+_STATEMENTS = (
+    frozenset(["return", "var", "def", "let", "const", "throw", "break", "continue", "do", "switch", "try"]) | TYPES
+)

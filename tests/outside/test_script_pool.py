@@ -81,7 +81,9 @@ async def test_a_process_holds_nothing_of_the_brokers() -> None:
                 assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
             limits = Path(f"/proc/{pid}/limits").read_text()
             for name, most in (("open files", 3), ("processes", 0), ("core file size", 0), ("file size", 0)):
-                assert next(line for line in limits.splitlines() if f"Max {name}" in line).split()[-3:-1][0] == str(most)
+                assert next(line for line in limits.splitlines() if f"Max {name}" in line).split()[-3:-1][0] == str(
+                    most
+                )
             assert int(field(pid, "VmRSS").split()[0]) < 20_000
     finally:
         os.close(secret)

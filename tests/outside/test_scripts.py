@@ -15,7 +15,10 @@ from rpcbroker.rules.ports import Script, ScriptRefused
     ("source", "result"),
     [
         ("return msg.temperature > 10;", True),
-        ("return {msg: msg, metadata: metadata, msgType: msgType};", dict(zip(("msg", "metadata", "msgType"), MESSAGE))),
+        (
+            "return {msg: msg, metadata: metadata, msgType: msgType};",
+            dict(zip(("msg", "metadata", "msgType"), MESSAGE)),
+        ),
         ("return ['High', msgType];", ["High", "POST_TELEMETRY_REQUEST"]),
         ("msg.x = undefined; msg.f = () => 1; msg.n = NaN; return msg", {**MESSAGE[0], "n": None}),
         ("return null", None),
@@ -49,7 +52,7 @@ async def test_values_come_as_they_were_given() -> None:
         ("while (true);", "the script took longer than 50 ms"),
         ("for (;;) { try { for (;;); } catch (e) {} finally { continue; } }", "the script took longer than 50 ms"),
         ("return {toJSON() { for (;;); }}", "the script took longer than 50 ms"),
-        ("throw {toString() { for (;;); }}", '{}'),
+        ("throw {toString() { for (;;); }}", "{}"),
         ("return /(a+)+$/.test('a'.repeat(40) + 'b')", "the script took longer than 50 ms"),
         ("let all = []; for (;;) all.push(new Array(1000))", "the script took more than 64 MiB"),
         ("let all = 'x'; for (;;) all += all", "the script took more than 64 MiB"),
@@ -72,7 +75,10 @@ async def test_values_come_as_they_were_given() -> None:
         ("let a = {}; a.a = a; return a", "what the script returned is not JSON: TypeError: circular reference"),
         ("return 'x'.repeat(2e6)", "what the script returned is too large"),
         ("return '\\ud800'", "what the script returned is not JSON: "),
-        ("let a = []; for (let i = 0; i < 100; i++) a = [a]; return a", "what the script returned is nested deeper than 64"),
+        (
+            "let a = []; for (let i = 0; i < 100; i++) a = [a]; return a",
+            "what the script returned is nested deeper than 64",
+        ),
         ("return 1 +;", "SyntaxError: unexpected token in expression: ';' at line 1"),
         ("return console.log(1)", "ReferenceError: 'console' is not defined at line 1"),
         ("return require('os')", "ReferenceError: 'require' is not defined at line 1"),
@@ -162,7 +168,9 @@ async def test_a_script_that_is_not_well_formed_is_refused_with_its_line() -> No
 @pytest_twisted.ensureDeferred
 async def test_a_tbel_script_is_refused_for_what_is_not_known_by_name_and_line() -> None:
     async with a_pool() as pool:
-        assert await pool.check(tbel("foreach (e : msg.entrySet()) { metadata.put(e.key, e.value.toString()); }")) is None
+        assert (
+            await pool.check(tbel("foreach (e : msg.entrySet()) { metadata.put(e.key, e.value.toString()); }")) is None
+        )
         with pytest.raises(ScriptRefused, match="the function 'launch' is not known here, at line 2"):
             await pool.check(tbel("var a = 1;\nlaunch(a);"))
         with pytest.raises(ScriptRefused, match="SyntaxError: .* at line 2"):
