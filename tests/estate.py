@@ -142,6 +142,8 @@ class Asking:
             "ttl": "0",
             "event_entity": "RULE_NODE",
             "event_type": "DEBUG_RULE_NODE",
+            "timeout": "5000",
+            "queue_name": "Main",
         }
 
         def value(match: re.Match[str]) -> str:
@@ -192,6 +194,10 @@ def ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "ANY", "id": str(id_)}
 
 
+def any_json(_: Asking) -> list[Any]:
+    return [{"any": "json"}]
+
+
 def device_ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "DEVICE", "id": str(id_)}
 
@@ -228,6 +234,10 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
     "callManyDevices": bulk,
+    "handleRuleEngineRequestForUser": any_json,
+    "handleRuleEngineRequestForEntity": any_json,
+    "handleRuleEngineRequestForEntityWithTimeout": any_json,
+    "handleRuleEngineRequestForEntityWithQueueAndTimeout": any_json,
     "saveEntityAttributesV1": attributes,
     "saveEntityAttributesV2": attributes,
     "saveDeviceAttributes": attributes,

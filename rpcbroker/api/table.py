@@ -28,6 +28,8 @@ from rpcbroker.api.relations import Relations
 from rpcbroker.api.relations_table import relations
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
 from rpcbroker.api.rule_chains import Chains
+from rpcbroker.api.rule_engine import RuleEngine
+from rpcbroker.api.rule_engine_table import rule_engine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
 from rpcbroker.api.rules_table import rules
@@ -79,6 +81,7 @@ class Handlers:
     fleet: Fleet
     values: Values
     relations: Relations
+    rule_engine: RuleEngine
     provision_keys: ProvisionKeys
     claims: Claims
     customers: Customers
@@ -103,6 +106,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_devices(to.devices, to.fleet),
         *values(to.values),
         *relations(to.relations),
+        *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *rules(to.chains, to.rule_events, to.rule_scripts),
