@@ -49,9 +49,11 @@ class FakeWeb:
 
     answers: list[WebResponse | Deferred[WebResponse]] = field(default_factory=list)
     asked: list[WebRequest] = field(default_factory=list)
+    tenants: list[UUID] = field(default_factory=list)
 
     def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         self.asked.append(request)
+        self.tenants.append(tenant_id)
         if not self.answers:
             return fail(WebCallFailed("nobody answers"))
         answer = self.answers.pop(0)
