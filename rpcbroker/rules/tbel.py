@@ -98,6 +98,8 @@ class _Script:
             found = _TOKEN.match(source, position)
             if found is None:
                 raise Unknown(f"{source[position]!r} is not understood, at line {line}")
+            if source.startswith("/*", position) and found.lastgroup != "space":
+                raise Unknown(f"'/*' is never closed, at line {line}")
             text, kind = found.group(), found.lastgroup or ""
             if kind == "space":
                 space += text if "\n" in text else " "
@@ -188,7 +190,7 @@ class _Script:
             self._out[before] = ""
             self._done.add(before)
         self._out[colon - 1] = "var " + self._text(colon - 1)
-        self._out[colon] = " of $.each("
+        self._out[colon] = "of $.each(" if self._spaces[colon] else " of $.each("
         self._out[end] = "))"
         self._known.add(self._text(colon - 1))
         self._done.update((colon - 1, colon))
