@@ -111,7 +111,7 @@ class DryRun:
             tenant_id=self._tenant_id,
             estate=self._estate,
             scripts=self._scripts,
-            web=DryWeb(jsontext.encode(given.web_reply), self._deeds.append),
+            web=DryWeb(given.web_status, jsontext.encode(given.web_reply), self._deeds.append),
             deadlines=Deadlines(self._clock),
             now_ms=self._now_ms,
             new_uuid=new_uuid,

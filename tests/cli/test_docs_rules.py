@@ -16,7 +16,8 @@ from rpcbroker.rules.dry_ports import DryMessage
 from rpcbroker.rules.nodes.table import NODE_TYPES
 from rpcbroker.rules.types import LABELS
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+CONF = Path(__file__).parent.parent.parent / "conf"
+DOCS = CONF.parent / "docs"
 RULES = (DOCS / "rules.md").read_text()
 TBEL = (DOCS / "tbel.md").read_text()
 COMMANDS = [
@@ -31,6 +32,7 @@ WAITS_FOR_NOTHING = {"openDoor", "--offline"}
 
 def test_each_command_runs(real: RealShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("conf").symlink_to(CONF)
     real.as_admin()
     assert len(COMMANDS) >= 9
     for command in COMMANDS:
@@ -60,6 +62,11 @@ def test_all_types_of_nodes_are_told_and_no_others() -> None:
     assert {name for name in NODE_TYPES if name.startswith("rpcbroker.")} == set(
         re.findall(r"`(rpcbroker\.rules\.\w+)`", RULES)
     )
+
+
+def test_all_examples_are_told() -> None:
+    told = re.findall(r"^\| `([a-z-]+\.json)` \|", RULES, re.MULTILINE)
+    assert sorted(told) == sorted(file.name for file in (CONF / "chains").iterdir())
 
 
 def test_labels_are_those_of_the_switch() -> None:
