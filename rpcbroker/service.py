@@ -39,6 +39,10 @@ from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
 from rpcbroker.host.tls import Certificates
+from rpcbroker.outside.scripts import ScriptPool
+from rpcbroker.outside.web_calls import HttpCalls
+from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
@@ -125,6 +129,18 @@ class BrokerService(Service):
         self.bulks = Bulks(
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
+        self.scripts = ScriptPool(reactor, settings=lambda: self._settings.rules)
+        self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
+        self.rules = RuleSystem(
+            broker=self.broker,
+            store=self.store,
+            scripts=self.scripts,
+            web=self.web,
+            settings=settings.rules,
+            now_ms=wall_clock_ms,
+            new_uuid=uuid4,
+            render=rpc_text,
+        )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = Admission(
             broker=self.broker,
@@ -139,6 +155,8 @@ class BrokerService(Service):
         metrics = Metrics(
             broker=self.broker,
             store=self.store,
+            rules=self.rules,
+            web=self.web,
             mqtt=self.mqtt,
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
@@ -153,6 +171,7 @@ class BrokerService(Service):
             store=self.store,
             broker=self.broker,
             bulks=self.bulks,
+            rules=self.rules,
             health=Health(self._checks(), reactor),
             metrics=metrics,
             key=lambda: self._key,
@@ -255,6 +274,7 @@ class BrokerService(Service):
         self._default_tenant = opened.default_tenant
         self.rest.start(opened)
         self.broker.start(opened)
+        self.rules.start(opened.rule_chains)
         self.bulks.start(opened.running_bulks)
         self._hashing.start()
         self.certificates.watch(self._settings.server.tls_check)
@@ -374,6 +394,7 @@ class BrokerService(Service):
         self.broker.telemetry.settings = settings.telemetry
         self.broker.attributes.settings = settings.attributes
         self.bulks.settings = settings.bulk
+        self.rules.settings = settings.rules
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -389,6 +410,7 @@ class BrokerService(Service):
         self.bulks.stop()
         await self.broker.drain(self._settings.server.drain)
         await self.bulks.finish()
+        self.web.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()
@@ -397,6 +419,7 @@ class BrokerService(Service):
         await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
+        self.scripts.stop()
         self._hashing.stop()
         self.certificates.stop()
         self._lag.stop()

@@ -21,7 +21,7 @@ from rpcbroker.api.routes import Route
 from rpcbroker.core.bulk import BulkPlan
 from rpcbroker.core.bulks import BulkOrder
 from rpcbroker.core.calls import CallRequest
-from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Scope, User
+from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Relation, Scope, User
 from rpcbroker.core.near_misses import NearMiss
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
@@ -38,6 +38,7 @@ class Things:
     tenant_id: UUID
     customer_id: UUID
     device_id: UUID
+    other_device_id: UUID
     user_id: UUID
     pending_id: UUID
     api_key_id: UUID
@@ -112,6 +113,12 @@ class Asking:
         if operation == "claimDevice":
             free = replace(self, its=replace(self.its, device_name=self.its.free_device_name))
             return [free] if self.knows else [self, free]
+        if operation in ("saveRelation", "deleteRelation", "getRelation", "findRelations") and not self.knows:
+            return [
+                self,
+                replace(self, its=replace(self.its, device_id=self.mine.device_id)),
+                replace(self, its=replace(self.its, other_device_id=self.mine.device_id)),
+            ]
         if operation in ("assignDeviceToCustomer", "changeOwner") and not self.knows:
             return [
                 self,
@@ -152,6 +159,11 @@ class Asking:
             "deleteAllDataForKeys": "true",
             "deviceId": str(self.its.device_id),
             "type": self.its.device_type if route.operation == "getAllDeviceInfos" else None,
+            "fromId": str(self.its.device_id),
+            "fromType": "DEVICE",
+            "relationType": "its-type",
+            "toId": str(self.its.other_device_id),
+            "toType": "DEVICE",
         }
         if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
             known["deviceProfileId"] = str(uuid5(self.its.tenant_id, self.its.device_type))
@@ -173,6 +185,10 @@ class Asking:
 
 def ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "ANY", "id": str(id_)}
+
+
+def device_ref(id_: UUID) -> dict[str, str]:
+    return {"entityType": "DEVICE", "id": str(id_)}
 
 
 def call(_: Asking) -> list[Any]:
@@ -212,6 +228,9 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     ],
     "putTenantDeviceByName": lambda it: [{"customerTitle": it.its.customer_title}],
     "saveCustomer": lambda it: [{"id": ref(it.its.customer_id), "title": "taken-over"}],
+    "saveRelation": lambda it: [
+        {"from": device_ref(it.its.device_id), "to": device_ref(it.its.other_device_id), "type": "its-type"}
+    ],
     "saveUser": lambda it: [
         {"id": ref(it.its.user_id), "email": "taken@over.example", "authority": "CUSTOMER_USER"},
         {
@@ -272,6 +291,9 @@ class Estate(Rest):
         result_of(self.people.create_tenant(tenant(OTHER_TENANT.int, title="the-others")))
         self.their_customer = self.add_customer("their-customer", tenant=OTHER_TENANT)
         self.their_device = self._device(601, "their-device", "their-type", self.their_customer)
+        for target in (self.free_device, self.mine_device):
+            relation = Relation(tenant_id=TENANT, source=self.its_device.id, target=target.id, type="its-type")
+            result_of(self.store.rules.relate(relation, most=9))
         self.its_link = self.link(self.its_device, reply=b"{}")
         telemetry = self.broker.telemetry
         result_of(telemetry.keep(self.its_device.id, telemetry.parse(b'{"its-key":"its-point"}')))
@@ -340,6 +362,7 @@ class Estate(Rest):
             tenant_id=TENANT,
             customer_id=self.its_customer.id,
             device_id=self.its_device.id,
+            other_device_id=self.free_device.id,
             user_id=self.its_user.id,
             pending_id=self.pending.id,
             api_key_id=self.its_key.id,

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from fakes import TENANT, World, first_records, metrics_of, result_of
+from fakes import TENANT, first_records, metrics_of, result_of
+from rule_world import RuleWorld
 from treq.testing import StubTreq
 from twisted.internet.defer import maybeDeferred
 
@@ -28,14 +29,21 @@ BASE = "http://broker.test"
 NULL_UUID = "13814000-1dd2-11b2-8080-808080808080"
 
 
-class Rest(World):
-    """The API around a World. `self.token` is a tenant administrator's."""
+class Rest(RuleWorld):
+    """The API around a World with rule chains. `self.token` is a tenant administrator's."""
 
     def __init__(
-        self, *, store: Any = None, http: Any = None, audit: Any = None, now: float = 0.0, **auth: Any
+        self,
+        *,
+        store: Any = None,
+        http: Any = None,
+        audit: Any = None,
+        rules: Any = None,
+        now: float = 0.0,
+        **auth: Any,
     ) -> None:
         """`now`: seconds that have passed when it starts."""
-        super().__init__(store=store)
+        super().__init__(store=store, rules=rules)
         self.clock.advance(now)
         self.user = result_of(self.store.people.user(first_records()[1].id))
         if self.user.password_hash != HASH:
@@ -51,6 +59,7 @@ class Rest(World):
             store=self.store,
             broker=self.broker,
             bulks=self.bulks,
+            rules=self.rules,
             health=self.health,
             metrics=metrics_of(self, access=lambda: self.metrics_access),
             key=lambda: KEY,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from fakes import device, first_records, token
 from sqlalchemy.pool import NullPool
 
+from rpcbroker.core.model import Relation, StoredChain
 from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
 from rpcbroker.store.call_writes import insert_row, write_calls
@@ -49,6 +50,18 @@ def add_calls(path: Path, *calls: KeptCall) -> Path:
     with engine.begin() as connection:
         refused, _ = write_calls(connection, [insert_row(kept) for kept in calls], [], [])
     assert refused == [None] * len(calls)
+    return path
+
+
+def add_rules(path: Path, name: str) -> Path:
+    """A root chain of this name, and a relation of this type between the first two devices."""
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    one, two = device(100), device(101)
+    chain = StoredChain(id=one.id, tenant_id=one.tenant_id, name=name, root=True, graph=b"{}", created_time=5)
+    relation = Relation(tenant_id=one.tenant_id, source=one.id, target=two.id, type=name)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(t.rule_chain), values(chain))
+        connection.execute(sa.insert(t.relation), values(relation))
     return path
 
 

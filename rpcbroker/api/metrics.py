@@ -18,6 +18,7 @@ from rpcbroker.core.errors import NotAuthenticated, NotFound, PermissionDenied
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import Authority, Principal
 from rpcbroker.core.ports import Store
+from rpcbroker.rules.system import RuleSystem
 
 
 class MqttCounts(Protocol):
@@ -96,6 +97,19 @@ class CoapCounts(Protocol):
     def dtls_sessions(self) -> int: ...
 
 
+class WebCounts(Protocol):
+    """What is counted of calls of rule nodes to other servers."""
+
+    @property
+    def outcomes(self) -> Mapping[str, int]: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
 class Metrics:
     """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
 
@@ -104,6 +118,8 @@ class Metrics:
         *,
         broker: Broker,
         store: Store,
+        rules: RuleSystem,
+        web: WebCounts,
         mqtt: MqttCounts,
         coap: Callable[[], CoapCounts],
         http_connections: Callable[[], int],
@@ -127,6 +143,8 @@ class Metrics:
             *_of_coap(coap),
             *_of_store(store),
             *_of_calls(broker),
+            *_of_rules(rules),
+            *_of_web(web),
             Reading(
                 "rpcbroker_limits_refusals_total",
                 "Messages of devices that a rate in [limits] has kept out, by the rate's name.",
@@ -312,5 +330,47 @@ def _of_calls(broker: Broker) -> tuple[Reading, ...]:
             "rpcbroker_call_results_forgotten_total",
             "Results that were forgotten before their time: [rpc] idempotency_size is too small for their window.",
             lambda: broker.once.forgotten,
+        ),
+    )
+
+
+def _of_rules(rules: RuleSystem) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_rules_messages_total",
+            "Messages that rule chains have done with. What goes straight, by default calls and values, is none.",
+            lambda: rules.engine.passed,
+        ),
+        Reading(
+            "rpcbroker_rules_faults_total",
+            "Branches of these that ended with a failure; the debug events of nodes say which.",
+            lambda: rules.engine.faults,
+        ),
+        Reading(
+            "rpcbroker_rules_running",
+            "Messages that are in rule chains now; [rules] max_messages is the limit of one tenant.",
+            rules.engine.running.total,
+        ),
+        Reading(
+            "rpcbroker_rules_answers_dropped_total",
+            "Answers to questions of devices that nobody waited for: too late, the second one, or to nobody.",
+            lambda: rules.questions.dropped,
+        ),
+    )
+
+
+def _of_web(web: WebCounts) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_web_calls_total",
+            "Requests of REST API call nodes to other servers, by what became of them; any response is an answer.",
+            lambda: web.outcomes,
+            label="outcome",
+        ),
+        Reading("rpcbroker_web_calls_running", "Such requests that are on their way now.", lambda: web.running),
+        Reading(
+            "rpcbroker_web_calls_waiting",
+            "Such requests that wait for their turn: [rules] max_web_calls is the limit of one tenant.",
+            lambda: web.waiting,
         ),
     )

@@ -27,6 +27,7 @@ from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
 from rpcbroker.api.persistent import PersistentCalls
+from rpcbroker.api.relations import Relations
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -44,6 +45,7 @@ from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
 from rpcbroker.core.provisioning import Provisioning
 from rpcbroker.core.settings import Settings
+from rpcbroker.rules.system import RuleSystem
 
 
 class RestApi:
@@ -56,6 +58,7 @@ class RestApi:
         store: Store,
         broker: Broker,
         bulks: Bulks,
+        rules: RuleSystem,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -87,6 +90,7 @@ class RestApi:
         devices = Devices(store=store, broker=broker, visible=visible, new_token=new_token, **made)
         pages = Pages()
         ledger = Ledger(broker=broker, store=store)
+        self._relations = Relations(store=store, visible=visible, settings=settings.rules)
         self._api_keys = ApiKeys(people=people, keys=self.keys, visible=visible, settings=auth, **made)
         self.table = routes(
             Handlers(
@@ -97,12 +101,13 @@ class RestApi:
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
+                relations=self._relations,
                 provision_keys=ProvisionKeys(
                     store=store, visible=visible, new_token=new_token, new_secret=new_secret, **made
                 ),
                 claims=Claims(store=store, claiming=self.claiming, devices=devices),
                 customers=Customers(people=people, broker=broker, visible=visible, devices=devices, **rights, **made),
-                tenants=Tenants(people=people, broker=broker, **rights, **made),
+                tenants=Tenants(people=people, broker=broker, rules=rules, **rights, **made),
                 users=users,
                 login=Login(
                     people=people,
@@ -149,6 +154,7 @@ class RestApi:
         for door in (self.provisioning, self.claiming):
             door.reconfigure(settings.enrolment)
         self.trail.settings = settings.audit
+        self._relations.settings = settings.rules
         self.site.settings = settings.http
         self._who.reconfigure(settings.http)
 

@@ -24,6 +24,8 @@ from rpcbroker.api.metrics import Metrics
 from rpcbroker.api.pages import Pages
 from rpcbroker.api.people_table import people
 from rpcbroker.api.persistent import PersistentCalls
+from rpcbroker.api.relations import Relations
+from rpcbroker.api.relations_table import relations
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
@@ -72,6 +74,7 @@ class Handlers:
     devices: Devices
     fleet: Fleet
     values: Values
+    relations: Relations
     provision_keys: ProvisionKeys
     claims: Claims
     customers: Customers
@@ -92,6 +95,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *bulk_calls(to.bulk_calls),
         *_devices(to.devices, to.fleet),
         *values(to.values),
+        *relations(to.relations),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
         *_audit(to.audit),

@@ -15,6 +15,7 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotFound
 from rpcbroker.core.model import Authority, Principal, Tenant
 from rpcbroker.core.ports import People
+from rpcbroker.rules.system import RuleSystem
 from rpcbroker.schema.common import PageJSON, PageQuery, page_json
 from rpcbroker.schema.people import TenantBody, TenantJSON, tenant_json
 
@@ -29,6 +30,7 @@ class Tenants:
         *,
         people: People,
         broker: Broker,
+        rules: RuleSystem,
         tokens: Tokens,
         keys: Keys,
         now_ms: Callable[[], int],
@@ -36,6 +38,7 @@ class Tenants:
     ) -> None:
         self._people = people
         self._broker = broker
+        self._rules = rules
         self._tokens = tokens
         self._keys = keys
         self._now_ms = now_ms
@@ -79,6 +82,7 @@ class Tenants:
         self._keys.users_gone(gone.users)
         for device_id in gone.devices:
             self._broker.device_deleted(device_id)
+        self._rules.forget_tenant(tenant.id)
 
     async def _tenant(self, tenant_id: UUID) -> Tenant:
         tenant = await self._people.tenant(tenant_id)

@@ -102,8 +102,9 @@ CAUSES: dict[Reason, Cause] = {
     ),
     Reason.NOT_FORWARDED: Cause(
         "no rule chain gave it to the device",
-        "The time line shows which nodes it passed. In the tenant's root chain, connect an 'rpc call request' node to "
-        "'RPC Request to Device'.",
+        "A chain gives calls to devices by an 'rpc call request' node, behind 'RPC Request to Device' of its message "
+        "type switch. Which chain is the root: rpcbroker rules list. Where a call ends in it: rpcbroker rules test "
+        "CHAIN --call METHOD PARAMS",
     ),
     Reason.CANCELLED: Cause(
         "it was cancelled",

@@ -22,6 +22,7 @@ from rpcbroker.core.entrance import Entrance
 from rpcbroker.core.errors import NotFound, PayloadTooLarge, Reason, Unavailable
 from rpcbroker.core.events import AttributesChanged, CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal, Scope
+from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.once import Once, conflict, content_of
 from rpcbroker.core.pending import Progress
 from rpcbroker.core.persistent import PersistentCalls
@@ -107,7 +108,7 @@ class Broker:
         self._changed: dict[UUID, int] = {}
         """Devices that were changed while any was looked up, and which change it was: of `_changes`, counted."""
         self._stopping = False
-        self.own_answers = OwnAnswers(self.attributes, now_ms)
+        self.own_answers = OwnAnswers(self.attributes.of_device, now_ms)
         self.rules: Rules = NoRules(self.own_answers, self.answered)
         """Others are put here by who assembles the broker."""
 
@@ -382,8 +383,10 @@ class Broker:
         """
         return self.rules.ask(session, question)
 
-    def answered(self, question: Question, reason: Reason | None) -> None:
+    def answered(self, session: DeviceSession, question: Question, reason: Reason | None) -> None:
         """Tell how a question ended; None is with an answer."""
+        if reason is Reason.NO_HANDLER:
+            session.note(NearMiss.NO_HANDLER, f"has asked {question.method!r}, which nobody answers")
         self.events.emit(QuestionAnswered, question.method, question.transport, reason)
 
     def keep_telemetry(self, session: DeviceSession, posted: Posted) -> Deferred[None] | None:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from rpcbroker.core.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable, VersionConflict
-from rpcbroker.core.model import Credentials, CredentialsType, Device
+from rpcbroker.core.model import Credentials, CredentialsType, Device, Relation
 from rpcbroker.core.ports import Store
 from rpcbroker.core.sessions import DeviceSession
 
 LAST_GATEWAY = "lastConnectedGateway"
 """The member of a child's additional info that names its gateway, as the wire has it."""
+
+CREATED = "Created"
+"""The type of the relation from a gateway to its child."""
 
 DEFAULT_TYPE = "default"
 MAX_TEXT = 255
@@ -44,8 +47,8 @@ class Children:
         """The device of the gateway's tenant that is called `name`; if there is none, a new one of `type_`.
 
         A new one belongs to the gateway's customer and has a random access token. Its additional info says which
-        gateway it came through last. Raises InvalidRequest for a text that cannot be a name or a type and for the
-        gateway itself, Unavailable.
+        gateway it came through last, and every gateway that it came through is related to it as `Created`. Raises
+        InvalidRequest for a text that cannot be a name or a type and for the gateway itself, Unavailable.
         """
         name = _text("device", name)
         type_ = _text("type", type_ or DEFAULT_TYPE)
@@ -78,7 +81,7 @@ class Children:
             credentials_id=self._new_token(),
             created_time=device.created_time,
         )
-        await self._store.create_device(device, credentials)
+        await self._store.create_device(device, credentials, _created(gateway, device))
         return device
 
     async def _moved(self, gateway: Device, device: Device) -> Device:
@@ -87,9 +90,13 @@ class Children:
             return device
         info = info | {LAST_GATEWAY: str(gateway.id)}
         changed = replace(device, additional_info=info, version=device.version + 1)
-        await self._store.update_device(changed)
+        await self._store.update_device(changed, None, _created(gateway, device))
         self._changed(changed)
         return changed
+
+
+def _created(gateway: Device, child: Device) -> Relation:
+    return Relation(tenant_id=gateway.tenant_id, source=gateway.id, target=child.id, type=CREATED)
 
 
 def _text(label: str, value: str) -> str:

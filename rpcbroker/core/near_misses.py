@@ -40,6 +40,8 @@ class NearMiss(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     QUEUE_OVERFLOW = "QUEUE_OVERFLOW"
     """More waited for the device than may."""
+    NO_HANDLER = "NO_HANDLER"
+    """A question whose method nobody answers."""
 
 
 _M = NearMiss
@@ -59,6 +61,8 @@ HINTS: dict[NearMiss, str] = {
     _M.OVERSIZED_PACKET: "Send less at once, or raise mqtt.max_packet_size.",
     _M.OVERSIZED_DOWNLINK: "Let the device announce a larger Maximum Packet Size, or send it less.",
     _M.RATE_LIMITED: "The device sends more often than its limits allow.",
+    _M.NO_HANDLER: "Answer the method in a rule chain, or let the device ask another one: getMethods tells those that "
+    "the broker answers itself.",
     _M.QUEUE_OVERFLOW: "The device is too slow, or too long away, for what it is sent.",
 }
 """What to do about it."""
@@ -70,7 +74,7 @@ _ENDED = frozenset({_M.BAD_PAYLOAD, _M.OVERSIZED_PACKET, _M.RATE_LIMITED})
 
 RELEVANT: dict[Reason, frozenset[NearMiss]] = {
     Reason.NEVER_CONNECTED: _TOPICS | _FILTERS | _ENDED,
-    Reason.NO_SUBSCRIPTION: _FILTERS | _REPLACED,
+    Reason.NO_SUBSCRIPTION: _FILTERS | _REPLACED | {_M.NO_HANDLER},  # some ask first, and wait for the answer
     Reason.DISCONNECTED: _TOPICS | _FILTERS | _REPLACED | _ENDED,
     Reason.NO_REPLY: _TOPICS | _REPLACED | _ENDED | {_M.UNKNOWN_REPLY},
     Reason.NO_ACK: _REPLACED | _ENDED | {_M.OVERSIZED_DOWNLINK, _M.QUEUE_OVERFLOW},

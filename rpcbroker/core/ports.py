@@ -404,10 +404,11 @@ class KeptRules(Protocol):
         NotFound when the chain is gone."""
 
     def delete_chain(self, tenant_id: UUID, chain_id: UUID) -> Deferred[bool]:
-        """False when there was none."""
+        """False when there was none, or it is the root."""
 
-    def relate(self, relation: Relation) -> Deferred[None]:
-        """Insert or replace. Fails with NotFound when one of the devices is not there, or is of another tenant."""
+    def relate(self, relation: Relation, *, most: int) -> Deferred[None]:
+        """Insert or replace. Fails with NotFound when one of the devices is not there, or is of another tenant, with
+        InvalidRequest if the source has `most` relations from it already, or the target `most` to it."""
 
     def unrelate(self, relation: Relation) -> Deferred[bool]:
         """False when there was none."""
@@ -472,14 +473,19 @@ class Store(Protocol):
     def device_types(self, wanted: DeviceFilter) -> Deferred[tuple[str, ...]]:
         """In the order of the alphabet."""
 
-    def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
+    def create_device(
+        self, device: Device, credentials: Credentials, relation: Relation | None = None
+    ) -> Deferred[None]:
         """Fails with AlreadyExists for a name taken in the tenant or credentials taken anywhere,
-        with NotFound when its tenant or its customer is gone."""
+        with NotFound when its tenant or its customer is gone. A relation is kept in the same transaction, however
+        many there are, unless it is there; it fails with NotFound when the other device is gone."""
 
-    def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
+    def update_device(
+        self, device: Device, credentials: Credentials | None = None, relation: Relation | None = None
+    ) -> Deferred[None]:
         """`device.version` is the new one; fails with VersionConflict unless the stored one is one less,
         with AlreadyExists for a name taken, with NotFound when it is gone. Credentials, if given, are
-        replaced in the same transaction, by the same rules."""
+        replaced in the same transaction, by the same rules. A relation is kept as by `create_device`."""
 
     def delete_device(self, device_id: UUID) -> Deferred[bool]:
         """With its credentials, presence and values. False when there was none."""

@@ -76,7 +76,9 @@ def nobody_answers(method: str, faults: str = "") -> CallFailed:
 class NoRules:
     """A broker without rule chains: questions have its own answers."""
 
-    def __init__(self, own_answers: OwnAnswers, answered: Callable[[Question, Reason | None], None]) -> None:
+    def __init__(
+        self, own_answers: OwnAnswers, answered: Callable[[DeviceSession, Question, Reason | None], None]
+    ) -> None:
         """`answered` is told how questions ended; None is with an answer."""
         self._own_answers = own_answers
         self._answered = answered
@@ -97,8 +99,8 @@ class NoRules:
         raise AssertionError("attributes go straight")
 
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
-        answer = self._own_answers.answer(session, question)
-        self._answered(question, Reason.NO_HANDLER if answer is None else None)
+        answer = self._own_answers.answer(session.device.id, question)
+        self._answered(session, question, Reason.NO_HANDLER if answer is None else None)
         if answer is None:
             raise nobody_answers(question.method)
         return answer

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from rpcbroker.rules.chain import Graph, RuleNode, Targets
+from twisted.logger import Logger
+
+from rpcbroker.rules.chain import Graph, RuleNode, Targets, node_id_of
 from rpcbroker.rules.errors import BadConfiguration
 from rpcbroker.rules.format import DebugSettingsJSON
 from rpcbroker.rules.node import Node, Out, Place
 from rpcbroker.rules.ports import RuleSurroundings
 
+_log = Logger()
+
 
 class ActiveNode:
     """One node that is made, with those behind it."""
 
-    __slots__ = ("acknowledges", "act", "debug", "id", "index", "name", "targets", "type")
+    __slots__ = ("acknowledges", "act", "debug", "id", "index", "name", "recorded", "targets", "type")
 
     def __init__(self, index: int, node: RuleNode, act: Node, node_id: UUID, targets: Targets) -> None:
         self.index = index
@@ -27,6 +31,8 @@ class ActiveNode:
         self.acknowledges = node.type.takes_time or node.type.acknowledges
         self.targets = targets
         self.debug: DebugSettingsJSON = node.debug
+        self.recorded = node.debug.failures_enabled or node.debug.all_enabled or node.debug.all_enabled_until > 0
+        """Whether anything of what passes it may have to be recorded: this is asked for each message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +50,21 @@ class ActiveChain:
         for node in self.nodes:
             start = getattr(node.act, "start", None)
             if start is not None:
-                start(lambda out, node=node: emit(self, node, out))
+                self._let(start, lambda out, node=node: emit(self, node, out))
 
     def stop(self) -> None:
         """They end, and let go of what they hold back."""
         for node in self.nodes:
             stop = getattr(node.act, "stop", None)
             if stop is not None:
-                stop()
+                self._let(stop)
+
+    def _let(self, begin_or_end: Callable[..., object], *given: object) -> None:
+        """What one node raises leaves the others, and other chains, as they should be."""
+        try:
+            begin_or_end(*given)
+        except Exception:
+            _log.failure("a node of rule chain {chain} met a bug", chain=self.name)
 
 
 def activate(
@@ -64,7 +77,7 @@ def activate(
     """The chain of this graph. Raises BadConfiguration, which names the node."""
     nodes = []
     for index, node in enumerate(graph.nodes):
-        node_id = node.id or around.new_uuid()
+        node_id = node.id or node_id_of(chain_id, index)
         try:
             act = node.type.make(node.configuration, Place(id=node_id, name=node.name, around=around))
         except BadConfiguration as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -24,7 +24,17 @@ SHOWN = 20
 
 
 class ChainRefused(InvalidRequest):
-    """A chain cannot be taken; the message says all that is wrong with it."""
+    """A chain cannot be taken; the message says what is wrong with it, and `faults` each thing by itself."""
+
+    faults: tuple[str, ...] = ()
+
+
+def refused(faults: Sequence[str]) -> ChainRefused:
+    """The error for a chain with these faults; its message tells the first ones."""
+    more = f" ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    error = ChainRefused("The rule chain cannot be taken: " + "; ".join(faults[:SHOWN]) + more)
+    error.faults = tuple(faults)
+    return error
 
 
 class RuleNode(NamedTuple):
@@ -58,9 +68,9 @@ class Graph:
 def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
     """The graph that this JSON says. Raises ChainRefused, which names each node by its index and its name."""
     faults: list[str] = []
-    with_chains = _with_chains(given)
+    with_chains = without_chain_connections(given)
     if len(with_chains.nodes) > MAX_NODES or len(with_chains.connections or ()) > MAX_CONNECTIONS:
-        raise ChainRefused(f"A chain has at most {MAX_NODES:,} nodes and {MAX_CONNECTIONS:,} connections")
+        raise refused([f"A chain has at most {MAX_NODES:,} nodes and {MAX_CONNECTIONS:,} connections"])
     nodes = [_node(index, node, types, faults) for index, node in enumerate(with_chains.nodes)]
     targets = _targets(with_chains, faults)
     first = with_chains.first_node_index
@@ -73,11 +83,15 @@ def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
         faults += _labels(made, targets)
         faults += _cycles(made, targets)
     if faults:
-        more = f" ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise ChainRefused("The rule chain cannot be taken: " + "; ".join(faults[:SHOWN]) + more)
+        raise refused(faults)
     return Graph(
         nodes=tuple(made), targets=tuple(targets), first=first, warnings=tuple(_unreachable(made, targets, first))
     )
+
+
+def node_id_of(chain_id: UUID, index: int) -> UUID:
+    """The id of a node that was given none, always the same."""
+    return uuid5(chain_id, str(index))
 
 
 def place(index: int, name: str) -> str:
@@ -85,7 +99,7 @@ def place(index: int, name: str) -> str:
     return f"node {index} {name[:MAX_NAME]!r}"
 
 
-def _with_chains(given: MetadataJSON) -> MetadataJSON:
+def without_chain_connections(given: MetadataJSON) -> MetadataJSON:
     """With nodes in the place of ruleChainConnections, as newer exports have them."""
     if not given.rule_chain_connections:
         return given

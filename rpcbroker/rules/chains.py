@@ -14,15 +14,15 @@ from rpcbroker.core.model import StoredChain
 from rpcbroker.core.ports import KeptRules
 from rpcbroker.core.routes import Routes
 from rpcbroker.core.settings import RulesSettings
+from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, ActiveNode, activate
-from rpcbroker.rules.chain import ChainRefused, Graph, graph_of, place
+from rpcbroker.rules.chain import Graph, graph_of
 from rpcbroker.rules.default_chain import default_chain
-from rpcbroker.rules.direct import routes_of
-from rpcbroker.rules.errors import BadConfiguration
+from rpcbroker.rules.direct import recorded_until, routes_of
 from rpcbroker.rules.format import MetadataJSON, read_graph
 from rpcbroker.rules.node import Out
 from rpcbroker.rules.nodes.table import NODE_TYPES
-from rpcbroker.rules.ports import RuleSurroundings, ScriptRefused, Scripts
+from rpcbroker.rules.ports import RuleSurroundings, Scripts
 from rpcbroker.rules.types import LABELS
 
 NOT_FOUND = "There is no such rule chain"
@@ -35,7 +35,8 @@ class _TenantRules:
 
     def __init__(self) -> None:
         self.stored: dict[UUID, StoredChain] = {}
-        self.active: dict[UUID, ActiveChain] = {}
+        self.active: dict[UUID, ActiveChain | None] = {}
+        """Those that were made; None is one that cannot be."""
         self.routes: Routes | None = None
 
 
@@ -85,8 +86,7 @@ class RuleChains:
     def stop(self) -> None:
         """Nodes make nothing by themselves any more, and let go of what they hold back."""
         for tenant in self._tenants.values():
-            for chain in tenant.active.values():
-                chain.stop()
+            _stop(tenant.active.values())
 
     # -- who lets messages pass them
 
@@ -95,42 +95,52 @@ class RuleChains:
         tenant = self._tenants[tenant_id]
         if tenant.routes is None:
             root = self.active(tenant_id, None)
-            tenant.routes = routes_of(root) if root is not None else _NOTHING
-            if not self._direct:
-                tenant.routes = Routes(False, False, False, frozenset(LABELS))
+            if tenant.routes is None:  # it may have been made just now
+                tenant.routes = self._routes_of(root) if root is not None else _NOTHING
         return tenant.routes
+
+    def _routes_of(self, root: ActiveChain) -> Routes:
+        now = self._now_ms()
+        end = recorded_until(root, now)
+        if end is not None:  # what is recorded passes the chain, and then it need not any more
+            deadlines = self._surroundings(root.tenant_id).deadlines
+            deadlines.after((end - now) / 1000, self._forget_routes, root.tenant_id)
+        return routes_of(root, now) if self._direct else Routes(False, False, False, frozenset(LABELS))
+
+    def _forget_routes(self, tenant_id: UUID) -> None:
+        if tenant_id in self._tenants:
+            self._tenants[tenant_id].routes = None
+            self._changed(tenant_id)
 
     def active(self, tenant_id: UUID, chain_id: UUID | None) -> ActiveChain | None:
         """A chain of the tenant; None is its root chain. None when there is none, or it cannot be made."""
         chain = self.root(tenant_id) if chain_id is None else self.find(tenant_id, chain_id)
         if chain is None:
             return None
-        tenant = self._tenants[tenant_id]
-        return tenant.active.get(chain.id) or self._activate(tenant_id, chain)
+        active = self._tenants[tenant_id].active
+        return active[chain.id] if chain.id in active else self._activate(tenant_id, chain)
 
     def _activate(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain | None:
+        """Made and begun, in the place of what was made of it before; None if it cannot be, which is said once."""
+        made = None
         try:
             made = self._made(tenant_id, chain)
         except (BrokerError, ValueError) as error:
             self._log.error("rule chain {name} of {tenant}: {error}", name=chain.name, tenant=tenant_id, error=error)
-            return None
-        self._put(tenant_id, made)
+        except Exception:
+            self._log.failure("rule chain {name} of {tenant} met a bug", name=chain.name, tenant=tenant_id)
+        tenant = self._tenants[tenant_id]
+        _stop((tenant.active.get(chain.id),))
+        tenant.active[chain.id] = made
+        tenant.routes = None
+        if made is not None:
+            made.start(self._emit)
+        self._changed(tenant_id)
         return made
 
     def _made(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain:
         graph = graph_of(read_graph(chain.graph), NODE_TYPES)
         return activate(graph, chain_id=chain.id, name=chain.name, around=self._surroundings(tenant_id))
-
-    def _put(self, tenant_id: UUID, made: ActiveChain) -> None:
-        """In the place of what was made of it before."""
-        tenant = self._tenants[tenant_id]
-        before = tenant.active.get(made.id)
-        if before is not None:
-            before.stop()
-        tenant.active[made.id] = made
-        tenant.routes = None
-        made.start(self._emit)
-        self._changed(made.tenant_id)
 
     # -- who looks at them
 
@@ -155,23 +165,16 @@ class RuleChains:
             raise NotFound(NOT_FOUND)
         return found
 
+    def has_node(self, tenant_id: UUID, node_id: UUID) -> bool:
+        """Whether one of the tenant's chains has this node."""
+        chains = (self.active(tenant_id, chain.id) for chain in self.all(tenant_id))
+        return any(node.id == node_id for chain in chains if chain is not None for node in chain.nodes)
+
     # -- who changes them
 
     async def check(self, tenant_id: UUID, graph: MetadataJSON) -> Graph:
-        """What this would be. Raises ChainRefused, which says all that is wrong, or which script is not accepted."""
-        checked = graph_of(graph, NODE_TYPES)
-        for index, node in enumerate(checked.nodes):
-            for script in node.scripts:
-                try:
-                    await self._scripts.check(script)
-                except ScriptRefused as error:
-                    where = place(index, node.name)
-                    raise ChainRefused(f"The rule chain cannot be taken: {where}: its script: {error}") from None
-        try:
-            activate(checked, chain_id=self._new_uuid(), name="", around=self._surroundings(tenant_id))
-        except BadConfiguration as error:
-            raise ChainRefused(f"The rule chain cannot be taken: {error}") from None
-        return checked
+        """What this would be. Raises ChainRefused."""
+        return await accepted(graph, self._scripts, self._surroundings(tenant_id))
 
     async def save(self, chain: StoredChain) -> StoredChain:
         """Keep a new one (version 1), or another version of one that is there; its graph was checked before.
@@ -213,15 +216,19 @@ class RuleChains:
             raise NotFound(NOT_FOUND)
         tenant = self._tenants[tenant_id]
         tenant.stored.pop(chain_id, None)
-        active = tenant.active.pop(chain_id, None)
-        if active is not None:
-            active.stop()
+        _stop((tenant.active.pop(chain_id, None),))
         return chain
 
     def forget_tenant(self, tenant_id: UUID) -> None:
-        """The tenant was deleted, and its chains with it."""
-        tenant = self._tenants.pop(tenant_id, None)
-        for chain in tenant.active.values() if tenant else ():
+        """The tenant was deleted, and its chains with it. What its nodes let go passes them for the last time."""
+        if tenant_id in self._tenants:
+            _stop(tuple(self._tenants[tenant_id].active.values()))
+            del self._tenants[tenant_id]
+
+
+def _stop(chains: Iterable[ActiveChain | None]) -> None:
+    for chain in chains:
+        if chain is not None:
             chain.stop()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,8 @@ from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Enter, Out, Outcome
 from rpcbroker.rules.types import FAILURE
+
+T = TypeVar("T")
 
 MAX_NESTED = 100
 """Chains that a message may have entered and not left."""
@@ -40,6 +42,15 @@ class Passed(NamedTuple):
     text: str | None
     last: bool
     """Nothing is connected there: this branch has ended."""
+
+
+class Arrived(NamedTuple):
+    """A message is about to pass a node, to which it came under `label`; None is the first node of a chain."""
+
+    chain: ActiveChain
+    node: ActiveNode
+    message: RuleMessage
+    label: str | None
 
 
 Watch = Callable[[Passed], None]
@@ -76,6 +87,8 @@ class _Step(NamedTuple):
     message: RuleMessage
     entered: _Entered | None
     acknowledged: bool
+    label: str | None = None
+    """Under which it came."""
 
 
 class Run:
@@ -87,6 +100,7 @@ class Run:
         "_engine",
         "_hops",
         "_steps",
+        "_stopped",
         "_unacknowledged",
         "_working",
         "faults",
@@ -104,6 +118,7 @@ class Run:
         self._branches = 0
         self._unacknowledged = 0
         self._hops = 0
+        self._stopped = False
         self._working = False
         self.tenant_id = tenant_id
         self.message = message
@@ -138,6 +153,16 @@ class Run:
     # -- what waits for its turn
 
     def _add(self, step: _Step) -> None:
+        """Unless the message has passed as many nodes as it may: then this branch has ended. That is said once."""
+        most = self._engine.max_hops()
+        if self._hops >= most:
+            if not self._stopped:
+                self._stopped = True
+                text = f"The message has passed {most:,} nodes, and may no more"
+                self.faults.append(Fault(step.chain.name, step.node.name, text, None))
+                self._tell(step, FAILURE, step.message, text, last=True)
+            return
+        self._hops += 1
         self._branches += 1
         if not step.acknowledged:
             self._unacknowledged += 1
@@ -155,10 +180,8 @@ class Run:
             self._working = False
 
     def _pass(self, step: _Step) -> None:
-        self._hops += 1
-        if self._hops > self._engine.max_hops():
-            self._failed(step, NodeFailed(f"The message has passed {self._engine.max_hops():,} nodes, and may no more"))
-            return
+        if self._engine.watches(step.node):
+            self._engine.hear(self._engine.arrived, Arrived(step.chain, step.node, step.message, step.label))
         if step.node.acknowledges and not step.acknowledged:
             step = step._replace(acknowledged=True)
             self._one_acknowledged()
@@ -184,28 +207,24 @@ class Run:
         elif not isinstance(error, NodeFailed):
             self._engine.bug(failure)
             error = NodeFailed("The node is broken: the server's log says more")
-        self._failed(step, error)
-        self._work()
-
-    def _failed(self, step: _Step, error: NodeFailed) -> None:
         self._fail(step, error)
         self._branch_ended(acknowledged=step.acknowledged)
+        self._work()
 
     def _fail(self, step: _Step, error: NodeFailed) -> None:
-        """The message goes on under Failure, unless it has passed as many nodes as it may."""
-        message = error.message or step.message
-        over = self._hops > self._engine.max_hops()
-        if over or not step.node.targets.get(FAILURE):
+        """The message goes on under Failure; where nothing is connected there, the branch ends with a fault."""
+        if not step.node.targets.get(FAILURE):
             self.faults.append(Fault(step.chain.name, step.node.name, error.text, error.cause))
-        if over:
-            self._tell(step, FAILURE, message, error.text, last=True)
-        else:
-            self._follow(step, FAILURE, message, error.text)
+        self._follow(step, FAILURE, error.message or step.message, error.text)
 
     # -- what goes on
 
     def _leave(self, step: _Step, outcome: Outcome) -> None:
-        self._go(step, outcome)
+        try:
+            self._go(step, outcome)
+        except Exception:  # it is no outcome, whatever the node may have meant
+            self._broke(Failure(), step)
+            return
         self._branch_ended(acknowledged=step.acknowledged)
 
     def _go(self, step: _Step, outcome: Outcome) -> None:
@@ -223,7 +242,7 @@ class Run:
         chain, targets = step.chain, step.node.targets.get(label, ())
         self._tell(step, label, message, text, last=not targets)
         for index in targets:
-            self._add(_Step(chain, chain.nodes[index], message, step.entered, step.acknowledged))
+            self._add(_Step(chain, chain.nodes[index], message, step.entered, step.acknowledged, label))
 
     def _descend(self, step: _Step, enter: Enter) -> None:
         chain = self._engine.chain(self.tenant_id, enter.chain_id)
@@ -252,8 +271,8 @@ class Run:
         if self.watch is not None or self._engine.watches(step.node):
             passed = Passed(step.chain, step.node, step.message, label, message, text, last)
             if self.watch is not None:
-                self.watch(passed)
-            self._engine.tell(passed)
+                self._engine.hear(self.watch, passed)
+            self._engine.hear(self._engine.tell, passed)
 
     # -- the end
 
@@ -261,7 +280,7 @@ class Run:
         self._unacknowledged -= 1
         if not self._unacknowledged and self.when_acknowledged is not None:
             told, self.when_acknowledged = self.when_acknowledged, None
-            told(self)
+            self._engine.hear(told, self)
 
     def _branch_ended(self, *, acknowledged: bool) -> None:
         self._branches -= 1
@@ -271,7 +290,7 @@ class Run:
             self._engine.run_ended(self)
             if self.when_ended is not None:
                 told, self.when_ended = self.when_ended, None
-                told(self)
+                self._engine.hear(told, self)
 
 
 class Engine:
@@ -287,12 +306,15 @@ class Engine:
         max_messages: Callable[[], int],
         watches: Callable[[ActiveNode], bool],
         tell: Callable[[Passed], None],
+        arrived: Callable[[Arrived], None] = lambda _: None,
     ) -> None:
-        """`chain` finds a tenant's, the root one by None. `tell` is told of what passes nodes that `watches` wants."""
+        """`chain` finds a tenant's, the root one by None. Of nodes that `watches` wants, `arrived` is told what comes
+        to them, and `tell` what has passed them."""
         self.chain = chain
         self.max_hops = max_hops
         self.watches = watches
         self.tell = tell
+        self.arrived = arrived
         self._max_messages = max_messages
         self.running: Counter[UUID] = Counter()
         """Tenant -> messages that are on their way."""
@@ -338,6 +360,13 @@ class Engine:
         self.running[run.tenant_id] -= 1
         if not self.running[run.tenant_id]:
             del self.running[run.tenant_id]
+
+    def hear(self, listener: Callable[[T], object], what: T) -> None:
+        """Tell it. What it raises is its own trouble: the message goes on."""
+        try:
+            listener(what)
+        except Exception:
+            self.bug(Failure())
 
     def bug(self, failure: Failure) -> None:
         """A node, or who listens, raised what it must not."""

@@ -23,6 +23,10 @@ class DebugSettingsJSON(msgspec.Struct, rename="camel"):
     all_enabled: bool = False
     all_enabled_until: int = 0
 
+    def records_all(self, now: int) -> bool:
+        """Whether all that passes is recorded at that time (epoch ms)."""
+        return self.all_enabled or self.all_enabled_until > now
+
 
 class NodeJSON(msgspec.Struct, rename="camel"):
     """One node. Older exports have `debugMode` in place of `debugSettings`."""

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from rpcbroker.core import jsontext
 
-DEVICE = "DEVICE"
+DEVICE, CUSTOMER, TENANT, RULE_NODE = "DEVICE", "CUSTOMER", "TENANT", "RULE_NODE"
+"""What a message may be about, as ThingsBoard calls it."""
 
 
 class Originator(NamedTuple):

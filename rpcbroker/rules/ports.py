@@ -3,8 +3,9 @@ one to the broker, and `rules.dry` all of them without effects."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -54,35 +55,42 @@ class Scripts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebRequest:
-    """One HTTP request of a node. Times are seconds, sizes bytes."""
+    """One HTTP request of a node. `url` is ASCII, without a fragment; times are seconds, sizes bytes of a body."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None
     timeout: float
+    """For all of it: its turn, the connection, and the whole response."""
     max_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebResponse:
-    """Any response, also a 404: only what is no response is a failure."""
+    """Any response, also a 404 or a redirect, which is not followed: only what is no response is a failure."""
 
     status: int
     reason: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, tuple[str, ...]]
+    """Each name once, as `Content-Type`; mostly it has one value."""
     body: bytes
 
 
 class WebCallFailed(Exception):
-    """There was no response, or one that is too large; the message says why."""
+    """There was no response, or not all of it; the message says why. Another time there may be one."""
+
+
+class WebCallRefused(WebCallFailed):
+    """The same request will not do better: its host is not allowed, or its response too large."""
 
 
 class WebCalls(Protocol):
     """Calls other servers."""
 
-    def call(self, request: WebRequest) -> Deferred[WebResponse]:
-        """Fails with WebCallFailed: a host that is not allowed, no answer in time, too large, a redirect to nowhere."""
+    def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
+        """Fails with WebCallFailed: no connection, no response in time, one that is too large, too many calls wait; and
+        with WebCallRefused."""
 
 
 class Direction(StrEnum):
@@ -170,3 +178,5 @@ class RuleSurroundings:
     settings: Callable[[], RulesSettings]
     log: Callable[[str, str, bool], None]
     """Of a log node: its name, its text, and whether that is the usual one, which has the whole message."""
+    held: Counter[UUID] = field(default_factory=Counter)
+    """Tenant -> messages that its delay nodes hold, in all its chains."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -15,6 +17,7 @@ from rpcbroker.core.ports import Store
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.chains import RuleChains
+from rpcbroker.rules.debug import DebugEvents
 from rpcbroker.rules.engine import Engine
 from rpcbroker.rules.estate import TenantEstate
 from rpcbroker.rules.happenings import Happenings, Render
@@ -55,7 +58,9 @@ class RuleSystem:
         self._web = web
         self._now_ms = now_ms
         self._new_uuid = new_uuid
-        messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
+        self.held: Counter[UUID] = Counter()
+        """Tenant -> messages that its delay nodes hold."""
+        self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.chains = RuleChains(
             store.rules,
             scripts,
@@ -67,12 +72,14 @@ class RuleSystem:
             changed=self._chains_changed,
             direct=direct,
         )
+        self.debug = DebugEvents(lambda: self.settings, now_ms=now_ms, new_uuid=new_uuid)
         self.engine = Engine(
             self.chains.active,
             max_hops=lambda: self.settings.max_hops,
             max_messages=lambda: self.settings.max_messages,
-            watches=lambda node: False,
-            tell=lambda passed: None,
+            watches=attrgetter("recorded"),
+            tell=self.debug.passed,
+            arrived=self.debug.arrived,
         )
         self._happenings = Happenings(
             broker.events, broker.deadlines, self.engine, messages, device=broker.known_device, render=render
@@ -115,6 +122,12 @@ class RuleSystem:
     def _chains_changed(self, tenant_id: UUID) -> None:
         self._happenings.hear(tenant_id, self.chains.routes(tenant_id).heard)
 
+    def forget_tenant(self, tenant_id: UUID) -> None:
+        """The tenant was deleted, and all that is its."""
+        self.chains.forget_tenant(tenant_id)
+        self.debug.forget_tenant(tenant_id)
+        self._happenings.hear(tenant_id, frozenset())
+
     def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         return RuleSurroundings(
             tenant_id=tenant_id,
@@ -133,6 +146,7 @@ class RuleSystem:
             new_uuid=self._new_uuid,
             settings=lambda: self.settings,
             log=self._logged,
+            held=self.held,
         )
 
     def _emitted(self, chain: ActiveChain, node: ActiveNode, out: Out) -> None:

@@ -116,7 +116,7 @@ class WaitingQuestions:
         reason = None
         if isinstance(outcome, Failure):
             reason = outcome.value.reason
-        self._broker.answered(waiting.question, reason)
+        self._broker.answered(waiting.session, waiting.question, reason)
         waiting.outcome.callback(outcome)
 
     def _overdue(self, waiting: _Waiting) -> None:
@@ -144,7 +144,7 @@ class WaitingQuestions:
 
 
 async def _own(broker: Broker, waiting: _Waiting) -> bytes | None:
-    answer = broker.own_answers.answer(waiting.session, waiting.question)
+    answer = broker.own_answers.answer(waiting.session.device.id, waiting.question)
     return await answer if isinstance(answer, Deferred) else answer
 
 

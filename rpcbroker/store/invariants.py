@@ -283,7 +283,37 @@ _OF_BULKS: tuple[Invariant, ...] = (
     ),
 )
 
-INVARIANTS: tuple[Invariant, ...] = (*_OF_CALLS, *_OF_DEVICES, *_OF_BULKS)
+_CHAIN, _REL = t.rule_chain.c, t.relation.c
+
+
+def _of_tenant(device: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """Whether a device of a relation is there, and is the relation's tenant's."""
+    return sa.exists(sa.select(_D.id).where(_D.id == device, _D.tenant_id == _REL.tenant_id).correlate(t.relation))
+
+
+_OF_RULES: tuple[Invariant, ...] = (
+    Invariant(
+        name="one root chain",
+        sentence="a tenant has one root rule chain at most",
+        broken=sa.select(_CHAIN.tenant_id.label("id"))
+        .where(_CHAIN.root)
+        .group_by(_CHAIN.tenant_id)
+        .having(sa.func.count() > 1),
+    ),
+    Invariant(
+        name="graph of a chain",
+        sentence="the graph of a rule chain is a JSON object",
+        broken=sa.select(_CHAIN.id, _CHAIN.graph),
+        holds=_parses(dict[str, Any]),
+    ),
+    Invariant(
+        name="devices of a relation",
+        sentence="the devices of a relation are there, and are its tenant's",
+        broken=sa.select(_REL.source.label("id")).where(~sa.and_(_of_tenant(_REL.source), _of_tenant(_REL.target))),
+    ),
+)
+
+INVARIANTS: tuple[Invariant, ...] = (*_OF_CALLS, *_OF_DEVICES, *_OF_BULKS, *_OF_RULES)
 
 
 def verify(connection: Connection, *, now: int, running: bool) -> Iterator[Verified]:

@@ -9,14 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
-from rpcbroker.core.errors import AlreadyExists
+from rpcbroker.core.errors import AlreadyExists, InvalidRequest
 from rpcbroker.core.model import Relation, StoredChain
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import IDS_AT_ONCE, exists, replace_version, require, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, exists, insert, replace_version, require, upsert
 from rpcbroker.store.rows import values
 
 _C, _R = t.rule_chain.c, t.relation.c
+_KEY = ("source", "target", "type")
 
 
 class SqlRules:
@@ -56,32 +57,27 @@ class SqlRules:
 
     def delete_chain(self, tenant_id: UUID, chain_id: UUID) -> Deferred[bool]:
         def work(connection: Connection) -> bool:
-            return bool(connection.execute(sa.delete(t.rule_chain).where(_which(tenant_id, chain_id))).rowcount)
+            query = sa.delete(t.rule_chain).where(_which(tenant_id, chain_id), sa.not_(_C.root))
+            return bool(connection.execute(query).rowcount)
 
         return self._database.write(work)
 
     # -- relations
 
-    def relate(self, relation: Relation) -> Deferred[None]:
+    def relate(self, relation: Relation, *, most: int) -> Deferred[None]:
         """See the port."""
 
         def work(connection: Connection) -> None:
-            for device_id in {relation.source, relation.target}:
-                require(connection, t.device, "Device", id=device_id, tenant_id=relation.tenant_id)
-            upsert(connection, t.relation, [values(relation)], ("source", "target", "type"))
+            _require_devices(connection, relation)
+            if not exists(connection, sa.select(_R.type).where(*_same(relation))):
+                _require_room(connection, relation, most)
+            upsert(connection, t.relation, [values(relation)], _KEY)
 
         return self._database.write(work)
 
     def unrelate(self, relation: Relation) -> Deferred[bool]:
-        which = (
-            _R.tenant_id == relation.tenant_id,
-            _R.source == relation.source,
-            _R.target == relation.target,
-            _R.type == relation.type,
-        )
-        return self._database.write(
-            lambda connection: bool(connection.execute(sa.delete(t.relation).where(*which)).rowcount)
-        )
+        query = sa.delete(t.relation).where(_R.tenant_id == relation.tenant_id, *_same(relation))
+        return self._database.write(lambda connection: bool(connection.execute(query).rowcount))
 
     def relations(
         self, tenant_id: UUID, *, source: UUID | None = None, target: UUID | None = None, type_: str = ""
@@ -97,7 +93,7 @@ class SqlRules:
     ) -> Deferred[list[UUID]]:
         """See the port."""
         here, there = (_R.source, _R.target) if outward else (_R.target, _R.source)
-        query = sa.select(there).where(_R.tenant_id == tenant_id).order_by(there)
+        query = sa.select(there).where(_R.tenant_id == tenant_id).order_by(there).distinct()
         if type_:
             query = query.where(_R.type == type_)
 
@@ -107,7 +103,8 @@ class SqlRules:
             for _ in range(levels):
                 beyond: dict[UUID, None] = {}
                 for start in range(0, len(edge), IDS_AT_ONCE):
-                    some = query.where(here.in_(edge[start : start + IDS_AT_ONCE])).limit(limit + 1)
+                    some = query.where(here.in_(edge[start : start + IDS_AT_ONCE]))
+                    some = some.limit(limit + len(found) + 1)  # it may begin with those that are known
                     beyond |= dict.fromkeys(connection.execute(some).scalars())
                 edge = [each for each in beyond if each not in found and each != device_id]
                 found |= dict.fromkeys(edge)
@@ -126,6 +123,31 @@ def _insert(connection: Connection, chain: StoredChain) -> None:
     if exists(connection, sa.select(_C.id).where(_C.id == chain.id)):
         raise AlreadyExists("Such a rule chain already exists!")
     connection.execute(sa.insert(t.rule_chain), values(chain))
+
+
+def keep_relation(connection: Connection, relation: Relation) -> None:
+    """Inside a transaction that may write more; one that is there stays as it is. Raises NotFound."""
+    _require_devices(connection, relation)
+    connection.execute(insert(connection, t.relation).on_conflict_do_nothing(index_elements=_KEY), values(relation))
+
+
+def _same(relation: Relation) -> tuple[sa.ColumnElement[bool], ...]:
+    return tuple(_R[name] == getattr(relation, name) for name in _KEY)
+
+
+def _require_devices(connection: Connection, relation: Relation) -> None:
+    for device_id in (relation.source, relation.target):
+        require(connection, t.device, "Device", id=device_id, tenant_id=relation.tenant_id)
+
+
+def _require_room(connection: Connection, relation: Relation, most: int) -> None:
+    for column, device_id, way in ((_R.source, relation.source, "from"), (_R.target, relation.target, "to")):
+        count = sa.select(sa.func.count()).select_from(t.relation).where(column == device_id)
+        if connection.execute(count).scalar_one() >= most:
+            raise InvalidRequest(
+                f"There are {most:,} relations {way} device [{device_id}], and may not be more",
+                hint="The limit is rules.max_relations.",
+            )
 
 
 def rule_chains(connection: Connection) -> tuple[StoredChain, ...]:

@@ -22,6 +22,7 @@ from rpcbroker.core.model import (
     LastPresence,
     Page,
     PageLink,
+    Relation,
     Tenant,
     User,
 )
@@ -56,7 +57,7 @@ from rpcbroker.store.rows import (
     user_values,
     values,
 )
-from rpcbroker.store.rules import SqlRules, rule_chains
+from rpcbroker.store.rules import SqlRules, keep_relation, rule_chains
 from rpcbroker.store.values import SqlValues
 from rpcbroker.store.writer import Work
 
@@ -151,18 +152,29 @@ class SqlStore:
         query = sa.select(t.device.c.type).where(*device_conditions(wanted)).distinct().order_by(t.device.c.type)
         return self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
 
-    def create_device(self, device: Device, credentials: Credentials) -> Deferred[None]:
+    def create_device(
+        self, device: Device, credentials: Credentials, relation: Relation | None = None
+    ) -> Deferred[None]:
+        def work(connection: Connection) -> None:
+            insert_device(connection, device, credentials)
+            if relation is not None:
+                keep_relation(connection, relation)
+
         def forget(result: Any) -> Any:
             self._logins.added(credentials)
             return result
 
-        return self._database.write(lambda connection: insert_device(connection, device, credentials)).addBoth(forget)
+        return self._database.write(work).addBoth(forget)
 
-    def update_device(self, device: Device, credentials: Credentials | None = None) -> Deferred[None]:
+    def update_device(
+        self, device: Device, credentials: Credentials | None = None, relation: Relation | None = None
+    ) -> Deferred[None]:
         def work(connection: Connection) -> None:
             replace_device(connection, device)
             if credentials is not None:
                 replace_credentials(connection, credentials)
+            if relation is not None:
+                keep_relation(connection, relation)
 
         return self._write(work, changes_device=device.id)
 

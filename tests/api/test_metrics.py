@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes import ADMIN, EPOCH_MS, FakeCoap, FakeLink, FakeMqtt, World, device, error_of, metrics_of, result_of
+from fakes import ADMIN, EPOCH_MS, TENANT, FakeCoap, FakeLink, FakeMqtt, device, error_of, metrics_of, result_of
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from rule_world import REPLY, SWITCH, RuleWorld, graph
 from twisted.internet.defer import Deferred
 
 from rpcbroker import __version__
@@ -56,7 +57,7 @@ def calls(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 class TestCalls:
     def test_a_reply(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         link = world.link(protocol="MQTT")
         waiting = world.call(TWO_WAY)
@@ -71,7 +72,7 @@ class TestCalls:
         assert counts == [0, 0, 1, 1, 1]
 
     def test_silence_and_then_a_late_reply(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         link = world.link()
         waiting = world.call(TWO_WAY)
@@ -84,7 +85,7 @@ class TestCalls:
         assert numbers(metrics, "rpcbroker_near_misses_total")["unknown_reply",] == 1
 
     def test_nothing_took_it(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         waiting = world.call(TWO_WAY)
         world.clock.advance(10 + TICK)
@@ -92,7 +93,7 @@ class TestCalls:
         assert calls(metrics) == {("twoway", "NEVER_CONNECTED", "expired", "none"): 1}
 
     def test_the_caller_left(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         world.link()
         waiting = world.call(TWO_WAY)
@@ -102,7 +103,7 @@ class TestCalls:
 
     @pytest.mark.parametrize(("step", "result"), [(Step.WRITTEN, "sent"), (Step.ACKNOWLEDGED, "delivered")])
     def test_a_oneway_call_was_handed_over(self, step: Step, result: str) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         world.link(step=step)
         result_of(world.call(ONE_WAY))
@@ -110,7 +111,7 @@ class TestCalls:
         assert numbers(metrics, "rpcbroker_call_seconds_count") == {("oneway",): 1, ("twoway",): 0}
 
     def test_a_reply_that_is_not_json(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         link = world.link()
         waiting = world.call(TWO_WAY)
@@ -119,7 +120,7 @@ class TestCalls:
         assert calls(metrics) == {("twoway", "BAD_REPLY", "failed", "fake"): 1}
 
     def test_refused_before_it_could_wait(self) -> None:
-        world = World(max_pending_per_device=1)
+        world = RuleWorld(max_pending_per_device=1)
         metrics = metrics_of(world)
         error_of(world.call(replace(TWO_WAY, connect_timeout=0)))
         error_of(world.call(replace(TWO_WAY, expiration_time=EPOCH_MS - 1)))
@@ -135,7 +136,7 @@ class TestCalls:
         error_of(waiting)
 
     def test_persistent_calls_are_counted_and_not_timed(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         result_of(world.call(replace(TWO_WAY, persistent=True)))
         assert number(metrics, "rpcbroker_persistent_calls_waiting") == 1
@@ -146,7 +147,7 @@ class TestCalls:
         assert numbers(metrics, "rpcbroker_call_seconds_count")["twoway",] == 0
 
     def test_results_that_are_remembered_and_forgotten(self) -> None:
-        world = World(idempotency_size=1)
+        world = RuleWorld(idempotency_size=1)
         metrics = metrics_of(world)
         link = world.link()
         waiting = world.call(replace(TWO_WAY, request_id=UUID(int=7), once=True))
@@ -157,7 +158,7 @@ class TestCalls:
         assert number(metrics, "rpcbroker_call_results_forgotten_total") == 1
 
     def test_a_clock_that_was_set_back_does_not_make_the_sum_fall(self) -> None:
-        world = World()
+        world = RuleWorld()
         metrics = metrics_of(world)
         link = world.link()
         waiting = world.call(TWO_WAY)
@@ -168,7 +169,7 @@ class TestCalls:
 
 
 def test_near_misses_by_kind_and_those_that_there_were_not() -> None:
-    world = World()
+    world = RuleWorld()
     metrics = metrics_of(world)
     for _ in range(3):
         world.session().note(NearMiss.LEADING_SLASH, "slash")
@@ -177,25 +178,39 @@ def test_near_misses_by_kind_and_those_that_there_were_not() -> None:
     assert {kind: count for (kind,), count in missed.items() if count} == {"leading_slash": 3}
 
 
+def question(method: str) -> Question:
+    return Question(method=method, transport="MQTT", own={"getSessionLimits": lambda: b"{}"})
+
+
 def test_questions_by_how_they_were_answered() -> None:
-    world = World()
+    world = RuleWorld()
     metrics = metrics_of(world)
-    own = {"getSessionLimits": lambda: b"{}"}
     for method in ("getCurrentTime", "getSessionLimits"):
-        world.broker.ask(world.session(), Question(method=method, transport="MQTT", own=own))
-    with pytest.raises(CallFailed):
-        world.broker.ask(world.session(), Question(method="x", transport="MQTT"))
+        result_of(world.broker.ask(world.session(), question(method)))
+    assert isinstance(error_of(world.broker.ask(world.session(), question("x"))), CallFailed)
     assert numbers(metrics, "rpcbroker_questions_total") == {
         ("", "successful", "mqtt"): 2,
         ("NO_HANDLER", "failed", "mqtt"): 1,
     }
 
 
+def test_what_passes_rule_chains_is_counted() -> None:
+    world = RuleWorld()
+    metrics = metrics_of(world)
+    world.put(graph([(SWITCH, "Switch", {}), (REPLY, "Reply", {})], (0, 1, "Other"), (0, 1, "RPC Request from Device")))
+    result_of(world.broker.ask(world.session(), question("m")))
+    world.rules.questions.reply(TENANT, "nobody", "1", b"{}")
+    message = world.rules.messages.of_device(world.device, "ANY", b"{}", {})
+    world.rules.engine.begin(TENANT, message)
+    expected = {"messages_total": 2, "faults_total": 1, "running": 0, "answers_dropped_total": 1}
+    assert {name: number(metrics, f"rpcbroker_rules_{name}") for name in expected} == expected
+
+
 NOBODY = dict.fromkeys([("mqtt",), ("mqtt gateway",), ("coap",), ("coaps",), ("http",), ("http events",)], 0)
 
 
 def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
-    world = World()
+    world = RuleWorld()
     metrics = metrics_of(world)
     states = dict.fromkeys([("queued",), ("sent",), ("delivered",), ("timeout",)], 0)
     assert numbers(metrics, "rpcbroker_calls_waiting") == states
@@ -224,7 +239,7 @@ def test_what_waits_and_who_is_there_is_counted_when_it_is_asked() -> None:
 
 
 def test_devices_of_all_kinds_of_links_are_told_apart() -> None:
-    world = World()
+    world = RuleWorld()
     metrics = metrics_of(world)
     for n in range(3):
         other = device(200 + n)
@@ -235,7 +250,7 @@ def test_devices_of_all_kinds_of_links_are_told_apart() -> None:
 
 
 def test_what_the_listeners_and_the_store_count() -> None:
-    world = World()
+    world = RuleWorld()
     mqtt = FakeMqtt(connections=3, handshakes=2, refusals=5, violations=7, kept_sessions=23, dropped={"slow": 29})
     metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11, http_polls=lambda: 31)
     world.store.database.queued, world.store.database.commits, world.store.database.failures = 13, 17, 19
@@ -260,7 +275,7 @@ def test_what_the_listeners_and_the_store_count() -> None:
 
 def test_what_coap_counts() -> None:
     coap = FakeCoap()
-    metrics = metrics_of(World(), coap=lambda: coap)
+    metrics = metrics_of(RuleWorld(), coap=lambda: coap)
     messages = ("limited", "malformed", "repeated", "sent_again", "given_up")
     assert numbers(metrics, "rpcbroker_coap_messages_total") == {(what,): 0 for what in messages}
     coap.counters = CoapCounters(*range(1, 6))
@@ -274,14 +289,14 @@ def test_what_coap_counts() -> None:
 
 def test_certificates_are_named_by_their_listener() -> None:
     ends = {"https": 1_800_000_000.0}
-    metrics = metrics_of(World(), certificates=lambda: ends)
+    metrics = metrics_of(RuleWorld(), certificates=lambda: ends)
     assert numbers(metrics, "rpcbroker_certificate_not_after_seconds") == {("https",): 1_800_000_000}
     ends["mqtts"] = 1.0
     assert numbers(metrics, "rpcbroker_certificate_not_after_seconds")["mqtts",] == 1
 
 
 def test_lag_of_the_loop() -> None:
-    world = World()
+    world = RuleWorld()
     lag = LoopLag(world.clock, world.clock.seconds)
     metrics = metrics_of(world, lag=lag)
     lag.start()
@@ -299,14 +314,14 @@ def test_a_collector_of_somebody_else_is_read_too() -> None:
         def collect(self) -> Any:
             yield GaugeMetricFamily("rpcbroker_listeners", "Who listens.", 4)
 
-    metrics = metrics_of(World())
+    metrics = metrics_of(RuleWorld())
     metrics.registry.register(Feed())
     assert number(metrics, "rpcbroker_listeners") == 4
 
 
 def test_the_text_is_what_prometheus_wants() -> None:
     """Every sample belongs to a family with a help and a type; names follow the conventions; no sample comes twice."""
-    world = World()
+    world = RuleWorld()
     metrics = metrics_of(world, certificates=lambda: {'a"\\\n': 1.0})
     world.link()
     result_of(world.call(ONE_WAY))
@@ -347,7 +362,7 @@ class TestWhoMayRead:
 
     def test_the_setting_is_read_at_the_time_of_use(self) -> None:
         access = ["open"]
-        metrics = metrics_of(World(), access=lambda: access[-1])
+        metrics = metrics_of(RuleWorld(), access=lambda: access[-1])
         assert scraped(metrics)
         access.append("sysadmin")
         assert isinstance(error_of(Deferred.fromCoroutine(metrics.scrape(who=lambda: None))), NotAuthenticated)

@@ -10,8 +10,9 @@ import pytest
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, Slow, World, customer, device, error_of, result_of
 from twisted.internet.defer import Deferred, fail
 
-from rpcbroker.core.children import LAST_GATEWAY, TRIES
+from rpcbroker.core.children import CREATED, LAST_GATEWAY, TRIES
 from rpcbroker.core.errors import InvalidRequest, Unavailable, VersionConflict
+from rpcbroker.core.model import Relation
 from rpcbroker.core.sessions import DeviceSession
 
 
@@ -46,6 +47,44 @@ def test_one_that_there_is_not_is_made_for_the_gateways_tenant_and_customer(worl
     assert token.startswith("NEW")
 
 
+def test_a_gateway_is_related_to_the_children_that_come_through_it_and_stays_so_when_they_move(world: World) -> None:
+    made = result_of(child(world)).device
+    another = device(8)
+    world.add(another)
+    result_of(Deferred.fromCoroutine(world.broker.child(world.session(another), made.name)))
+    first, second = (
+        Relation(tenant_id=TENANT, source=gateway.id, target=made.id, type=CREATED)
+        for gateway in (another, world.device)
+    )
+    assert result_of(world.store.rules.relations(TENANT)) == [first, second]
+
+
+def test_a_relation_to_a_child_is_not_made_twice_and_one_that_was_deleted_is_not_made_again(world: World) -> None:
+    made = result_of(child(world)).device
+    mine = Relation(
+        tenant_id=TENANT, source=world.device.id, target=made.id, type=CREATED, additional_info={"by": "me"}
+    )
+    result_of(world.store.rules.relate(mine, most=9))
+    result_of(world.store.update_device(replace(made, additional_info=None, version=2)))
+    result_of(child(world))
+    assert result_of(world.store.rules.relations(TENANT)) == [mine]
+    assert result_of(world.store.rules.unrelate(mine))
+    result_of(child(world))
+    assert result_of(world.store.rules.relations(TENANT)) == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_made_or_changed_for_a_gateway_that_is_deleted_meanwhile(world: World, there: bool) -> None:
+    if there:
+        world.add(replace(device(7), name="A"))
+    with Slow(world.store, "device_by_name") as slow:
+        finding = child(world)
+    result_of(world.store.delete_device(world.device.id))
+    slow.arrive()
+    assert isinstance(error_of(finding), Unavailable)
+    assert named(world, "A") == (replace(device(7), name="A") if there else None)
+
+
 @pytest.mark.parametrize("type_", [None, ""])
 def test_one_of_no_type_is_of_the_default_type(world: World, type_: str | None) -> None:
     assert result_of(child(world, type_=type_)).device.type == "default"
@@ -62,7 +101,7 @@ def test_one_that_there_is_keeps_all_but_its_last_gateway(world: World) -> None:
 
 def test_one_that_came_through_this_gateway_last_is_not_written_again(world: World) -> None:
     result_of(child(world))
-    world.store.update_device = lambda _: pytest.fail("it was written")
+    world.store.update_device = lambda *_: pytest.fail("it was written")
     assert result_of(child(world)).device.version == 1
 
 
@@ -132,7 +171,7 @@ def test_a_device_that_never_stands_still_is_given_up(world: World) -> None:
     world.add(there)
     tried: list[UUID] = []
 
-    def refuse(changed: Any) -> Deferred[None]:
+    def refuse(changed: Any, *_: object) -> Deferred[None]:
         tried.append(changed.id)
         return fail(VersionConflict("changed meanwhile"))
 

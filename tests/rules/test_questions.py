@@ -8,6 +8,7 @@ from rule_world import REPLY, SWITCH, RuleWorld, graph
 from twisted.internet.defer import maybeDeferred
 
 from rpcbroker.core.errors import CallFailed
+from rpcbroker.core.near_misses import MAX_DETAIL, NearMiss
 from rpcbroker.core.questions import Question
 
 ECHO = graph([(SWITCH, "Switch", {}), (REPLY, "Reply", {})], (0, 1, "RPC Request from Device"))
@@ -34,3 +35,14 @@ def test_what_no_node_answers_the_broker_does_if_it_can() -> None:
     with pytest.raises(CallFailed, match='no rule answers the method "other"'):
         ask(world, "other")
     assert len(world.rules.questions) == 0
+
+
+def test_a_question_that_no_rule_answers_is_a_near_miss_of_its_device() -> None:
+    world = RuleWorld()
+    world.put(SILENT)
+    ask(world, "ping")
+    assert world.session().near_misses() == ()
+    with pytest.raises(CallFailed):
+        ask(world, "x" * 1000)
+    ((kind, missed),) = world.session().near_misses()
+    assert (kind, missed.count, len(missed.detail)) == (NearMiss.NO_HANDLER, 1, MAX_DETAIL)

@@ -19,9 +19,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from rpcbroker.core import jsontext
 from rpcbroker.core.bulk import Bulk, BulkPlan, BulkState, Change, EntryState
 from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.model import Relation, StoredChain
 from rpcbroker.core.records import MAX_MOMENTS
 from rpcbroker.core.wire_ids import BEGIN_AGAIN, HIGHEST
 from rpcbroker.store import tables as t
+from rpcbroker.store.device_writes import insert_device
 from rpcbroker.store.invariants import EXAMPLES, INVARIANTS, LATE, Verified, verify
 
 RESERVED = 8_192
@@ -44,6 +46,9 @@ ENDED = replace(
     ended_time=EPOCH_MS + 9,
     counts={EntryState.SUCCESSFUL: 1, EntryState.FAILED: 1},
 )
+ROOT = StoredChain(id=UUID(int=910), tenant_id=TENANT, name="Root", root=True, graph=b"{}", created_time=EPOCH_MS)
+ANOTHER = replace(ROOT, id=UUID(int=911), name="Another", root=False)
+RELATION = Relation(tenant_id=TENANT, source=device(100).id, target=device(101).id, type="Contains")
 Break = Callable[[Connection], Any]
 
 
@@ -64,6 +69,8 @@ def engine(lasting_url: str) -> Iterator[Engine]:
         ]
         outcomes = Change(0, EntryState.SUCCESSFUL, None, b"1", 1), Change(1, EntryState.FAILED, "NO_REPLY", None, 2)
         await store.bulks.save(ended, outcomes, abort_from=None)
+        await gatherResults([store.rules.save_chain(chain) for chain in (ROOT, ANOTHER)])
+        await store.rules.relate(RELATION, most=1)
         await store.close()
 
     pytest_twisted.blockon(Deferred.fromCoroutine(fill()))
@@ -113,6 +120,27 @@ def one_still_waits(connection: Connection) -> None:
     bulk(counts={"WAITING": 1, "FAILED": 1})(connection)
 
 
+def chain(**changes: Any) -> Break:
+    return lambda connection: connection.execute(
+        sa.update(t.rule_chain).where(t.rule_chain.c.id == ANOTHER.id).values(changes)
+    )
+
+
+def relation(**changes: Any) -> Break:
+    return lambda connection: connection.execute(sa.update(t.relation).values(changes))
+
+
+def foreign(end: str) -> Break:
+    """A device of another tenant is at this end of a relation."""
+
+    def break_it(connection: Connection) -> None:
+        there = device(700, tenant=OTHER_TENANT)
+        insert_device(connection, there, token(there))
+        relation(**{end: there.id})(connection)
+
+    return break_it
+
+
 DEVICE = device(100).id
 TOO_MANY = jsontext.encode([(1, "sent", None)] * (MAX_MOMENTS + 1)).decode()
 BREAKS: list[tuple[str, Break, UUID]] = [
@@ -160,6 +188,13 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("bulk counts", entry(0, state="UNKNOWN"), ENDED.id),
     ("bulk counts", bulk(counts={"SUCCESSFUL": 2}), ENDED.id),
     ("bulk responses", entry(0, response="OK"), ENDED.id),
+    ("one root chain", chain(root=True), TENANT),
+    ("graph of a chain", chain(graph=b'{"nodes":'), ANOTHER.id),
+    ("graph of a chain", chain(graph=b"[]"), ANOTHER.id),
+    ("graph of a chain", chain(graph=b'{"a":"\xff"}'), ANOTHER.id),
+    ("devices of a relation", relation(tenant_id=OTHER_TENANT), DEVICE),
+    ("devices of a relation", foreign("target"), DEVICE),
+    ("devices of a relation", foreign("source"), UUID(int=700)),
 ]
 
 

@@ -10,11 +10,12 @@ from uuid import UUID
 
 import pytest
 import pytest_twisted
-from fakes import CUSTOMER, EPOCH_MS, TENANT, device, first_records, token
+from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, device, first_records, token
 from kept_calls import kept_call
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from stores import sql_store, url_of
 
+from rpcbroker.core.children import CREATED
 from rpcbroker.core.model import AuditFilter, DeviceFilter, KnownDevice, LastPresence, PageLink, Tenant
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store import schema, tables
@@ -279,6 +280,47 @@ def all_rows(engine: Engine) -> dict[str, Any]:
             name: [tuple(row._mapping.items()) for row in connection.execute(text(f"SELECT * FROM {name}"))]
             for name in names
         }
+
+
+@pytest_twisted.ensureDeferred
+async def test_children_of_before_relations_were_kept_get_those_to_their_gateways(in_use: Engine, url: str) -> None:
+    gateway, foreign = device().id, UUID(int=600)
+    infos = {
+        601: f'{{"lastConnectedGateway": "{gateway}", "floor": 3}}',
+        602: f'{{"lastConnectedGateway": "{foreign}"}}',
+        603: f'{{"lastConnectedGateway": "{UUID(int=604)}"}}',
+        605: '{"lastConnectedGateway": "the one in the cellar"}',
+        606: '{"lastConnectedGateway": 7}',
+        607: '["lastConnectedGateway"]',
+        608: "null",
+        609: f'{{"lastConnectedGateway": "{UUID(int=609)}"}}',
+        610: f'{{"lastConnectedGateway": "{gateway}"}}',
+    }
+    with in_use.begin() as connection:
+        upgrade(connection, "0006")
+    with in_use.begin() as connection:
+        insert(connection, "tenant", id=OTHER_TENANT.hex, title="other", created_time=5, contact="{}", version=1)
+        for number, info in {**infos, 600: "{}"}.items():
+            insert(
+                connection,
+                "device",
+                id=UUID(int=number).hex,
+                tenant_id=(OTHER_TENANT if number == foreign.int else TENANT).hex,
+                name=f"d{number}",
+                type="default",
+                created_time=EPOCH_MS,
+                additional_info=info,
+                version=1,
+            )
+    store = sql_store(url)
+    store.open(first_records=lambda: pytest.fail("it is in use"))
+    found = await store.rules.relations(TENANT)
+    assert [(each.source, each.target.int, each.type, each.additional_info) for each in found] == [
+        (gateway, 601, CREATED, None),
+        (gateway, 610, CREATED, None),
+    ]
+    assert await store.rules.relations(OTHER_TENANT) == []
+    await store.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes import TENANT, device, first_records, result_of
+from fakes import TENANT, device, first_records, result_of, token
 from sqlalchemy import event
 from test_stored_audit import entry
 
 from rpcbroker.core.calls import CallState
-from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink, Scope
+from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink, Relation, Scope
 from rpcbroker.core.ports import CallFilter
 from rpcbroker.store.memory import MemoryStore
 
@@ -132,6 +132,25 @@ def test_the_newest_calls(store: MemoryStore, devices: Any, more: Any) -> None:
         result_of(store.calls.records(wanted, limit=100))
     assert indexed([step for step in steps if "TEMP B-TREE" not in step]), steps
     assert indexed(steps) or devices, "of one tenant they come in the order of an index"
+
+
+@pytest.mark.parametrize("outward", [True, False], ids=["outward", "inward"])
+@pytest.mark.parametrize("type_", ["", "Contains"], ids=["any", "type"])
+def test_relations_of_a_device(store: MemoryStore, outward: bool, type_: str) -> None:
+    """They are sorted in the end, for there are few of one device."""
+    rules, ids = store.rules, [device(number).id for number in (100, 101)]
+    for number in (100, 101):
+        result_of(store.create_device(device(number), token(device(number))))
+    relation = Relation(tenant_id=TENANT, source=ids[0], target=ids[1], type="Contains")
+    with plans(store) as steps:
+        result_of(rules.relate(relation, most=9))
+        result_of(rules.relations(TENANT, type_=type_, **{"source" if outward else "target": ids[0]}))
+        result_of(rules.related(TENANT, ids[0], outward=outward, type_=type_, levels=3, limit=100))
+        result_of(rules.unrelate(relation))
+        result_of(store.delete_device(ids[1]))
+    mine = [step for step in steps if "relation" in step]
+    assert len(mine) >= 5
+    assert indexed(mine), mine
 
 
 def test_that_a_query_which_is_not_indexed_would_be_found(store: MemoryStore) -> None:

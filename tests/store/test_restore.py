@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fakes import EPOCH_MS
-from store_files import ask, execute, make_store
+from store_files import add_rules, ask, execute, make_store
 
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.wire_ids import BEGIN_AGAIN, HIGHEST
@@ -59,6 +59,14 @@ def test_the_store_is_what_the_backup_holds_and_the_old_one_is_kept(store: Path,
     assert ask(kept, "SELECT count(*) FROM device") == [(5,)]
     assert {path.name for path in store.parent.iterdir()} == {store.name, kept.name}
     assert {stat.S_IMODE(path.stat().st_mode) for path in store.parent.iterdir()} == {0o600}
+
+
+def test_rule_chains_and_relations_are_those_of_the_backup(store: Path, backup: Path) -> None:
+    add_rules(backup, "old")
+    add_rules(store, "new")
+    put_back(backup, store)
+    assert ask(store, "SELECT name, root, graph FROM rule_chain") == [("old", 1, b"{}")]
+    assert ask(store, "SELECT type FROM relation") == [("old",)]
 
 
 def test_the_backup_itself_is_not_changed(store: Path, backup: Path) -> None:

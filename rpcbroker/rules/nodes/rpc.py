@@ -14,6 +14,7 @@ from rpcbroker.core.errors import BrokerError, CallTimeout, NoActiveConnection
 from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Effect, NodeType, Out, Outcome, Place
+from rpcbroker.rules.nodes.bodies import object_of
 from rpcbroker.rules.ports import WantedCall
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
@@ -45,12 +46,7 @@ def wanted(message: RuleMessage, timeout: float) -> WantedCall:
     """What the message asks of its device. Raises NodeFailed."""
     if not message.originator.is_device:
         raise NodeFailed(NO_DEVICE)
-    try:
-        body = message.body()
-    except jsontext.BadJSON as error:
-        raise NodeFailed(f"The message is not JSON: {error}") from None
-    if type(body) is not dict:
-        raise NodeFailed("The message is not a JSON object")
+    body = object_of(message)
     if "method" not in body:
         raise NodeFailed("Method is not present in the message!")
     if "params" not in body:

@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from rpcbroker.rules.node import NodeType
-from rpcbroker.rules.nodes import enriching, filters, rest_reply, rpc, saving
+from rpcbroker.rules.nodes import (
+    delay,
+    enriching,
+    filters,
+    flow,
+    generator,
+    keys,
+    originators,
+    rest_reply,
+    rpc,
+    saving,
+    scripts,
+    transforms,
+)
 
 _ALL = (
     filters.TYPE_SWITCH,
     filters.TYPE_FILTER,
+    filters.KIND_SWITCH,
+    filters.KIND_FILTER,
+    filters.PRESENCE,
+    filters.RELATION,
+    scripts.FILTER,
+    scripts.SWITCH,
+    scripts.TRANSFORM,
+    scripts.LOG,
+    originators.CHANGE,
+    originators.DUPLICATE,
+    keys.DELETE,
+    keys.COPY,
+    keys.RENAME,
+    transforms.PATH,
+    transforms.SPLIT,
+    delay.DELAY,
+    generator.GENERATOR,
+    flow.RULE_CHAIN,
+    flow.OUTPUT,
+    flow.ACKNOWLEDGE,
+    flow.CHECKPOINT,
     rpc.REQUEST,
     rpc.REPLY,
     rpc.OWN_ANSWER,

@@ -1,4 +1,7 @@
-"""Rule chains, and relations between devices."""
+"""Rule chains, and relations between devices: from each gateway to the children that came through it last."""
+
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from alembic import op
@@ -35,3 +38,45 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["target"], ["device.id"], name="fk_relation_target", ondelete="CASCADE"),
     )
     op.create_index("ix_relation_target", "relation", ["target"])
+    _relate_children()
+
+
+def _relate_children() -> None:
+    """As the broker does from now on when a child comes."""
+    connection = op.get_bind()
+    device = sa.table(
+        "device", sa.column("id", sa.Uuid()), sa.column("tenant_id", sa.Uuid()), sa.column("additional_info", sa.JSON())
+    )
+    relation = sa.table(
+        "relation",
+        sa.column("source", sa.Uuid()),
+        sa.column("target", sa.Uuid()),
+        sa.column("type", sa.Text()),
+        sa.column("tenant_id", sa.Uuid()),
+    )
+    says = sa.cast(device.c.additional_info, sa.Text()).contains("lastConnectedGateway")
+    children = {
+        (row.tenant_id, row.id): gateway
+        for row in connection.execute(sa.select(device).where(says))
+        if (gateway := _gateway(row.additional_info)) is not None and gateway != row.id
+    }
+    wanted = sorted(set(children.values()))
+    tenants: dict[UUID, UUID] = {}
+    for start in range(0, len(wanted), 500):
+        some = sa.select(device.c.id, device.c.tenant_id).where(device.c.id.in_(wanted[start : start + 500]))
+        tenants |= {row.id: row.tenant_id for row in connection.execute(some)}
+    rows = [
+        {"source": gateway, "target": child, "type": "Created", "tenant_id": tenant}
+        for (tenant, child), gateway in children.items()
+        if tenants.get(gateway) == tenant
+    ]
+    if rows:
+        connection.execute(sa.insert(relation), rows)
+
+
+def _gateway(info: Any) -> UUID | None:
+    """The gateway that a device's additional info names, which anybody may have written."""
+    try:
+        return UUID(info["lastConnectedGateway"])
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None

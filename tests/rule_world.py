@@ -49,7 +49,7 @@ class FakeWeb:
     answers: list[WebResponse | Deferred[WebResponse]] = field(default_factory=list)
     asked: list[WebRequest] = field(default_factory=list)
 
-    def call(self, request: WebRequest) -> Deferred[WebResponse]:
+    def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         self.asked.append(request)
         if not self.answers:
             return fail(WebCallFailed("nobody answers"))
