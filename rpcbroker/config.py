@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 from rpcbroker.core.setting import Duration, Rate, Size, UrlPath, parse_rate, show_rate
 from rpcbroker.core.settings import Settings
+from rpcbroker.outside.web_hosts import WebHosts
 from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt.topics import check_filter
 
@@ -34,6 +35,9 @@ LARGEST = 2**53
 
 _FILTERS = frozenset({"mqtt.anonymous_deny"})
 """Arrays of topic filters."""
+
+_HOSTS = frozenset({"rules.web_hosts"})
+"""Arrays of hosts that may be called."""
 
 _NOT_ABOVE = (
     ("rpc.min_timeout", "rpc.max_timeout"),
@@ -386,6 +390,11 @@ def _checked(key: _Key, value: object, label: str) -> Any:
                 check_filter(each)
             except WireError as error:
                 raise ConfigError(f"{label}: {_shown(each)} is not allowed: {error.message}") from None
+    if key.path in _HOSTS:
+        try:
+            WebHosts(parsed)
+        except ValueError as error:
+            raise ConfigError(f"{label}: {error}") from None
     return parsed
 
 

@@ -40,8 +40,9 @@ from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
 from rpcbroker.host.tls import Certificates
 from rpcbroker.outside.scripts import ScriptPool
-from rpcbroker.outside.web_calls import TreqCalls
+from rpcbroker.outside.web_calls import HttpCalls
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.sql import SqlStore
@@ -129,14 +130,16 @@ class BrokerService(Service):
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
         self.scripts = ScriptPool(reactor, settings=lambda: self._settings.rules)
+        self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
         self.rules = RuleSystem(
             broker=self.broker,
             store=self.store,
             scripts=self.scripts,
-            web=TreqCalls(reactor, settings=lambda: self._settings.rules),
+            web=self.web,
             settings=settings.rules,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
+            render=rpc_text,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = Admission(
@@ -153,6 +156,7 @@ class BrokerService(Service):
             broker=self.broker,
             store=self.store,
             rules=self.rules,
+            web=self.web,
             mqtt=self.mqtt,
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
@@ -406,6 +410,7 @@ class BrokerService(Service):
         self.bulks.stop()
         await self.broker.drain(self._settings.server.drain)
         await self.bulks.finish()
+        self.web.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()

@@ -210,12 +210,22 @@ class FakeCoap:
     dtls_sessions: int = 13
 
 
+@dataclass
+class FakeWebCounts:
+    """What calls to other servers have counted."""
+
+    outcomes: dict[str, int] = field(default_factory=lambda: {"answered": 14, "failed": 15, "refused": 16})
+    running: int = 17
+    waiting: int = 18
+
+
 def metrics_of(world: Any, **more: Any) -> Metrics:
     """The metrics of this broker, which has rules."""
     given: dict[str, Any] = {
         "broker": world.broker,
         "store": world.store,
         "rules": world.rules,
+        "web": FakeWebCounts(),
         "mqtt": FakeMqtt(),
         "coap": FakeCoap,
         "http_connections": lambda: 0,

@@ -15,6 +15,7 @@ from rpcbroker.core.model import StoredChain
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules.ports import Script, ScriptFailed, WebCallFailed, WebRequest, WebResponse
 from rpcbroker.rules.system import RuleSystem
+from rpcbroker.schema.calls import rpc_text
 
 RULES = "org.thingsboard.rule.engine"
 SWITCH = f"{RULES}.filter.TbMsgTypeSwitchNode"
@@ -48,7 +49,7 @@ class FakeWeb:
     answers: list[WebResponse | Deferred[WebResponse]] = field(default_factory=list)
     asked: list[WebRequest] = field(default_factory=list)
 
-    def call(self, request: WebRequest) -> Deferred[WebResponse]:
+    def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         self.asked.append(request)
         if not self.answers:
             return fail(WebCallFailed("nobody answers"))
@@ -71,6 +72,7 @@ class RuleWorld(World):
             settings=RulesSettings(**(rules or {})),
             now_ms=self.now_ms,
             new_uuid=self.new_uuid,
+            render=rpc_text,
             direct=direct,
         )
         self.rules.start(self.opened.rule_chains)

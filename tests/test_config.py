@@ -295,6 +295,7 @@ def test_unknown_variables_of_our_prefix_are_warned_of_and_others_are_not() -> N
         ("[mqtt]\nmax_packet_size = -1", "[mqtt] max_packet_size: -1 is not allowed: it must be a size"),
         ("[mqtt]\nmax_packet_size = 0", "[mqtt] max_packet_size: 0 is not allowed: it must be at least 20"),
         ('[mqtt]\nack_timeout = "0s"', '[mqtt] ack_timeout: "0s" is not allowed: it must be greater than 0'),
+        ('[rules]\nweb_hosts = ["x", "http://y"]', "[rules] web_hosts: 'http://y' is no host"),
         ("[rpc]\nmax_retries = 1.5", "[rpc] max_retries: 1.5 is not allowed: it must be a whole number"),
         ("[rpc]\nmin_timeout = nan", "[rpc] min_timeout: NaN is not allowed: it must be a duration"),
         ("[rpc]\nmin_timeout = 1979-05-27", '[rpc] min_timeout: "1979-05-27" is not allowed'),

@@ -73,7 +73,7 @@ class Calls:
             raise
         finally:
             note.name = self._broker.name_of(principal, device_id)
-        return Answer(_told(request, reply), {"X-RPC-Id": str(reply.rpc_id)})
+        return Answer(_told(reply), {"X-RPC-Id": str(reply.rpc_id)})
 
     async def _events(self, principal: Principal, device_id: UUID, request: CallRequest) -> Events:
         """The call, as it goes on. Raises CallFailed."""
@@ -88,12 +88,12 @@ class Calls:
                 yield event
         except CancelledError:
             calling.cancel()
-        yield Event("result", _told(request, await outcome) or b"null")
+        yield Event("result", _told(await outcome) or b"null")
 
 
-def _told(request: CallRequest, reply: Reply) -> bytes:
+def _told(reply: Reply) -> bytes:
     """What the caller gets, as JSON text; empty if that is nothing."""
-    return jsontext.encode(RpcIdJSON(reply.rpc_id)) if request.persistent else reply.payload
+    return jsontext.encode(RpcIdJSON(reply.rpc_id)) if reply.kept else reply.payload
 
 
 def parse_call(body: bytes, *, oneway: bool, rpc_id: UUID) -> CallRequest:

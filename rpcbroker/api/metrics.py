@@ -97,6 +97,19 @@ class CoapCounts(Protocol):
     def dtls_sessions(self) -> int: ...
 
 
+class WebCounts(Protocol):
+    """What is counted of calls of rule nodes to other servers."""
+
+    @property
+    def outcomes(self) -> Mapping[str, int]: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
 class Metrics:
     """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
 
@@ -106,6 +119,7 @@ class Metrics:
         broker: Broker,
         store: Store,
         rules: RuleSystem,
+        web: WebCounts,
         mqtt: MqttCounts,
         coap: Callable[[], CoapCounts],
         http_connections: Callable[[], int],
@@ -130,6 +144,7 @@ class Metrics:
             *_of_store(store),
             *_of_calls(broker),
             *_of_rules(rules),
+            *_of_web(web),
             Reading(
                 "rpcbroker_limits_refusals_total",
                 "Messages of devices that a rate in [limits] has kept out, by the rate's name.",
@@ -340,5 +355,22 @@ def _of_rules(rules: RuleSystem) -> tuple[Reading, ...]:
             "rpcbroker_rules_answers_dropped_total",
             "Answers to questions of devices that nobody waited for: too late, the second one, or to nobody.",
             lambda: rules.questions.dropped,
+        ),
+    )
+
+
+def _of_web(web: WebCounts) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_web_calls_total",
+            "Requests of REST API call nodes to other servers, by what became of them; any response is an answer.",
+            lambda: web.outcomes,
+            label="outcome",
+        ),
+        Reading("rpcbroker_web_calls_running", "Such requests that are on their way now.", lambda: web.running),
+        Reading(
+            "rpcbroker_web_calls_waiting",
+            "Such requests that wait for their turn: [rules] max_web_calls is the limit of one tenant.",
+            lambda: web.waiting,
         ),
     )

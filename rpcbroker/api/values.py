@@ -13,11 +13,11 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Attribute, Principal, Scope
+from rpcbroker.core.presence import PRESENCE_KEYS
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.values import LATEST_TIME, parse_attributes, split_keys
 from rpcbroker.schema.values import (
     MAX_LIMIT,
-    PRESENCE_KEYS,
     AttributeJSON,
     AttributesQuery,
     DeleteAttributesQuery,
@@ -97,7 +97,7 @@ class Values:
         _require_not_presence(one, values)
         session = await self._session(principal, "DEVICE", device_id)
         _tell(note, session, {"scope": one.value, "keys": list(values)})
-        await self._broker.attributes.save(device_id, one, values)
+        await self._broker.write_attributes(session, one, values)
 
     async def delete_attributes(
         self,
@@ -121,7 +121,7 @@ class Values:
         _require_not_presence(one, keys)
         session = await self._session(principal, "DEVICE", device_id)
         _tell(note, session, {"scope": one.value, "keys": keys})
-        await self._broker.attributes.delete(device_id, one, keys)
+        await self._broker.delete_attributes(session, one, keys)
 
     # -- telemetry
 

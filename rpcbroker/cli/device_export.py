@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import click
 
@@ -18,10 +12,10 @@ from rpcbroker.cli.device_import import FORMAT, is_json
 from rpcbroker.cli.fleet.csv_file import CsvFile
 from rpcbroker.cli.fleet.entries import Entry, entry_of
 from rpcbroker.cli.fleet.json_file import JsonFile
+from rpcbroker.cli.new_file import new_file
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
-from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.words import counted
 from rpcbroker.schema.devices import CredentialsJSON, DeviceInfoJSON
 
@@ -42,7 +36,7 @@ def export(file: str, format_: str | None, with_credentials: bool) -> None:
     async def main(reactor: Any) -> None:
         rest = logged_in(reactor, patiently=True)
         count = 0
-        with _new_file(file, mode=0o600 if with_credentials else 0o666) as opened:
+        with new_file(file, mode=0o600 if with_credentials else 0o666) as opened:
             into = JsonFile(opened) if is_json(file, format_) else CsvFile(opened, secrets=with_credentials)
             async for entry in _entries(rest, with_credentials=with_credentials):
                 into.write(entry)
@@ -63,42 +57,3 @@ def _entries(rest: Rest, *, with_credentials: bool) -> AsyncIterator[Entry]:
         return entry_of(info, await rest.ask(CredentialsJSON, "GET", path))
 
     return in_order(rest.pages(DeviceInfoJSON, "/api/deviceInfos/all", sortProperty="name"), entry)
-
-
-@contextmanager
-def _new_file(file: str, *, mode: int) -> Iterator[IO[str]]:
-    """Standard output; or a new file in the place of `file`, whole or not at all. Raises Stop.
-
-    At no time can anybody read it whom `mode` does not allow to.
-    """
-    if file == "-":
-        text = TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
-        try:
-            yield text
-        finally:
-            text.detach()
-        return
-    path = Path(file).resolve()
-    try:
-        if path.exists() and not path.is_file():  # a pipe, /dev/null: nothing that could be replaced
-            with path.open("w", encoding="utf-8", newline="") as opened:
-                yield opened
-            return
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as opened:
-                yield opened
-                opened.flush()
-                os.fchmod(descriptor, mode & ~_umask())
-                os.fsync(descriptor)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise Stop(f"{file} cannot be written: {error.strerror}.") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

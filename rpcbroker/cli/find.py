@@ -7,11 +7,13 @@ from uuid import UUID
 from rpcbroker.cli.answers import Answer, failure
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.stop import ExitCode, Stop
+from rpcbroker.rules.format import ChainJSON
 from rpcbroker.schema.calls import TimelineJSON
 from rpcbroker.schema.common import MAX_TEXT
 from rpcbroker.schema.devices import CredentialsJSON, DeviceInfoJSON, DeviceJSON
 from rpcbroker.schema.people import CustomerJSON, TenantJSON, UserJSON
 
+RULE_CHAIN, RULE_CHAINS = "/api/ruleChain", "/api/ruleChains"
 FORGOTTEN = (
     "Of calls that are not persistent only the last ones are kept (rpc.record_recent), until the broker ends; "
     "rpcbroker calls lists them."
@@ -83,6 +85,24 @@ async def call(rest: Rest, method: str, path: str, rpc_id: UUID) -> Answer:
     if answer.status != 200:
         raise failure(answer)
     return answer
+
+
+# -- rule chains
+
+
+async def rule_chain(rest: Rest, name_or_id: str) -> ChainJSON:
+    """The rule chain of this name, or with this id."""
+    chain_id = _uuid(name_or_id)
+    if chain_id is not None:
+        return await rest.ask(ChainJSON, "GET", f"{RULE_CHAIN}/{chain_id}")
+    search = name_or_id if len(name_or_id) <= MAX_TEXT else None
+    found = [each async for each in rest.pages(ChainJSON, RULE_CHAINS, textSearch=search) if each.name == name_or_id]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(each.id.id for each in found if each.id)
+        raise Stop(f"There are {len(found)} rule chains named {name_or_id!r}.", hint=f"Give the id of one: {ids}")
+    raise _missing("rule chain", name_or_id, "named", hint="rpcbroker rules list shows what there is.")
 
 
 # -- people

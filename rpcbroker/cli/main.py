@@ -21,6 +21,7 @@ COMMANDS = {
     "calls": ("rpcbroker.cli.calls", "List calls and what became of them; the newest is the last line."),
     "cancel": ("rpcbroker.cli.cancel", "Cancel a call that goes on."),
     "bulk": ("rpcbroker.cli.bulk", "Call many devices, and say what did not succeed."),
+    "rules": ("rpcbroker.cli.rules", "List, import, check and try out rule chains."),
     "simulate": ("rpcbroker.cli.simulate", "Be a GPIO device, over MQTT, CoAP or HTTP, until Ctrl-C."),
     "key": ("rpcbroker.cli.key", "Add, list and revoke API keys, for scripts and other programs."),
     "provision": ("rpcbroker.cli.provision", "Add, list and remove keys by which devices add themselves."),
@@ -44,7 +45,7 @@ Exit codes:
   1  it did not; the text on stderr says why
   2  the command line is wrong
   3  not logged in, or refused
-  4  there is no such device, or call, customer, user, key
+  4  there is no such device, or call, customer, user, key, rule chain
   5  the device is offline
   6  the device did not reply in time
 

@@ -5,7 +5,7 @@ A little over 400 lines: it is the facade, and whoever looks for what a wing may
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -13,14 +13,14 @@ from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.attributes import Attributes
-from rpcbroker.core.calls import Call, CallRequest, Reply, SubmitStrategy
+from rpcbroker.core.calls import Call, CallRequest, Cancellation, Reply, SubmitStrategy
 from rpcbroker.core.census import Census
 from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate, by_token
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.entrance import Entrance
 from rpcbroker.core.errors import NotFound, PayloadTooLarge, Reason, Unavailable
-from rpcbroker.core.events import CallSettled, DeviceExpelled, EventBus, QuestionAnswered
+from rpcbroker.core.events import AttributesChanged, CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal, Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.once import Once, conflict, content_of
@@ -155,14 +155,6 @@ class Broker:
         """
         if self._stopping:
             return fail(Unavailable("The server is shutting down", reason=Reason.SHUTTING_DOWN))
-        if request.persistent and _size(request) > self._settings.max_persistent_size:
-            return fail(
-                PayloadTooLarge(
-                    f"A persistent call has at most {self._settings.max_persistent_size} bytes",
-                    reason=Reason.TOO_LARGE,
-                    hint="These are its method, params and additionalInfo. The limit is rpc.max_persistent_size.",
-                )
-            )
         if not request.once:
             return self._begin(session, request, by, accepted, progress, straight)
         rpc_id = request.request_id
@@ -189,7 +181,7 @@ class Broker:
             return await self._begin(session, request, by, accepted, None)
         if content_of(there.call.device_id, there.call) != content:
             raise conflict()
-        return Reply(there.call.rpc_id)
+        return Reply(there.call.rpc_id, kept=True)
 
     def _begin(
         self,
@@ -200,16 +192,33 @@ class Broker:
         progress: Progress | None,
         straight: bool = False,
     ) -> Deferred[Reply]:
-        now, device = self._now_ms(), session.device
+        now = self._now_ms()
         try:
-            wire_id = session.next_wire_id()
-        except Unavailable as error:
+            call = self.make(session, request, now)
+        except (Unavailable, PayloadTooLarge) as error:
             return fail(error)
+        straight = straight or self.rules.routes(call.tenant_id).calls
+        accepted = now if accepted is None else accepted
+        routed = "straight to the device" if straight else "through the rule chain"
+        record = begun(call, accepted=accepted, by=by, routed=routed)
+        self.recorder.add(record)
+        go = self.give if straight else self.rules.call
+        return go(session, call, record, connect_timeout=request.connect_timeout, progress=progress)
+
+    def make(self, session: DeviceSession, request: CallRequest, now: int, *, wire_id: int | None = None) -> Call:
+        """The call that is asked for, under its next wire id unless it has one. Raises Unavailable, PayloadTooLarge."""
+        settings, device = self._settings, session.device
+        if request.persistent and _size(request) > settings.max_persistent_size:
+            raise PayloadTooLarge(
+                f"A persistent call has at most {settings.max_persistent_size} bytes",
+                reason=Reason.TOO_LARGE,
+                hint="These are its method, params and additionalInfo. The limit is rpc.max_persistent_size.",
+            )
         expiration, latest = self._times(request, now)
-        most = self._settings.max_retries
-        call = Call(
+        most = settings.max_retries
+        return Call(
             request.request_id or self._new_uuid(),
-            wire_id,
+            session.next_wire_id() if wire_id is None else wire_id,
             device.tenant_id,
             device.id,
             request.method,
@@ -224,13 +233,6 @@ class Broker:
             request.retries,
             request.additional_info,
         )
-        if straight or self.rules.routes(device.tenant_id).calls:
-            record = begun(call, accepted=now if accepted is None else accepted, by=by)
-            self.recorder.add(record)
-            return self.give(session, call, record, connect_timeout=request.connect_timeout, progress=progress)
-        record = begun(call, accepted=now if accepted is None else accepted, by=by, routed="through the rule chain")
-        self.recorder.add(record)
-        return self.rules.call(session, call, record, connect_timeout=request.connect_timeout, progress=progress)
 
     def give(
         self,
@@ -245,6 +247,15 @@ class Broker:
         if call.persistent:
             return self.persistent.accept(session, call, record, connect_timeout=connect_timeout)
         return session.call(call, record, connect_timeout=connect_timeout, progress=progress)
+
+    async def cancel(self, record: CallRecord, why: str) -> Cancellation:
+        """As DeviceSession.cancel, wherever the call is."""
+        if self.rules.cancel(record, why):
+            return Cancellation(record.rpc_id, cancelled=True, delivered_before=False, device_told=False)
+        session = await self.session(record.device_id)
+        if session is None:  # the calls of a device end with it
+            return Cancellation(record.rpc_id, cancelled=False, delivered_before=False, device_told=False)
+        return await session.cancel(record, why)
 
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
@@ -265,8 +276,12 @@ class Broker:
                 return record
         return None
 
+    def known_session(self, device_id: UUID) -> DeviceSession | None:
+        """The session of a device that was here since the start; None of others."""
+        return self._sessions.get(device_id)
+
     def known_device(self, device_id: UUID) -> Device | None:
-        """The record of a device that was here since the start; None of others."""
+        """The record of such a device."""
         session = self._sessions.get(device_id)
         return session.device if session else None
 
@@ -385,6 +400,19 @@ class Broker:
         if self.rules.routes(session.device.tenant_id).attributes:
             return self.attributes.save(session.device.id, Scope.CLIENT, values, only_changed=True)
         return self.rules.attributes(session, values)
+
+    # -- what applications say of devices
+
+    async def write_attributes(self, session: DeviceSession, scope: Scope, values: Mapping[str, Value]) -> None:
+        """Done when they are stored, and the device has heard of shared ones; raises as Attributes.save fails."""
+        await self.attributes.save(session.device.id, scope, values)
+        self.events.emit(AttributesChanged, session.device, scope, values, ())
+
+    async def delete_attributes(self, session: DeviceSession, scope: Scope, keys: Sequence[str]) -> None:
+        """As `write_attributes`."""
+        gone = await self.attributes.delete(session.device.id, scope, keys)
+        if gone:
+            self.events.emit(AttributesChanged, session.device, scope, {}, gone)
 
     # -- changes
 

@@ -230,7 +230,7 @@ class BulkRun:
             step = EntryStep.LOST if lost else EntryStep.FAILED
             self._end_entry(target, step, Why.INTERRUPTED if lost else why)
         else:
-            if bulk.request.persistent:
+            if bulk.request.persistent and reply.kept:
                 await self._accepted(target)
             else:
                 self._end_call(target, CallState.SUCCESSFUL, None, reply.payload)

@@ -138,11 +138,12 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 class Reply:
     """How a call ended well. `payload` is JSON text, or empty: one-way, or an empty reply.
 
-    Of a persistent call: that it is kept; how it ends shows later.
+    Of a persistent call: that it is `kept`; how it ends shows later.
     """
 
     rpc_id: UUID
     payload: bytes = b""
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class CallFailed(BrokerError):
 
 
 class QuestionTimedOut(BrokerError):
-    """A device asked the server, and what should answer still had not when its time was over."""
+    """A device, or an application, asked the rules; and nothing had answered when its time was over, or will."""
 
 
 class NoActiveConnection(CallFailed):

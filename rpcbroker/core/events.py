@@ -6,7 +6,7 @@ to listen disturbs the broker, and an event that nobody listens for is never mad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,9 +15,10 @@ from twisted.logger import Logger
 
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
-from rpcbroker.core.model import Device
+from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.presence import Presence
+from rpcbroker.core.values import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,32 @@ class ProvisioningEnded:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """A device connected, disconnected, or began or ceased to be callable."""
+    """A device connected, disconnected, or began or ceased to be callable; `connected` is None where it is the last."""
 
     sequence: int
     device: Device
     presence: Presence
+    connected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesChanged:
+    """An application wrote attributes of a device, or deleted those with these keys."""
+
+    sequence: int
+    device: Device
+    scope: Scope
+    values: Mapping[str, Value]
+    deleted: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CallDeleted:
+    """A persistent call that had ended is forgotten; `payload` is what it was answered with, as JSON text."""
+
+    sequence: int
+    call: Call
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,8 @@ EventT = TypeVar(
     QuestionAnswered,
     ProvisioningEnded,
     PresenceChanged,
+    AttributesChanged,
+    CallDeleted,
     DeviceExpelled,
 )
 

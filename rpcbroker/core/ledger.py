@@ -12,6 +12,7 @@ from rpcbroker.core import access
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import CallState, Cancellation
 from rpcbroker.core.errors import InvalidRequest, NotFound
+from rpcbroker.core.events import CallDeleted
 from rpcbroker.core.model import Device, DeviceFilter, Page, PageLink, Principal
 from rpcbroker.core.ports import CallFilter, Store
 from rpcbroker.core.records import MAX_METHOD, CallRecord, KeptCall
@@ -121,15 +122,14 @@ class Ledger:
             await self._cancel(principal, kept.record)
         if not await self._store.calls.delete(principal.tenant_id, rpc_id):
             raise _not_found(rpc_id)
+        if kept.record.ended_time is not None and kept.record.state is not CallState.DELETED:
+            self._broker.events.emit(CallDeleted, kept.call, kept.response or b"")
         return kept
 
     # -- inside
 
     async def _cancel(self, principal: Principal, record: CallRecord) -> Cancellation:
-        session = await self._broker.session(record.device_id)
-        if session is None:  # the calls of a device end with it
-            return Cancellation(record.rpc_id, cancelled=False, delivered_before=False, device_told=False)
-        return await session.cancel(record, f"by {principal.key_name or principal.email}")
+        return await self._broker.cancel(record, f"by {principal.key_name or principal.email}")
 
     async def _device(self, principal: Principal, device_id: UUID) -> None:
         device = await self._store.device(device_id)

@@ -75,11 +75,12 @@ class Links:
         for other in older:
             self.unsubscribe(other, CloseReason.TAKEN_OVER.value)
             other.close(CloseReason.TAKEN_OVER)
-        if len(self._all) == 1 or not link.transient:
+        new = len(self._all) == 1 or not link.transient
+        if new:
             self.presence.connect(self._now_ms(), _connected(link))
         if any(other.protocol == link.protocol for other in older):
             self.taken_over(seconds)
-        self._tell_presence()
+        self._tell_presence(True if new else None)
 
     def detach(self, link: Link, cause: str) -> None:
         """The connection is gone. Harmless if it was closed from here."""
@@ -91,7 +92,7 @@ class Links:
             self.presence.stay_connected(_connected(self._all[0]))
         else:
             self.presence.disconnect(self._now_ms(), cause)
-        self._tell_presence()
+        self._tell_presence(None if self._all else False)
 
     def subscribe(self, link: Link) -> None:
         """One of them can take calls now."""
@@ -119,7 +120,7 @@ class Links:
             link.close(reason)
         if links:
             self.presence.disconnect(self._now_ms(), reason.value)
-            self._tell_presence()
+            self._tell_presence(False)
 
     def seen(self, cause: str) -> None:
         """The device sent something, over a link or without any."""
@@ -140,9 +141,10 @@ class Links:
         self.presence.cease_callable(self._now_ms(), cause)
         self._tell_presence()
 
-    def _tell_presence(self) -> None:
+    def _tell_presence(self, connected: bool | None = None) -> None:
+        """`connected` as PresenceChanged has it."""
         self._told = self._now_ms()
-        self._events.emit(PresenceChanged, self.device, self.presence)
+        self._events.emit(PresenceChanged, self.device, self.presence, connected)
 
     # -- near misses
 

@@ -150,7 +150,7 @@ class PersistentCalls:
             record.note(self._now_ms(), Mark.QUEUED, waits)
             self._leave_out(call)
             self.refill(device_id)
-        return Reply(call.rpc_id)
+        return Reply(call.rpc_id, kept=True)
 
     # -- what is in memory
 

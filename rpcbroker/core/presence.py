@@ -7,9 +7,13 @@ Each has its time (epoch ms) and its cause.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from rpcbroker.core.model import LastPresence
+
+PRESENCE_KEYS = frozenset({"active", "lastActivityTime", "lastConnectTime", "lastDisconnectTime"})
+"""Attributes of the server's scope that nobody can write: the broker knows them itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,17 @@ class Presence:
     def seen(self, now: int, cause: str) -> None:
         """The device sent something."""
         self.seen_time, self.seen_cause = now, cause
+
+    def attributes(self) -> dict[str, tuple[int, bool | int]]:
+        """What is known, as attributes: one of PRESENCE_KEYS -> when that changed, and the value."""
+        connected = self.connected
+        known: dict[str, tuple[int | None, Any]] = {
+            "active": (connected.time or 0, connected.value),
+            "lastActivityTime": (self.seen_time, self.seen_time),
+            "lastConnectTime": (self.connected_time, self.connected_time),
+            "lastDisconnectTime": (None, None) if connected.value else (connected.time, connected.time),
+        }
+        return {key: (time, value) for key, (time, value) in known.items() if time is not None}
 
     def record(self, device_id: UUID) -> LastPresence:
         """What the store should keep."""

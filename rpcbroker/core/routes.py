@@ -51,6 +51,9 @@ class Rules(Protocol):
     ) -> Deferred[Reply]:
         """As Broker.give, if a chain gives it to a device; it ends at its expiration time if none does."""
 
+    def cancel(self, record: CallRecord, why: str) -> bool:
+        """End a call that no device was given yet; `why` is half a sentence. False if it is in no chain."""
+
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
         """As Broker.ask."""
 
@@ -85,6 +88,9 @@ class NoRules:
 
     def call(self, *args: object, **named: object) -> NoReturn:
         raise AssertionError("calls go straight")
+
+    def cancel(self, record: CallRecord, why: str) -> bool:
+        return False
 
     def telemetry(self, *args: object) -> NoReturn:
         raise AssertionError("telemetry goes straight")

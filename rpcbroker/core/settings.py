@@ -413,16 +413,22 @@ class RulesSettings:
     script_memory: Size = setting(64 << 20, "the memory that a script may take; then it fails")
     max_script_size: Size = setting(1 << 20, "the largest script; a chain with a larger one is refused", live=True)
     web_timeout: Duration = setting(
-        10.0, "how long a REST API call node waits that names no time, and the longest that it may name", live=True
+        10.0,
+        "how long a REST API call node waits for a response, all of it, if it names no time; it may name no longer one",
+        live=True,
     )
     web_hosts: tuple[str, ...] = setting(
         [],
-        "hosts that REST API call nodes may call, such as api.example.com, *.example.com or 10.0.0.0/8, with a port or "
-        "not; empty: all but those of this machine and of its own networks",
+        "hosts that REST API call nodes may call: names such as api.example.com and *.example.com, addresses, networks "
+        "such as 10.0.0.0/8, and * for all that are public, each with a port such as :8080 or without. Empty is *. "
+        "Not public are this machine and private, link-local and the like networks: list them by name or address to "
+        "open them, beside * if it shall still hold",
         live=True,
     )
     max_web_calls: int = setting(
-        100, "calls of REST API call nodes of one tenant at a time; further ones wait", live=True
+        100,
+        "calls of REST API call nodes of one tenant at a time; up to ten times as many wait, one more fails",
+        live=True,
     )
 
 

@@ -55,9 +55,11 @@ class RuleChains:
         settings: Callable[[], RulesSettings],
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        changed: Callable[[UUID], None],
         direct: bool = True,
     ) -> None:
-        """`surroundings` are those of a tenant's nodes, `emit` is told of what nodes make by themselves.
+        """`surroundings` are those of a tenant's nodes, `emit` is told of what nodes make by themselves, `changed`
+        of tenants whose messages may go another way from now on.
 
         `direct`: what chains would only do as the broker does it goes straight; False is for comparing the two.
         """
@@ -68,6 +70,7 @@ class RuleChains:
         self._settings = settings
         self._now_ms = now_ms
         self._new_uuid = new_uuid
+        self._changed = changed
         self._direct = direct
         self._tenants: defaultdict[UUID, _TenantRules] = defaultdict(_TenantRules)
 
@@ -77,7 +80,8 @@ class RuleChains:
             self._tenants[chain.tenant_id].stored[chain.id] = chain
         for tenant_id, tenant in self._tenants.items():
             for chain in tenant.stored.values():
-                self._activate(tenant_id, chain)
+                if chain.id not in tenant.active:
+                    self._activate(tenant_id, chain)
 
     def stop(self) -> None:
         """Nodes make nothing by themselves any more, and let go of what they hold back."""
@@ -91,9 +95,8 @@ class RuleChains:
         tenant = self._tenants[tenant_id]
         if tenant.routes is None:
             root = self.active(tenant_id, None)
-            tenant.routes = self._routes_of(root) if root is not None else _NOTHING
-            if not self._direct:
-                tenant.routes = Routes(False, False, False, frozenset(LABELS))
+            if tenant.routes is None:  # it may have been made just now
+                tenant.routes = self._routes_of(root) if root is not None else _NOTHING
         return tenant.routes
 
     def _routes_of(self, root: ActiveChain) -> Routes:
@@ -102,11 +105,12 @@ class RuleChains:
         if end is not None:  # what is recorded passes the chain, and then it need not any more
             deadlines = self._surroundings(root.tenant_id).deadlines
             deadlines.after((end - now) / 1000, self._forget_routes, root.tenant_id)
-        return routes_of(root, now)
+        return routes_of(root, now) if self._direct else Routes(False, False, False, frozenset(LABELS))
 
     def _forget_routes(self, tenant_id: UUID) -> None:
         if tenant_id in self._tenants:
             self._tenants[tenant_id].routes = None
+            self._changed(tenant_id)
 
     def active(self, tenant_id: UUID, chain_id: UUID | None) -> ActiveChain | None:
         """A chain of the tenant; None is its root chain. None when there is none, or it cannot be made."""
@@ -131,6 +135,7 @@ class RuleChains:
         tenant.routes = None
         if made is not None:
             made.start(self._emit)
+        self._changed(tenant_id)
         return made
 
     def _made(self, tenant_id: UUID, chain: StoredChain) -> ActiveChain:
@@ -199,6 +204,7 @@ class RuleChains:
         for each in [*tenant.stored.values(), *([demoted] if demoted else [])]:
             tenant.stored[each.id] = replace(each, root=each.id == chain_id)
         tenant.routes = None
+        self._changed(tenant_id)
         return tenant.stored[chain_id]
 
     async def delete(self, tenant_id: UUID, chain_id: UUID) -> StoredChain:

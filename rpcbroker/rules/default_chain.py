@@ -6,13 +6,11 @@ from uuid import UUID, uuid5
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.model import StoredChain
+from rpcbroker.rules.nodes.scripts import LOG_SCRIPT
 
 NAME = "Root Rule Chain"
-_LOG_SCRIPT = (
-    "return '\\nIncoming message:\\n' + JSON.stringify(msg) + '\\nIncoming metadata:\\n' + JSON.stringify(metadata);"
-)
 _RULES = "org.thingsboard.rule.engine"
-_LOG = {"scriptLang": "TBEL", "jsScript": _LOG_SCRIPT, "tbelScript": _LOG_SCRIPT}
+_LOG = {"scriptLang": "TBEL", "jsScript": LOG_SCRIPT, "tbelScript": LOG_SCRIPT}
 _EACH = {"type": "ON_EVERY_MESSAGE"}
 
 

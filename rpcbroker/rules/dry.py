@@ -26,8 +26,8 @@ from rpcbroker.rules.dry_ports import CountedScripts, Deed, DeedKind, DryDevice,
 from rpcbroker.rules.engine import Engine, Passed, Run
 from rpcbroker.rules.format import ChainFile
 from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
+from rpcbroker.rules.messages import SERVICE
 from rpcbroker.rules.ports import RuleSurroundings, Scripts
-from rpcbroker.rules.waiting_questions import SERVICE
 
 CALL_LASTS = 10_000
 """Milliseconds that a caller's call has in a dry run, if its message does not say it."""
@@ -45,6 +45,7 @@ class Step:
     node: str
     type: str
     label: str | None
+    came: RuleMessage
     message: RuleMessage
     text: str | None
     last: bool
@@ -105,7 +106,7 @@ class DryRun:
             now_ms=self._now_ms,
             new_uuid=new_uuid,
         )
-        self._around = RuleSurroundings(
+        self.around = RuleSurroundings(
             tenant_id=self._tenant_id,
             estate=self._estate,
             scripts=self._scripts,
@@ -151,7 +152,7 @@ class DryRun:
         for each in self._chains:
             graph = await self._accepted(each)
             chain_id = UUID(each.rule_chain.id.id) if each.rule_chain.id else self._new_uuid()
-            made = activate(graph, chain_id=chain_id, name=each.rule_chain.name, around=self._around)
+            made = activate(graph, chain_id=chain_id, name=each.rule_chain.name, around=self.around)
             self._made[chain_id] = made
             if each.rule_chain.root and self._root is None:
                 self._root = made
@@ -161,7 +162,7 @@ class DryRun:
 
     async def _accepted(self, each: ChainFile) -> Graph:
         try:
-            return await accepted(each.metadata, self._scripts, self._around)
+            return await accepted(each.metadata, self._scripts, self.around)
         except ChainRefused as error:
             raise ChainRefused(f"{each.rule_chain.name!r}: {error.message}") from None
 
@@ -191,6 +192,7 @@ class DryRun:
                 node=passed.node.name,
                 type=passed.node.type,
                 label=passed.label,
+                came=passed.came,
                 message=passed.went,
                 text=passed.text,
                 last=passed.last,

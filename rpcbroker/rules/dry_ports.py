@@ -16,7 +16,7 @@ from rpcbroker.core.errors import BrokerError, NoActiveConnection, Reason
 from rpcbroker.core.model import Attribute, Device, Point, Scope
 from rpcbroker.core.questions import OwnAnswers, Question
 from rpcbroker.core.settings import AttributeSettings, TelemetrySettings
-from rpcbroker.core.values import parse_attributes, parse_telemetry
+from rpcbroker.core.values import Value, parse_attributes, parse_telemetry
 from rpcbroker.rules import types
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.ports import Direction, Script, Scripts, WantedCall, WebRequest, WebResponse
@@ -185,7 +185,7 @@ class DryEstate:
         there = {} if keys is None else self.given.attributes.get(scope, {})
         return {key: value for key, value in there.items() if not keys or key in keys}
 
-    def respond(self, service_id: str, request_id: str, payload: bytes) -> None:
+    def respond(self, request_id: str, payload: bytes) -> None:
         waits = self.message.type == types.REST_REQUEST and self._is("requestUUID", request_id)
         self.do(Deed(DeedKind.RESPOND, {"payload": shown(payload), "waitedFor": waits and not self.told.yet}))
         if waits and not self.told.yet:
@@ -196,18 +196,18 @@ class DryEstate:
 
     # -- values
 
-    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int | None) -> Deferred[None] | None:
-        posted = parse_telemetry(data, TelemetrySettings(), now_ms=self.now_ms() if time is None else time)
+    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int) -> Deferred[None] | None:
+        posted = parse_telemetry(data, TelemetrySettings(), now_ms=time)
         points = [{"ts": ts, "values": values} for ts, values in posted]
         self.do(Deed(DeedKind.TELEMETRY, {"device": self._name(device_id), "points": points}))
         return None
 
     def save_attributes(
         self, device_id: UUID, scope: Scope, data: bytes, *, tell: bool, only_changed: bool
-    ) -> Deferred[None]:
+    ) -> Deferred[Mapping[str, Value]]:
         values = parse_attributes(data, AttributeSettings())
         self.do(Deed(DeedKind.ATTRIBUTES, {"device": self._name(device_id), "scope": scope, "values": values}))
-        return succeed(None)
+        return succeed(values)
 
     def _name(self, device_id: UUID) -> str:
         device = self.devices.get(device_id)
@@ -237,10 +237,10 @@ class DryWeb:
     answer: bytes
     do: Callable[[Deed], None]
 
-    def call(self, request: WebRequest) -> Deferred[WebResponse]:
+    def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         body = None if request.body is None else shown(request.body)
         self.do(Deed(DeedKind.WEB, {"method": request.method, "url": request.url, "body": body}))
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": ("application/json",)}
         return succeed(WebResponse(status=200, reason="OK", headers=headers, body=self.answer))
 
 

@@ -8,7 +8,7 @@ acknowledged when every branch has ended, or come to a node that takes time or i
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MAX_NESTED = 100
 """Chains that a message may have entered and not left."""
+SHOWN_FAULTS = 3
+"""Failures that are told to who waited for an answer."""
 
 
 class Passed(NamedTuple):
@@ -55,12 +57,17 @@ Watch = Callable[[Passed], None]
 
 
 class Fault(NamedTuple):
-    """A branch that ended with a failure."""
+    """A branch that ended with a failure; `cause` as NodeFailed has it."""
 
     chain: str
     node: str
     text: str
     cause: BrokerError | None
+
+
+def shown(faults: Sequence[Fault]) -> str:
+    """The first ones, for who waited for an answer."""
+    return "; ".join(f"{each.node}: {each.text}" for each in faults[:SHOWN_FAULTS])
 
 
 class _Entered(NamedTuple):
@@ -93,6 +100,7 @@ class Run:
         "_engine",
         "_hops",
         "_steps",
+        "_stopped",
         "_unacknowledged",
         "_working",
         "faults",
@@ -110,6 +118,7 @@ class Run:
         self._branches = 0
         self._unacknowledged = 0
         self._hops = 0
+        self._stopped = False
         self._working = False
         self.tenant_id = tenant_id
         self.message = message
@@ -144,6 +153,16 @@ class Run:
     # -- what waits for its turn
 
     def _add(self, step: _Step) -> None:
+        """Unless the message has passed as many nodes as it may: then this branch has ended. That is said once."""
+        most = self._engine.max_hops()
+        if self._hops >= most:
+            if not self._stopped:
+                self._stopped = True
+                text = f"The message has passed {most:,} nodes, and may no more"
+                self.faults.append(Fault(step.chain.name, step.node.name, text, None))
+                self._tell(step, FAILURE, step.message, text, last=True)
+            return
+        self._hops += 1
         self._branches += 1
         if not step.acknowledged:
             self._unacknowledged += 1
@@ -161,10 +180,6 @@ class Run:
             self._working = False
 
     def _pass(self, step: _Step) -> None:
-        self._hops += 1
-        if self._hops > self._engine.max_hops():
-            self._failed(step, NodeFailed(f"The message has passed {self._engine.max_hops():,} nodes, and may no more"))
-            return
         if self._engine.watches(step.node):
             self._engine.hear(self._engine.arrived, Arrived(step.chain, step.node, step.message, step.label))
         if step.node.acknowledges and not step.acknowledged:
@@ -188,27 +203,19 @@ class Run:
     def _broke(self, failure: Failure, step: _Step) -> None:
         error = failure.value
         if isinstance(error, BrokerError):
-            error = NodeFailed(error.message, cause=error)
+            error = NodeFailed(error.message)
         elif not isinstance(error, NodeFailed):
             self._engine.bug(failure)
             error = NodeFailed("The node is broken: the server's log says more")
-        self._failed(step, error)
-        self._work()
-
-    def _failed(self, step: _Step, error: NodeFailed) -> None:
         self._fail(step, error)
         self._branch_ended(acknowledged=step.acknowledged)
+        self._work()
 
     def _fail(self, step: _Step, error: NodeFailed) -> None:
-        """The message goes on under Failure, unless it has passed as many nodes as it may."""
-        message = error.message or step.message
-        over = self._hops > self._engine.max_hops()
-        if over or not step.node.targets.get(FAILURE):
+        """The message goes on under Failure; where nothing is connected there, the branch ends with a fault."""
+        if not step.node.targets.get(FAILURE):
             self.faults.append(Fault(step.chain.name, step.node.name, error.text, error.cause))
-        if over:
-            self._tell(step, FAILURE, message, error.text, last=True)
-        else:
-            self._follow(step, FAILURE, message, error.text)
+        self._follow(step, FAILURE, error.message or step.message, error.text)
 
     # -- what goes on
 

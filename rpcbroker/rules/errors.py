@@ -9,7 +9,8 @@ from rpcbroker.rules.message import RuleMessage
 class NodeFailed(Exception):
     """A node could not do its work: the message goes on under `Failure`, with this text.
 
-    `message` goes on instead of the one that came in, if there is one; `cause` is what the broker refused.
+    `message` goes on instead of the one that came in, if there is one. `cause` is why the broker could not keep what
+    the message says: a device that sent it hears that, if nothing in the chain handles the failure.
     """
 
     def __init__(self, text: str, message: RuleMessage | None = None, cause: BrokerError | None = None) -> None:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from rpcbroker.core import jsontext
 
-DEVICE = "DEVICE"
-USER = "USER"
+DEVICE, USER, CUSTOMER, TENANT, RULE_NODE = "DEVICE", "USER", "CUSTOMER", "TENANT", "RULE_NODE"
+"""What a message may be about, as ThingsBoard calls it."""
 
 
 class Originator(NamedTuple):

@@ -8,6 +8,9 @@ from uuid import UUID
 from rpcbroker.core.model import Device
 from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
 
+SERVICE = "rpcbroker"
+"""The serviceId of all messages: there is one process."""
+
 
 class Messages:
     """Makes them. `now_ms` is epoch ms."""
@@ -26,12 +29,30 @@ class Messages:
         customer_id: UUID | None = None,
     ) -> RuleMessage:
         """About a device, whose name and type the metadata get. The customer is the device's if no other is given."""
+        return self.about(
+            Originator(DEVICE, device.id),
+            type_,
+            data,
+            {**metadata, "deviceName": device.name, "deviceType": device.type},
+            customer_id=customer_id or device.customer_id,
+        )
+
+    def about(
+        self,
+        originator: Originator,
+        type_: str,
+        data: bytes,
+        metadata: Mapping[str, str],
+        *,
+        customer_id: UUID | None = None,
+    ) -> RuleMessage:
+        """About anything, with just these metadata."""
         return RuleMessage(
             id=self.new_uuid(),
             type=type_,
-            originator=Originator(DEVICE, device.id),
+            originator=originator,
             data=data,
-            metadata={**metadata, "deviceName": device.name, "deviceType": device.type},
-            customer_id=customer_id or device.customer_id,
+            metadata=metadata,
+            customer_id=customer_id,
             time=self.now_ms(),
         )

@@ -3,8 +3,9 @@ one to the broker, and `rules.dry` all of them without effects."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.model import Attribute, Device, Point, Scope
 from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.values import Value
 from rpcbroker.rules.message import RuleMessage
 
 
@@ -53,35 +55,42 @@ class Scripts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebRequest:
-    """One HTTP request of a node. Times are seconds, sizes bytes."""
+    """One HTTP request of a node. `url` is ASCII, without a fragment; times are seconds, sizes bytes of a body."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None
     timeout: float
+    """For all of it: its turn, the connection, and the whole response."""
     max_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebResponse:
-    """Any response, also a 404: only what is no response is a failure."""
+    """Any response, also a 404 or a redirect, which is not followed: only what is no response is a failure."""
 
     status: int
     reason: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, tuple[str, ...]]
+    """Each name once, as `Content-Type`; mostly it has one value."""
     body: bytes
 
 
 class WebCallFailed(Exception):
-    """There was no response, or one that is too large; the message says why."""
+    """There was no response, or not all of it; the message says why. Another time there may be one."""
+
+
+class WebCallRefused(WebCallFailed):
+    """The same request will not do better: its host is not allowed, or its response too large."""
 
 
 class WebCalls(Protocol):
     """Calls other servers."""
 
-    def call(self, request: WebRequest) -> Deferred[WebResponse]:
-        """Fails with WebCallFailed: a host that is not allowed, no answer in time, too large, a redirect to nowhere."""
+    def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
+        """Fails with WebCallFailed: no connection, no response in time, one that is too large, too many calls wait; and
+        with WebCallRefused."""
 
 
 class Direction(StrEnum):
@@ -116,23 +125,23 @@ class Estate(Protocol):
         The answer is not sent: that is `reply`'s.
         """
 
-    def respond(self, service_id: str, request_id: str, payload: bytes) -> None:
+    def respond(self, request_id: str, payload: bytes) -> None:
         """Answer a request that came over REST. What nobody waits for is dropped."""
 
-    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int | None) -> Deferred[None] | None:
+    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int) -> Deferred[None] | None:
         """Keep `{"k":v}` or what else devices post, without a time of its own at `time` (epoch ms); None: it is kept.
 
-        Raises jsontext.BadJSON and BrokerErrors, and fails with them.
+        Raises jsontext.BadJSON for what cannot be read or says nothing, and, or fails with, BrokerErrors.
         """
 
     def save_attributes(
         self, device_id: UUID, scope: Scope, data: bytes, *, tell: bool, only_changed: bool
-    ) -> Deferred[None]:
-        """Store `{"k":v}`. `tell`: the device hears of shared ones. `only_changed`: nothing is written of values that
-        stand there already. Raises jsontext.BadJSON and BrokerErrors, and fails with them."""
+    ) -> Deferred[Mapping[str, Value]]:
+        """Store `{"k":v}`; fires with what was written. `tell`: the device hears of shared ones. `only_changed`:
+        what stands there already is not written again. Raises and fails as `save_telemetry`."""
 
     def attributes(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[tuple[Attribute, ...]]:
-        """Those that there are; no keys are all."""
+        """Those that there are; no keys are all. The server's have what the broker knows of the device's presence."""
 
     def latest(self, device_id: UUID, keys: Sequence[str]) -> Deferred[Mapping[str, Point]]: ...
 
@@ -169,3 +178,5 @@ class RuleSurroundings:
     settings: Callable[[], RulesSettings]
     log: Callable[[str, str, bool], None]
     """Of a log node: its name, its text, and whether that is the usual one, which has the whole message."""
+    held: Counter[UUID] = field(default_factory=Counter)
+    """Tenant -> messages that its delay nodes hold, in all its chains."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from rpcbroker.core.broker import Broker
@@ -18,9 +20,12 @@ from rpcbroker.rules.chains import RuleChains
 from rpcbroker.rules.debug import DebugEvents
 from rpcbroker.rules.engine import Engine
 from rpcbroker.rules.estate import TenantEstate
+from rpcbroker.rules.happenings import Happenings, Render
+from rpcbroker.rules.message import Originator
 from rpcbroker.rules.messages import Messages
 from rpcbroker.rules.node import Out
 from rpcbroker.rules.ports import RuleSurroundings, Scripts, WebCalls
+from rpcbroker.rules.rest_requests import RestRequests
 from rpcbroker.rules.submissions import Submissions
 from rpcbroker.rules.traffic import Traffic
 from rpcbroker.rules.waiting_questions import WaitingQuestions
@@ -41,9 +46,10 @@ class RuleSystem:
         settings: RulesSettings,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        render: Render,
         direct: bool = True,
     ) -> None:
-        """`direct` as RuleChains has it."""
+        """`render` makes the JSON text of a persistent call; `direct` as RuleChains has it."""
         self.settings = settings
         """Read whenever a limit is needed: put others here, and they hold from then on."""
         self._broker = broker
@@ -52,6 +58,8 @@ class RuleSystem:
         self._web = web
         self._now_ms = now_ms
         self._new_uuid = new_uuid
+        self.held: Counter[UUID] = Counter()
+        """Tenant -> messages that its delay nodes hold."""
         self.messages = messages = Messages(now_ms=now_ms, new_uuid=new_uuid)
         self.chains = RuleChains(
             store.rules,
@@ -61,6 +69,7 @@ class RuleSystem:
             settings=lambda: self.settings,
             now_ms=now_ms,
             new_uuid=new_uuid,
+            changed=self._chains_changed,
             direct=direct,
         )
         self.debug = DebugEvents(lambda: self.settings, now_ms=now_ms, new_uuid=new_uuid)
@@ -72,19 +81,52 @@ class RuleSystem:
             tell=self.debug.passed,
             arrived=self.debug.arrived,
         )
+        self._happenings = Happenings(
+            broker.events, broker.deadlines, self.engine, messages, device=broker.known_device, render=render
+        )
         self.submissions = Submissions(broker, self.engine, messages)
         self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
-        self.traffic = Traffic(broker, self.chains, self.engine, questions=self.questions, submissions=self.submissions)
+        self.rest_requests = RestRequests(self.engine, messages, broker.deadlines)
+        self.traffic = Traffic(
+            broker,
+            self.chains,
+            self.engine,
+            messages,
+            questions=self.questions,
+            submissions=self.submissions,
+            rest_requests=self.rest_requests,
+        )
 
     def start(self, stored: Iterable[StoredChain]) -> None:
         """From now on all that comes in passes the chains of its tenant."""
         self._broker.rules = self.traffic
         self.chains.start(stored)
 
+    def rest_request(
+        self,
+        tenant_id: UUID,
+        originator: Originator,
+        data: bytes,
+        *,
+        timeout: float,
+        customer_id: UUID | None = None,
+    ) -> Deferred[bytes]:
+        """What a rest call reply node of the tenant's chains answers to the JSON text `data`, which comes in as a
+        message about `originator`: that must be the tenant's. `timeout` is seconds.
+
+        Fails with QuestionTimedOut when the time is over, and at once when the chain has ended without an answer;
+        with Unavailable. Cancelling it is to ask no more.
+        """
+        return self.rest_requests.begin(tenant_id, originator, data, timeout=timeout, customer_id=customer_id)
+
+    def _chains_changed(self, tenant_id: UUID) -> None:
+        self._happenings.hear(tenant_id, self.chains.routes(tenant_id).heard)
+
     def forget_tenant(self, tenant_id: UUID) -> None:
         """The tenant was deleted, and all that is its."""
         self.chains.forget_tenant(tenant_id)
         self.debug.forget_tenant(tenant_id)
+        self._happenings.hear(tenant_id, frozenset())
 
     def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         return RuleSurroundings(
@@ -95,6 +137,7 @@ class RuleSystem:
                 store=self._store,
                 submissions=self.submissions,
                 questions=self.questions,
+                rest_requests=self.rest_requests,
             ),
             scripts=self._scripts,
             web=self._web,
@@ -103,6 +146,7 @@ class RuleSystem:
             new_uuid=self._new_uuid,
             settings=lambda: self.settings,
             log=self._logged,
+            held=self.held,
         )
 
     def _emitted(self, chain: ActiveChain, node: ActiveNode, out: Out) -> None:

@@ -21,13 +21,8 @@ from rpcbroker.core.routes import nobody_answers
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules import types
-from rpcbroker.rules.engine import Engine, Run
-from rpcbroker.rules.messages import Messages
-
-SERVICE = "rpcbroker"
-"""The serviceId of all messages: there is one process."""
-SHOWN_FAULTS = 3
-"""Failures that the error of a question tells."""
+from rpcbroker.rules.engine import Engine, Run, shown
+from rpcbroker.rules.messages import SERVICE, Messages
 
 
 class _Waiting:
@@ -142,8 +137,7 @@ class WaitingQuestions:
         def answered(outcome: bytes | Failure | None) -> None:
             del self._waiting[key]
             if outcome is None:
-                faults = "; ".join(f"{each.node}: {each.text}" for each in run.faults[:SHOWN_FAULTS])
-                outcome = Failure(nobody_answers(waiting.question.method, faults))
+                outcome = Failure(nobody_answers(waiting.question.method, shown(run.faults)))
             self._settle(waiting, outcome)
 
         Deferred.fromCoroutine(_own(self._broker, waiting)).addBoth(answered)

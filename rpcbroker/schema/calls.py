@@ -8,7 +8,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from rpcbroker.core.calls import CallState, Cancellation, SubmitStrategy
+from rpcbroker.core import jsontext
+from rpcbroker.core.calls import Call, CallState, Cancellation, SubmitStrategy
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import CallRecord, KeptCall, Mark
 from rpcbroker.schema.common import MAX_PAGE_SIZE, MAX_TEXT, EntityId, EpochMs, PageQuery, PartQuery, Plain
@@ -109,7 +110,15 @@ class RpcJSON(msgspec.Struct, rename="camel"):
 
 
 def rpc_json(kept: KeptCall) -> RpcJSON:
-    call = kept.call
+    return _rpc(kept.call, kept.record.state, kept.response)
+
+
+def rpc_text(call: Call, state: CallState, response: bytes) -> bytes:
+    """The same of a call in this state, as JSON text; `response` is JSON text, or empty."""
+    return jsontext.encode(_rpc(call, state, response))
+
+
+def _rpc(call: Call, state: CallState, response: bytes | None) -> RpcJSON:
     tenant, device = EntityId("TENANT", call.tenant_id), EntityId("DEVICE", call.device_id)
     return RpcJSON(
         id=EntityId("RPC", call.rpc_id),
@@ -127,8 +136,8 @@ def rpc_json(kept: KeptCall) -> RpcJSON:
             persisted=True,
             retries=call.retries,
         ),
-        response=msgspec.Raw(kept.response) if kept.response else None,
-        status=kept.record.state,
+        response=msgspec.Raw(response) if response else None,
+        status=state,
         additional_info=call.additional_info,
     )
 

@@ -12,8 +12,6 @@ from rpcbroker.core.model import Attribute, Point
 from rpcbroker.core.presence import Presence
 from rpcbroker.schema.common import EpochMs, Plain
 
-PRESENCE_KEYS = frozenset({"active", "lastActivityTime", "lastConnectTime", "lastDisconnectTime"})
-"""Attributes of the server's scope that nobody can write: the broker knows them itself."""
 MAX_LIMIT = 100_000
 """Points of one key in one answer; a window is smaller."""
 
@@ -114,11 +112,4 @@ def _text(value: Raw) -> str:
 
 def presence_attributes(presence: Presence) -> list[AttributeJSON]:
     """What the broker itself knows of a device, as attributes of the server's scope; what never was is left out."""
-    connected = presence.connected
-    known = {
-        "active": (connected.time or 0, connected.value),
-        "lastActivityTime": (presence.seen_time, presence.seen_time),
-        "lastConnectTime": (presence.connected_time, presence.connected_time),
-        "lastDisconnectTime": (None, None) if connected.value else (connected.time, connected.time),
-    }
-    return [AttributeJSON(time, key, value) for key, (time, value) in known.items() if time is not None]
+    return [AttributeJSON(time, key, value) for key, (time, value) in presence.attributes().items()]

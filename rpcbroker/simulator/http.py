@@ -11,18 +11,17 @@ from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
-from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import RequestNotSent, ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
 from rpcbroker import __version__
 from rpcbroker.core.deadlines import Clock
+from rpcbroker.outside.http_body import BodyThere
 from rpcbroker.simulator.carrier import GOODBYE, Connection, LinkLost, Refused
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.simulator.messages import Told, read, text
@@ -37,28 +36,6 @@ ANSWER = 10.0
 MAX_BODY = 1 << 20
 """Bytes of an answer: more than any broker's default."""
 BROKEN = (ConnectError, ConnectionLost, DNSLookupError, RequestNotSent, ResponseFailed, ResponseNeverReceived)
-
-
-@implementer(IBodyProducer)
-class _Sent:
-    """A body that is there already."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """It was written at once."""
-
-    def resumeProducing(self) -> None:
-        """It was written at once."""
-
-    def stopProducing(self) -> None:
-        """It was written at once."""
 
 
 class Received(Protocol):
@@ -106,7 +83,7 @@ class DeviceSite:
         given["User-Agent"] = [f"rpcbroker-simulator/{__version__}"]
         if body is not None:
             given["Content-Type"] = ["application/json"]
-        sent = None if body is None else _Sent(body)
+        sent = None if body is None else BodyThere(body)
         try:
             return await self._agent.request(method.encode(), f"{self._base}{path}".encode(), Headers(given), sent)
         except BROKEN as error:

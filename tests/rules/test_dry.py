@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from fakes import result_of
-from rule_world import CALL, REPLY, SWITCH, TYPE_FILTER, FakeScripts, graph
+from rule_world import CALL, REPLY, RULES, SWITCH, TYPE_FILTER, FakeScripts, graph
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
@@ -18,8 +18,15 @@ from rpcbroker.rules.chain import ChainRefused
 from rpcbroker.rules.dry import DryRun, Path, Step
 from rpcbroker.rules.dry_ports import DryDevice, DryMessage, asking, calling
 from rpcbroker.rules.format import ChainFile
+from rpcbroker.rules.ports import ScriptFailed
 
 OWN = "rpcbroker.rules.OwnAnswer"
+DELAY = f"{RULES}.delay.TbMsgDelayNode"
+TRANSFORM = f"{RULES}.transform.TbTransformMsgNode"
+DUPLICATE = f"{RULES}.transform.TbDuplicateMsgToRelatedNode"
+LOG = f"{RULES}.action.TbLogNode"
+ENTER = f"{RULES}.flow.TbRuleChainInputNode"
+LEAVE = f"{RULES}.flow.TbRuleChainOutputNode"
 NOW = 1_700_000_000_000
 ANSWERING = graph(
     [(SWITCH, "Switch", {}), (OWN, "Own", {}), (REPLY, "Reply", {})],
@@ -186,3 +193,104 @@ def test_a_message_has_no_other_members() -> None:
 def test_a_filter_ends_the_branch_where_nothing_is_connected() -> None:
     path = dry_run(calling("m", None), chain(graph([(TYPE_FILTER, "Filter", {})])))
     assert [(step.label, step.last) for step in path.steps] == [("False", True)]
+
+
+def test_delays_take_no_time_and_are_told() -> None:
+    delayed = graph(
+        [(DELAY, "Wait", {"periodValue": 3, "periodTimeUnit": "HOURS"}), (OWN, "Own", {})],
+        (0, 1, "Success"),
+    )
+    path = dry_run(asking("getCurrentTime", None), chain(delayed))
+    assert path.seconds == 3 * 3600
+    assert path.answer == b"%d" % (NOW + 3 * 3_600_000), "its clock has gone on"
+
+
+def test_a_cycle_through_a_delay_ends_at_the_hop_limit() -> None:
+    round_and_round = graph([(DELAY, "Wait", {"periodValue": 1})], (0, 0, "Success"))
+    path = dry_run(asking("m", None), chain(round_and_round), max_hops=50)
+    assert path.ended
+    assert path.seconds == 50
+    assert path.error is not None
+    assert "has passed 50 nodes" in path.error
+
+
+class SlowScripts(FakeScripts):
+    """They end when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Deferred[Any]] = []
+
+    def run(self, tenant_id: UUID, script: Any, values: Any) -> Deferred[Any]:
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+
+def test_a_run_waits_for_scripts_also_when_these_run_side_by_side() -> None:
+    script = {"scriptLang": "JS", "jsScript": "return 1;"}
+    both = graph(
+        [(TRANSFORM, "First", script), (TRANSFORM, "A", script), (TRANSFORM, "B", script), (REPLY, "Reply", {})],
+        (0, 1, "Success"),
+        (0, 2, "Success"),
+        (2, 3, "Success"),
+    )
+    scripts = SlowScripts()
+    numbers = count(1)
+    run = DryRun(
+        [chain(both)],
+        asking("m", None),
+        scripts=scripts,
+        now_ms=NOW,
+        new_uuid=lambda: UUID(int=next(numbers)),
+        settings=RulesSettings(),
+    )
+    waiting = Deferred.fromCoroutine(run.run())
+    scripts.waiting.pop(0).callback({"msg": 1})
+    assert not waiting.called
+    scripts.waiting.pop(0).callback({"msg": 2})
+    assert not waiting.called
+    scripts.waiting.pop(0).errback(ScriptFailed("it throws"))
+    path: Path = result_of(waiting)
+    assert passed(path) == [("First", "Success"), ("A", "Success"), ("B", "Failure")]
+    assert path.error == 'no rule answers the method "m": B: it throws'
+
+
+def test_a_message_goes_into_another_chain_and_comes_back() -> None:
+    other = str(UUID(int=700))
+    outer = graph([(ENTER, "In", {"ruleChainId": other}), (OWN, "Own", {})], (0, 1, "known"))
+    inner = graph([(SWITCH, "Switch", {}), (LEAVE, "known", {})], (0, 1, "RPC Request from Device"))
+    chains = chain(outer), chain(inner, "Inner", id={"entityType": "RULE_CHAIN", "id": other})
+    path = dry_run(asking("ping", None), *chains)
+    assert [(step.chain, step.node) for step in path.steps] == [
+        ("Test", "In"),
+        ("Inner", "Switch"),
+        ("Inner", "known"),
+        ("Test", "In"),
+        ("Test", "Own"),
+    ]
+    assert path.answer == b'"pong"'
+    assert "There is no rule chain" in str(dry_run(asking("ping", None), chains[0]).steps[0].text)
+
+
+def test_a_message_enters_the_chain_that_says_it_is_the_root() -> None:
+    outer = graph([(ENTER, "In", {"forwardMsgToDefaultRuleChain": True})])
+    path = dry_run(asking("ping", None), chain(outer), chain(ANSWERING, "Root", root=True))
+    assert [step.chain for step in path.steps] == ["Test", "Root", "Root"]
+
+
+def test_related_devices_are_those_that_are_given() -> None:
+    fan_out = graph([(DUPLICATE, "All", {"relationsQuery": {}}), (CALL, "Call", {})], (0, 1, "Success"))
+    given = DryMessage("T", {"method": "m", "params": 1}, related=[DryDevice("lamp-1"), DryDevice("lamp-2")])
+    path = dry_run(given, chain(fan_out))
+    called = [deed["device"] for step in path.steps for kind, deed in deeds(step) if kind == "call"]
+    assert called == ["lamp-1", "lamp-2"]
+
+
+def test_what_would_be_logged_is_told() -> None:
+    script = {"scriptLang": "JS", "jsScript": "return 'hi';"}
+    path = dry_run(
+        asking("m", None),
+        chain(graph([(LOG, "Log", script)])),
+        scripts=FakeScripts({"return 'hi';": lambda *_: "hi"}),
+    )
+    assert deeds(path.steps[0]) == [["log", {"text": "hi"}]]

@@ -14,6 +14,7 @@ from rpcbroker.core.errors import BrokerError, CallTimeout, NoActiveConnection
 from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Effect, NodeType, Out, Outcome, Place
+from rpcbroker.rules.nodes.bodies import object_of
 from rpcbroker.rules.ports import WantedCall
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
@@ -45,12 +46,7 @@ def wanted(message: RuleMessage, timeout: float) -> WantedCall:
     """What the message asks of its device. Raises NodeFailed."""
     if not message.originator.is_device:
         raise NodeFailed(NO_DEVICE)
-    try:
-        body = message.body()
-    except jsontext.BadJSON as error:
-        raise NodeFailed(f"The message is not JSON: {error}") from None
-    if type(body) is not dict:
-        raise NodeFailed("The message is not a JSON object")
+    body = object_of(message)
     if "method" not in body:
         raise NodeFailed("Method is not present in the message!")
     if "params" not in body:
@@ -101,7 +97,7 @@ def _failed(failure: Failure, message: RuleMessage) -> Outcome:
     failure.trap(BrokerError)
     word = failure_word(failure.value)
     data = jsontext.encode({"error": word})
-    raise NodeFailed(word, replace(message, data=data), failure.value) from None
+    raise NodeFailed(word, replace(message, data=data)) from None
 
 
 def failure_word(error: BrokerError) -> str:
@@ -123,9 +119,9 @@ class ReplyNode:
     """Answers a device's question with the data of the message."""
 
     def __init__(self, configuration: ReplyConfiguration, place: Place) -> None:
-        self._service = _key(configuration.service_id, "serviceId")
-        self._session = _key(configuration.session_id, "sessionId")
-        self._request = _key(configuration.request_id, "requestId")
+        self._service = key_or(configuration.service_id, "serviceId")
+        self._session = key_or(configuration.session_id, "sessionId")
+        self._request = key_or(configuration.request_id, "requestId")
         self._estate = place.around.estate
 
     def __call__(self, message: RuleMessage) -> Outcome:
@@ -141,16 +137,17 @@ class ReplyNode:
             raise NodeFailed("Session id is not present in the metadata!")
         if not message.data:
             raise NodeFailed("Request body is empty!")
-        self._estate.reply(session, request, _as_json(message.data))
+        self._estate.reply(session, request, as_json(message.data))
         return (Out(SUCCESS, message),)
 
 
-def _key(given: str | None, default: str) -> str:
+def key_or(given: str | None, default: str) -> str:
+    """What is configured as a key of the metadata, or the usual one if that is blank."""
     return given if given and given.strip() else default
 
 
-def _as_json(data: bytes) -> bytes:
-    """Data that is no JSON is a text to the device."""
+def as_json(data: bytes) -> bytes:
+    """Data as JSON text: what is none is a text."""
     try:
         return jsontext.compact(data)
     except jsontext.BadJSON:

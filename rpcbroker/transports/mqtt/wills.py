@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import BrokerError
-from rpcbroker.core.model import Device, Scope
+from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import BadTopicId, Uplink
 from rpcbroker.transports.mqtt.face import Refused
@@ -28,12 +28,12 @@ def publish(session: MqttSession, will: Will, *, broker: Broker, pubsub: PubSub,
 
     A device's will to a topic of the server is telemetry or attributes, or nothing.
     """
-    device = None if session.owner is None else broker.known_device(session.owner)
+    owner = None if session.owner is None else broker.known_session(session.owner)
     try:
-        if device is not None and will.topic.startswith(dialect.RESERVED):
-            _tell_server(device, will, broker)
+        if owner is not None and will.topic.startswith(dialect.RESERVED):
+            _tell_server(owner, will, broker)
         elif pubsub.allowed:
-            rights = pubsub.anonymous_rights() if device is None else rights_of(device.topic_rights)
+            rights = pubsub.anonymous_rights() if owner is None else rights_of(owner.device.topic_rights)
             message = Message(
                 will.topic, will.payload, will.qos, retain=will.retain, properties=will.properties, now=now
             )
@@ -43,13 +43,13 @@ def publish(session: MqttSession, will: Will, *, broker: Broker, pubsub: PubSub,
         _log.debug("a will was not published: {why}", why=error)
 
 
-def _tell_server(device: Device, will: Will, broker: Broker) -> None:
+def _tell_server(owner: DeviceSession, will: Will, broker: Broker) -> None:
     meaning = dialect.uplink(will.topic)
     kept: Deferred[None] | None = None
     if meaning is not None and meaning.uplink is Uplink.TELEMETRY:
-        kept = broker.telemetry.keep(device.id, broker.telemetry.parse(will.payload))
+        kept = broker.keep_telemetry(owner, broker.telemetry.parse(will.payload))
     elif meaning is not None and meaning.uplink is Uplink.ATTRIBUTES:
-        kept = broker.attributes.save(device.id, Scope.CLIENT, broker.attributes.parse(will.payload))
+        kept = broker.keep_attributes(owner, broker.attributes.parse(will.payload))
     if kept is not None:
         kept.addErrback(_not_kept)
 

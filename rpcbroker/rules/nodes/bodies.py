@@ -1,0 +1,51 @@
+"""What nodes read of the data of messages, and several messages that become of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from rpcbroker.core import jsontext
+from rpcbroker.rules.errors import NodeFailed
+from rpcbroker.rules.message import RuleMessage
+from rpcbroker.rules.node import Out, Outcome
+from rpcbroker.rules.types import SUCCESS
+
+MAX_MESSAGES = 1_000
+"""Messages that one node may make of one."""
+
+
+def body_of(message: RuleMessage) -> Any:
+    """The value of the message's data. Raises NodeFailed."""
+    try:
+        return message.body()
+    except jsontext.BadJSON as error:
+        raise NodeFailed(f"The message is not JSON: {error}") from None
+
+
+def object_of(message: RuleMessage) -> dict[str, Any]:
+    """The message's data, which have to be an object. Raises NodeFailed."""
+    body = body_of(message)
+    if type(body) is not dict:
+        raise NodeFailed("The message is not a JSON object")
+    return body
+
+
+_KINDS = {type(None): "nothing", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "an array"}
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in plain words."""
+    return _KINDS.get(type(value), "an object")
+
+
+def several(messages: Sequence[RuleMessage], new_uuid: Callable[[], UUID]) -> Outcome:
+    """All that was made of one message goes on under Success; each but the first gets an id of its own.
+
+    Raises NodeFailed if that is too much.
+    """
+    if len(messages) > MAX_MESSAGES:
+        raise NodeFailed(f"More than {MAX_MESSAGES:,} messages would become of one")
+    return tuple(Out(SUCCESS, replace(each, id=new_uuid()) if number else each) for number, each in enumerate(messages))
