@@ -1,4 +1,5 @@
-"""A World with rule chains: scripts are Python functions here, and other servers are a list of answers."""
+"""A World with rule chains: scripts are Python functions here, if no others are given, and other servers are a list of
+answers."""
 
 from __future__ import annotations
 
@@ -60,9 +61,11 @@ class FakeWeb:
 class RuleWorld(World):
     """`direct` False: everything passes the chains."""
 
-    def __init__(self, *, direct: bool = True, rules: dict[str, Any] | None = None, **more: Any) -> None:
+    def __init__(
+        self, *, direct: bool = True, rules: dict[str, Any] | None = None, scripts: Any = None, **more: Any
+    ) -> None:
         super().__init__(**more)
-        self.scripts = FakeScripts()
+        self.scripts = scripts or FakeScripts()
         self.web = FakeWeb()
         self.rules = RuleSystem(
             broker=self.broker,

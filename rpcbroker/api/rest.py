@@ -28,7 +28,10 @@ from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
 from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
+from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
+from rpcbroker.api.rule_events import RuleEvents
+from rpcbroker.api.rule_scripts import RuleScripts
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -120,6 +123,9 @@ class RestApi:
                     **rights,
                 ),
                 api_keys=self._api_keys,
+                chains=Chains(rules, **made),
+                rule_events=RuleEvents(rules),
+                rule_scripts=RuleScripts(rules),
                 audit=Audit(store.audit),
                 health=health,
                 metrics=metrics,

@@ -19,7 +19,8 @@ _TOKEN = re.compile(
       | (?P<number>(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)[lLfFdDBI]?(?![\w$]))
       | (?P<name>[A-Za-z_$][\w$]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<mark>\.\?|\?\.(?!\d)|[=!]==?|<=|>=|&&|\|\||\+\+|--|>>>=|>>>|<<=|>>=|<<|>>|[-+*/%&|^]=|[-+*/%&|^~!<>=?:;,.(){}\[\]])
+      | (?P<mark>\.\?|\?\.(?!\d)|[=!]==?|&&|\|\||\+\+|--|>>>=?|<<=|>>=|<<|>>|[-+*/%&|^<>]=
+                |[-+*/%&|^~!<>=?:;,.(){}\[\]])
     """,
     re.VERBOSE,
 )
@@ -27,8 +28,31 @@ _HEX = re.compile(r"0[xX][0-9a-fA-F]+")
 _WORDS = {
     **{
         word: word
-        for word in "var if else for while do return true false null break continue switch case default function throw "
-        "try catch finally undefined NaN Infinity".split()
+        for word in [
+            "var",
+            "if",
+            "else",
+            "for",
+            "while",
+            "do",
+            "return",
+            "true",
+            "false",
+            "null",
+            "break",
+            "continue",
+            "switch",
+            "case",
+            "default",
+            "function",
+            "throw",
+            "try",
+            "catch",
+            "finally",
+            "undefined",
+            "NaN",
+            "Infinity",
+        ]
     },
     "and": "&&",
     "or": "||",
@@ -37,7 +61,7 @@ _WORDS = {
     "const": "const",
 }
 """What stands for itself, or for another word."""
-_NO_VALUES = frozenset("return case else do throw and or in var def let const".split())
+_NO_VALUES = frozenset(["return", "case", "else", "do", "throw", "and", "or", "in", "var", "def", "let", "const"])
 """What is no value, so that a bracket behind it is the beginning of one."""
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
@@ -320,4 +344,6 @@ class _Script:
             self._out[start] = "return " + self._out[start]
 
 
-_STATEMENTS = frozenset("return var def let const throw break continue do switch try".split()) | TYPES
+_STATEMENTS = (
+    frozenset(["return", "var", "def", "let", "const", "throw", "break", "continue", "do", "switch", "try"]) | TYPES
+)
