@@ -140,10 +140,10 @@ class Asking:
             "scope": "SERVER_SCOPE",
             "any_scope": "ANY",
             "ttl": "0",
-            "timeout": "5000",
-            "queue_name": "Main",
             "event_entity": "RULE_NODE",
             "event_type": "DEBUG_RULE_NODE",
+            "timeout": "5000",
+            "queue_name": "Main",
         }
 
         def value(match: re.Match[str]) -> str:

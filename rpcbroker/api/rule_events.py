@@ -9,8 +9,8 @@ from rpcbroker.api import checks
 from rpcbroker.core.errors import InvalidRequest, NotFound
 from rpcbroker.core.model import Page, Principal
 from rpcbroker.rules.debug import DebugEvent
+from rpcbroker.rules.messages import SERVICE
 from rpcbroker.rules.system import RuleSystem
-from rpcbroker.rules.waiting_questions import SERVICE
 from rpcbroker.schema.common import EntityId, Id, PageJSON, page_json
 from rpcbroker.schema.rules import EventJSON, EventsQuery
 

@@ -15,7 +15,7 @@ from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.stop import Stop
 from rpcbroker.core import jsontext
 from rpcbroker.rules.chain import ENTER_CHAIN
-from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, RefJSON, MetadataJSON, NodeJSON
+from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, MetadataJSON, NodeJSON, RefJSON
 
 
 def read_bytes(file: str) -> bytes:
