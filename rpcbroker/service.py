@@ -57,6 +57,7 @@ from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
+RULE_CHAINS = b"/api/ruleChain"
 KEY_BYTES = 64
 SECRET_BYTES = 32
 """Of what addresses prove by that they are not forged; a new one at each start."""
@@ -129,7 +130,7 @@ class BrokerService(Service):
         self.bulks = Bulks(
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
-        self.scripts = ScriptPool(reactor, settings=lambda: self._settings.rules)
+        self.scripts = ScriptPool(reactor, reactor, self.broker.deadlines, lambda: self._settings.rules)
         self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
         self.rules = RuleSystem(
             broker=self.broker,
@@ -137,9 +138,9 @@ class BrokerService(Service):
             scripts=self.scripts,
             web=self.web,
             settings=settings.rules,
+            render=rpc_text,
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
-            render=rpc_text,
         )
         self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
         self.mqtt = Admission(
@@ -156,6 +157,7 @@ class BrokerService(Service):
             broker=self.broker,
             store=self.store,
             rules=self.rules,
+            scripts=self.scripts,
             web=self.web,
             mqtt=self.mqtt,
             coap=lambda: self.coap,
@@ -207,6 +209,7 @@ class BrokerService(Service):
             reactor=reactor,
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
+            larger=lambda path: self._settings.rules.max_chain_size if path.startswith(RULE_CHAINS) else 0,
         )
 
     def _sockets(self) -> dict[str, Socket]:
@@ -419,7 +422,7 @@ class BrokerService(Service):
         await self.broker.telemetry.finish()
         await self.rest.flush()
         await self.store.close()
-        self.scripts.stop()
+        await self.scripts.stop()
         self._hashing.stop()
         self.certificates.stop()
         self._lag.stop()

@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 import msgspec
 from fakes import ADMIN, OTHER_TENANT, TENANT, device, result_of, tenant
 from rest import NULL_TENANT, PASSWORD, Rest
+from rule_world import SWITCH, graph
 from twisted.internet.defer import Deferred
 
 from rpcbroker.api.keys import digest
@@ -47,6 +48,8 @@ class Things:
     provision_key_id: UUID
     rpc_id: UUID
     bulk_id: UUID
+    rule_chain_id: UUID
+    rule_node_id: UUID
     customer_title: str
     device_name: str
     free_device_name: str
@@ -137,6 +140,10 @@ class Asking:
             "scope": "SERVER_SCOPE",
             "any_scope": "ANY",
             "ttl": "0",
+            "event_entity": "RULE_NODE",
+            "event_type": "DEBUG_RULE_NODE",
+            "timeout": "5000",
+            "queue_name": "Main",
         }
 
         def value(match: re.Match[str]) -> str:
@@ -187,6 +194,10 @@ def ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "ANY", "id": str(id_)}
 
 
+def any_json(_: Asking) -> list[Any]:
+    return [{"any": "json"}]
+
+
 def device_ref(id_: UUID) -> dict[str, str]:
     return {"entityType": "DEVICE", "id": str(id_)}
 
@@ -197,6 +208,18 @@ def call(_: Asking) -> list[Any]:
 
 def attributes(_: Asking) -> list[Any]:
     return [{"its-key": "taken-over"}]
+
+
+def graph_of(chain_id: UUID | None) -> dict[str, Any]:
+    """One node of a rule chain, which takes over."""
+    nodes = [{"type": SWITCH, "name": "taken-over", "configuration": {}}]
+    of = None if chain_id is None else ref(chain_id)
+    return {"ruleChainId": of, "firstNodeIndex": 0, "nodes": nodes, "connections": []}
+
+
+def rule_chains(it: Asking) -> list[Any]:
+    chain = {"id": ref(it.its.rule_chain_id), "name": "new-chain"}
+    return [{"ruleChains": [chain], "metadata": [graph_of(it.its.rule_chain_id)]}]
 
 
 def bulk(it: Asking) -> list[Any]:
@@ -211,6 +234,10 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "handleTwoWayDeviceRPCRequestV1": call,
     "handleTwoWayDeviceRPCRequestV2": call,
     "callManyDevices": bulk,
+    "handleRuleEngineRequestForUser": any_json,
+    "handleRuleEngineRequestForEntity": any_json,
+    "handleRuleEngineRequestForEntityWithTimeout": any_json,
+    "handleRuleEngineRequestForEntityWithQueueAndTimeout": any_json,
     "saveEntityAttributesV1": attributes,
     "saveEntityAttributesV2": attributes,
     "saveDeviceAttributes": attributes,
@@ -248,6 +275,11 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "createProvisionKey": lambda it: [{"customerId": ref(it.its.customer_id)}],
     "claimDevice": lambda it: [{"secretKey": CLAIM_SECRET if it.knows else "a guess"}],
     "updateApiKeyDescription": lambda _: ["taken-over"],
+    "saveRuleChain": lambda it: [{"id": ref(it.its.rule_chain_id), "name": "taken-over"}],
+    "saveRuleChainMetaData": lambda it: [graph_of(it.its.rule_chain_id)],
+    "saveDefaultRuleChain": lambda _: [{"name": "new-chain"}],
+    "importRuleChains": rule_chains,
+    "testScript": lambda _: [{"script": "return msg;", "scriptType": "json"}],
     "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
     "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],
     "loginPublic": lambda it: [{"publicId": str(it.its.customer_id)}],
@@ -310,6 +342,8 @@ class Estate(Rest):
             devices=(self.free_device.id,),
         )
         self.its_bulk = result_of(Deferred.fromCoroutine(self.bulks.create(ADMIN, order)))
+        self.its_chain_id = self.put(graph([(SWITCH, "its-node", {})]), name="its-chain-name", root=False)
+        self.its_node_id = self.rules.chains.active(TENANT, self.its_chain_id).nodes[0].id
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
@@ -371,6 +405,8 @@ class Estate(Rest):
             provision_key_id=self.its_provision_key.id,
             rpc_id=self.its_rpc_id,
             bulk_id=self.its_bulk.id,
+            rule_chain_id=self.its_chain_id,
+            rule_node_id=self.its_node_id,
             customer_title=self.its_customer.title,
             device_name=self.its_device.name,
             free_device_name=self.free_device.name,
@@ -411,7 +447,14 @@ class Estate(Rest):
         return (
             words
             | {str(each.id) for each in ids}
-            | {str(self.its_rpc_id), str(self.its_bulk.id), self.its_key.digest, "recorded-method"}
+            | {
+                str(self.its_rpc_id),
+                str(self.its_bulk.id),
+                str(self.its_chain_id),
+                str(self.its_node_id),
+                self.its_key.digest,
+                "recorded-method",
+            }
         )
 
     def admins(self) -> set[str]:

@@ -1,4 +1,5 @@
-"""A World with rule chains: scripts are Python functions here, and other servers are a list of answers."""
+"""A World with rule chains: scripts are Python functions here, if no others are given, and other servers are a list of
+answers."""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ class FakeScripts:
 
     known: dict[str, Callable[..., Any]] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    checked: list[Script] = field(default_factory=list)
 
     def check(self, script: Script) -> Deferred[None]:
+        self.checked.append(script)
         return succeed(None)
 
     def run(self, tenant_id: UUID, script: Script, values: Sequence[Any]) -> Deferred[Any]:
@@ -53,9 +56,11 @@ class FakeWeb:
 
     answers: list[WebResponse | Deferred[WebResponse]] = field(default_factory=list)
     asked: list[WebRequest] = field(default_factory=list)
+    tenants: list[UUID] = field(default_factory=list)
 
     def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         self.asked.append(request)
+        self.tenants.append(tenant_id)
         if not self.answers:
             return fail(WebCallFailed("nobody answers"))
         answer = self.answers.pop(0)
@@ -65,9 +70,11 @@ class FakeWeb:
 class RuleWorld(World):
     """`direct` False: everything passes the chains."""
 
-    def __init__(self, *, direct: bool = True, rules: dict[str, Any] | None = None, **more: Any) -> None:
+    def __init__(
+        self, *, direct: bool = True, rules: dict[str, Any] | None = None, scripts: Any = None, **more: Any
+    ) -> None:
         super().__init__(**more)
-        self.scripts = FakeScripts()
+        self.scripts = scripts or FakeScripts()
         self.web = FakeWeb()
         self.rules = rules_of(self, self.scripts, self.web, direct=direct, **(rules or {}))
 

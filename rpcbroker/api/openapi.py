@@ -25,6 +25,7 @@ _TEXTS = {
     "owner_type": {"type": "string", "enum": ["CUSTOMER", "TENANT"]},
     "owned_type": {"type": "string", "enum": ["DEVICE"]},
     "scope": {"type": "string", "enum": list(Scope)},
+    "timeout": {"type": "string", "pattern": "^[0-9]{1,18}$"},
 }
 """Parameters in paths that are neither ids nor any text."""
 

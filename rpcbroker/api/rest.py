@@ -28,6 +28,10 @@ from rpcbroker.api.pages import Pages
 from rpcbroker.api.passwords import Passwords
 from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
+from rpcbroker.api.rule_chains import Chains
+from rpcbroker.api.rule_engine import RuleEngine
+from rpcbroker.api.rule_events import RuleEvents
+from rpcbroker.api.rule_scripts import RuleScripts
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -91,6 +95,7 @@ class RestApi:
         pages = Pages()
         ledger = Ledger(broker=broker, store=store)
         self._relations = Relations(store=store, visible=visible, settings=settings.rules)
+        self._rule_engine = RuleEngine(rules, visible=visible, audit=self.trail, max_timeout=settings.rpc.max_timeout)
         self._api_keys = ApiKeys(people=people, keys=self.keys, visible=visible, settings=auth, **made)
         self.table = routes(
             Handlers(
@@ -102,6 +107,7 @@ class RestApi:
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
                 relations=self._relations,
+                rule_engine=self._rule_engine,
                 provision_keys=ProvisionKeys(
                     store=store, visible=visible, new_token=new_token, new_secret=new_secret, **made
                 ),
@@ -117,6 +123,9 @@ class RestApi:
                     **rights,
                 ),
                 api_keys=self._api_keys,
+                chains=Chains(rules, **made),
+                rule_events=RuleEvents(rules),
+                rule_scripts=RuleScripts(rules),
                 audit=Audit(store.audit),
                 health=health,
                 metrics=metrics,
@@ -155,6 +164,7 @@ class RestApi:
             door.reconfigure(settings.enrolment)
         self.trail.settings = settings.audit
         self._relations.settings = settings.rules
+        self._rule_engine.max_timeout = settings.rpc.max_timeout
         self.site.settings = settings.http
         self._who.reconfigure(settings.http)
 

@@ -69,9 +69,9 @@ class Api:
         self._seconds = seconds
         self._app = Klein()
         table = tuple(table)
-        self._app.url_map.converters["default"] = _parameter_converter(table)
+        self._app.url_map.converters["other_than"] = _OtherThan
         for route in table:
-            self._mount(route)
+            self._mount(route, _told_apart(route, table))
         self._app.handle_errors(HTTPException)(self._no_route)
 
     def resource(self) -> IResource:
@@ -82,12 +82,12 @@ class Api:
         """An error of the front door, in the API's words."""
         return render(error, now_ms=self._now_ms())
 
-    def _mount(self, route: Route) -> None:
+    def _mount(self, route: Route, path: str) -> None:
         def endpoint(request: Request, **parameters: str) -> Deferred[bytes]:
             serving = Deferred.fromCoroutine(self._serve(route, request, parameters))
             return serving if route.method == "GET" or route.ends_with_caller else _to_the_end(serving)
 
-        self._app.route(route.path, methods=[route.method], endpoint=route.operation)(endpoint)
+        self._app.route(path, methods=[route.method], endpoint=route.operation)(endpoint)
 
     async def _serve(self, route: Route, request: Request, parameters: dict[str, str]) -> bytes:
         started = self._seconds()
@@ -175,19 +175,34 @@ class Api:
         return succeed(_write(request, self.render(error)))
 
 
-def _parameter_converter(table: Iterable[Route]) -> type[UnicodeConverter]:
-    """A parameter is none of the words that stand in the paths: `/api/device/types` is no device."""
-    words = {word for route in table for word in route.path.split("/") if word and not _PARAMETER.fullmatch(word)}
-    alternatives = "|".join(sorted(map(re.escape, words)))
+class _OtherThan(UnicodeConverter):
+    """A parameter that is none of these words."""
 
-    class Parameter(UnicodeConverter):
-        regex = rf"(?!(?:{alternatives})(?:/|$))[^/]+"
+    def __init__(self, url_map: Any, *words: str) -> None:
+        super().__init__(url_map)
+        alternatives = "|".join(map(re.escape, words))
+        self.regex = rf"(?!(?:{alternatives})(?:/|$))[^/]+"
 
-        def __init__(self, url_map: Any) -> None:
-            super().__init__(url_map)
-            self.regex = type(self).regex
 
-    return Parameter
+def _told_apart(route: Route, table: Iterable[Route]) -> str:
+    """The route's path, whose parameters are none of the words that other paths have in their place: a device is not
+    called `types` where there is `/api/device/types`."""
+    mine = route.path.split("/")
+    others = [other.path.split("/") for other in table]
+    for index, name in enumerate(mine):
+        if _PARAMETER.fullmatch(name):
+            words = {other[index] for other in others if len(other) > index and _alike(mine[:index], other[:index])}
+            words = {word for word in words if word and not _PARAMETER.fullmatch(word)}
+            if words:
+                quoted = ",".join(f"'{word}'" for word in sorted(words))
+                mine[index] = f"<other_than({quoted}):{name[1:]}"
+    return "/".join(mine)
+
+
+def _alike(path: list[str], other: list[str]) -> bool:
+    """Whether one request's path can begin with both."""
+    pairs = zip(path, other, strict=True)
+    return all(one == two or "<" in one or "<" in two for one, two in pairs)
 
 
 def _to_the_end(serving: Deferred[bytes]) -> Deferred[bytes]:

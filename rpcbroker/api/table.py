@@ -27,6 +27,12 @@ from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
 from rpcbroker.api.relations_table import relations
 from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
+from rpcbroker.api.rule_chains import Chains
+from rpcbroker.api.rule_engine import RuleEngine
+from rpcbroker.api.rule_engine_table import rule_engine
+from rpcbroker.api.rule_events import RuleEvents
+from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rules_table import rules
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
 from rpcbroker.api.users import Users
@@ -75,6 +81,7 @@ class Handlers:
     fleet: Fleet
     values: Values
     relations: Relations
+    rule_engine: RuleEngine
     provision_keys: ProvisionKeys
     claims: Claims
     customers: Customers
@@ -82,6 +89,9 @@ class Handlers:
     users: Users
     login: Login
     api_keys: ApiKeys
+    chains: Chains
+    rule_events: RuleEvents
+    rule_scripts: RuleScripts
     audit: Audit
     health: Health
     metrics: Metrics
@@ -96,8 +106,10 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_devices(to.devices, to.fleet),
         *values(to.values),
         *relations(to.relations),
+        *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
+        *rules(to.chains, to.rule_events, to.rule_scripts),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
         *second_names(to.devices, to.customers, to.users),

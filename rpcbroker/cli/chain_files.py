@@ -15,7 +15,7 @@ from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.stop import Stop
 from rpcbroker.core import jsontext
 from rpcbroker.rules.chain import ENTER_CHAIN
-from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, EntityIdJSON, MetadataJSON, NodeJSON
+from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, MetadataJSON, NodeJSON, RefJSON
 
 
 def read_bytes(file: str) -> bytes:
@@ -52,7 +52,7 @@ def _together(given: ChainsFile) -> Iterator[ChainFile]:
 
 def with_id(file: ChainFile) -> ChainFile:
     """With an id that chain and graph share, a made-up one if there is none. Raises ValueError for what is none."""
-    reference = file.rule_chain.id or file.metadata.rule_chain_id or EntityIdJSON(str(uuid4()), "RULE_CHAIN")
+    reference = file.rule_chain.id or file.metadata.rule_chain_id or RefJSON(str(uuid4()), "RULE_CHAIN")
     try:
         UUID(reference.id)
     except ValueError:

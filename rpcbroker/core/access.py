@@ -124,6 +124,27 @@ def require_callable(principal: Principal, method: str, *, oneway: bool) -> None
         )
 
 
+def require_rule_requests(principal: Principal, *, about_device: bool = False) -> None:
+    """Who may send messages to the rule chains. Raises PermissionDenied, which names the rule.
+
+    What a chain does with them nobody can tell beforehand: keys that may only call some methods send none, and keys for
+    some devices only such as are about one of these.
+    """
+    scope = principal.scope
+    if scope is None:
+        return
+    if scope.methods or not (scope.oneway and scope.twoway):
+        raise PermissionDenied(
+            "The API key may not send messages to rule chains",
+            hint="It has one of the rules 'methods', 'oneway' and 'twoway', and so may only call devices.",
+        )
+    if not about_device and (scope.device_ids or scope.device_types or scope.customer_id):
+        raise PermissionDenied(
+            "The API key may only send messages that are about a device",
+            hint="It is for some devices only: name one of them in the path, /api/rule-engine/DEVICE/{id}.",
+        )
+
+
 def _fits(pattern: str, method: str) -> bool:
     """`*` stands for any text, also for none; everything else for itself."""
     first, *parts = pattern.split("*")

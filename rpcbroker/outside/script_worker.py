@@ -67,7 +67,7 @@ _ENCLOSE = _one_line("""
         if (!(error instanceof Error)) {
             return stringify(error) || 'a ' + typeof error;
         }
-        const at = /<input>:(\\d+)/.exec(text(error.stack));
+        const at = /\\(<input>:([2-9]|\\d\\d+)\\)/.exec(text(error.stack));
         return text(error) + (at ? ' at line ' + (at[1] - 1) : '');
     };
     const safely = function (error) {
@@ -299,8 +299,9 @@ def _told(error: str) -> str:
 
 
 def confine(memory: int) -> None:
-    """Give up all that scripts need not have. What the system does not let go of stays, and quickjs stands before it."""
+    """Give up all that scripts need not have; what the system does not take stays, and quickjs stands before it."""
     libc = ctypes.CDLL(None)
+    os.chdir("/")
     if os.geteuid() == 0:
         libc.unshare(CLONE_NEWNET)
         os.setgroups([])

@@ -184,12 +184,18 @@ class RuleChains:
         tenant = self._tenants[chain.tenant_id]
         there = self.find(chain.tenant_id, chain.id)
         chain = replace(chain, root=there is not None and there.root)
-        if chain.id not in tenant.stored and len(tenant.stored) >= self._settings().max_chains:
-            raise InvalidRequest(f"A tenant has at most {self._settings().max_chains} rule chains")
+        if chain.id not in tenant.stored:
+            self.require_room(chain.tenant_id, 1)
         await self._store.save_chain(chain)
         tenant.stored[chain.id] = chain
         self._activate(chain.tenant_id, chain)
         return chain
+
+    def require_room(self, tenant_id: UUID, count: int) -> None:
+        """Raises InvalidRequest if the tenant may not have so many chains more."""
+        most = self._settings().max_chains
+        if len(self._tenants[tenant_id].stored) + count > most:
+            raise InvalidRequest(f"A tenant has at most {most} rule chains")
 
     async def set_root(self, tenant_id: UUID, chain_id: UUID) -> StoredChain:
         """Messages begin at this chain from now on. Raises NotFound."""

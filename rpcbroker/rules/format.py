@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from rpcbroker.core import jsontext
 
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A number that every JSON parser has exactly."""
 
-class EntityIdJSON(msgspec.Struct, rename="camel"):
+
+class RefJSON(msgspec.Struct, rename="camel"):
     """An id, and of what."""
 
     id: str
@@ -21,7 +25,7 @@ class DebugSettingsJSON(msgspec.Struct, rename="camel"):
 
     failures_enabled: bool = False
     all_enabled: bool = False
-    all_enabled_until: int = 0
+    all_enabled_until: Whole = 0
 
     def records_all(self, now: int) -> bool:
         """Whether all that passes is recorded at that time (epoch ms)."""
@@ -33,12 +37,12 @@ class NodeJSON(msgspec.Struct, rename="camel"):
 
     type: str
     name: str
-    id: EntityIdJSON | None = None
+    id: RefJSON | None = None
     debug_settings: DebugSettingsJSON | None = None
     debug_mode: bool = False
     singleton_mode: bool = False
     queue_name: str | None = None
-    configuration_version: int = 0
+    configuration_version: Whole = 0
     configuration: dict[str, Any] | None = None
     additional_info: Any = None
 
@@ -46,16 +50,16 @@ class NodeJSON(msgspec.Struct, rename="camel"):
 class ConnectionJSON(msgspec.Struct, rename="camel"):
     """Messages that leave node `fromIndex` under the label `type` go to node `toIndex`."""
 
-    from_index: int
-    to_index: int
+    from_index: Whole
+    to_index: Whole
     type: str
 
 
 class ChainConnectionJSON(msgspec.Struct, rename="camel"):
     """Of older exports: messages go on in another chain."""
 
-    from_index: int
-    target_rule_chain_id: EntityIdJSON
+    from_index: Whole
+    target_rule_chain_id: RefJSON
     type: str
     additional_info: Any = None
 
@@ -66,9 +70,9 @@ class MetadataJSON(msgspec.Struct, rename="camel"):
     nodes: list[NodeJSON] = []
     connections: list[ConnectionJSON] | None = None
     rule_chain_connections: list[ChainConnectionJSON] | None = None
-    first_node_index: int | None = None
-    rule_chain_id: EntityIdJSON | None = None
-    version: int | None = None
+    first_node_index: Whole | None = None
+    rule_chain_id: RefJSON | None = None
+    version: Whole | None = None
     notes: list[Any] | None = None
 
 
@@ -76,16 +80,22 @@ class ChainJSON(msgspec.Struct, rename="camel"):
     """What a chain is beside its graph."""
 
     name: str
-    id: EntityIdJSON | None = None
-    tenant_id: EntityIdJSON | None = None
-    created_time: int = 0
+    id: RefJSON | None = None
+    tenant_id: RefJSON | None = None
+    created_time: Whole = 0
     type: str = "CORE"
-    first_rule_node_id: EntityIdJSON | None = None
+    first_rule_node_id: RefJSON | None = None
     root: bool = False
     debug_mode: bool = False
     configuration: Any = None
     additional_info: Any = None
-    version: int | None = None
+    version: Whole | None = None
+
+
+class SavedMetadataJSON(MetadataJSON, rename="camel"):
+    """The graph of a chain as it is kept now. `warnings` says what in it is likely to be a mistake."""
+
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChainFile(msgspec.Struct, rename="camel"):
@@ -100,6 +110,14 @@ class ChainsFile(msgspec.Struct, rename="camel"):
 
     rule_chains: list[ChainJSON]
     metadata: list[MetadataJSON]
+
+
+class ChainsBody(msgspec.Struct, rename="camel"):
+    """What is imported: `ruleChains`, and `metadata` as a list, or one `ruleChain` and its `metadata`."""
+
+    metadata: list[MetadataJSON] | MetadataJSON
+    rule_chains: list[ChainJSON] | None = None
+    rule_chain: ChainJSON | None = None
 
 
 def read_graph(text: bytes) -> MetadataJSON:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from rpcbroker.core import jsontext
 
-DEVICE, CUSTOMER, TENANT, RULE_NODE = "DEVICE", "CUSTOMER", "TENANT", "RULE_NODE"
+DEVICE, CUSTOMER, TENANT, RULE_NODE, USER = "DEVICE", "CUSTOMER", "TENANT", "RULE_NODE", "USER"
 """What a message may be about, as ThingsBoard calls it."""
 
 

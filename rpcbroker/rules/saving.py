@@ -9,7 +9,7 @@ import msgspec
 
 from rpcbroker.core.model import StoredChain
 from rpcbroker.rules.chain import ENTER_CHAIN, node_id_of, without_chain_connections
-from rpcbroker.rules.format import DebugSettingsJSON, EntityIdJSON, MetadataJSON, NodeJSON, read_graph
+from rpcbroker.rules.format import DebugSettingsJSON, MetadataJSON, NodeJSON, RefJSON, read_graph
 
 RECORD_ALL = 15 * 60_000
 """Milliseconds for which a node records all after `allEnabled` was saved."""
@@ -20,7 +20,7 @@ def kept_graph(chain: StoredChain) -> MetadataJSON:
     """The graph of a chain, in which every node has an id."""
     graph = read_graph(chain.graph)
     nodes = [
-        node if node.id else msgspec.structs.replace(node, id=EntityIdJSON(str(node_id_of(chain.id, index)), NODE))
+        node if node.id else msgspec.structs.replace(node, id=RefJSON(str(node_id_of(chain.id, index)), NODE))
         for index, node in enumerate(graph.nodes)
     ]
     return msgspec.structs.replace(graph, nodes=nodes)
@@ -42,7 +42,7 @@ def graph_to_keep(
         else:
             node_id = str(new_uuid())
         debug = _debug_settings(node, now)
-        return msgspec.structs.replace(node, id=EntityIdJSON(node_id, NODE), debug_settings=debug, debug_mode=False)
+        return msgspec.structs.replace(node, id=RefJSON(node_id, NODE), debug_settings=debug, debug_mode=False)
 
     graph = without_chain_connections(given)
     nodes = [node_of(node) for node in graph.nodes]

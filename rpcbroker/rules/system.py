@@ -64,7 +64,7 @@ class RuleSystem:
         self.chains = RuleChains(
             store.rules,
             scripts,
-            surroundings=self._surroundings,
+            surroundings=self.surroundings,
             emit=self._emitted,
             settings=lambda: self.settings,
             now_ms=now_ms,
@@ -128,7 +128,8 @@ class RuleSystem:
         self.debug.forget_tenant(tenant_id)
         self._happenings.hear(tenant_id, frozenset())
 
-    def _surroundings(self, tenant_id: UUID) -> RuleSurroundings:
+    def surroundings(self, tenant_id: UUID) -> RuleSurroundings:
+        """What the nodes of this tenant's chains are given."""
         return RuleSurroundings(
             tenant_id=tenant_id,
             estate=TenantEstate(

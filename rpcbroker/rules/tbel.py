@@ -19,7 +19,8 @@ _TOKEN = re.compile(
       | (?P<number>(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)[lLfFdDBI]?(?![\w$]))
       | (?P<name>[A-Za-z_$][\w$]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<mark>\.\?|\?\.(?!\d)|[=!]==?|<=|>=|&&|\|\||\+\+|--|>>>=|>>>|<<=|>>=|<<|>>|[-+*/%&|^]=|[-+*/%&|^~!<>=?:;,.(){}\[\]])
+      | (?P<mark>\.\?|\?\.(?!\d)|[=!]==?|&&|\|\||\+\+|--|>>>=?|<<=|>>=|<<|>>|[-+*/%&|^<>]=
+                |[-+*/%&|^~!<>=?:;,.(){}\[\]])
     """,
     re.VERBOSE,
 )
@@ -74,6 +75,8 @@ class _Script:
             found = _TOKEN.match(source, position)
             if found is None:
                 raise Unknown(f"{source[position]!r} is not understood, at line {line}")
+            if source.startswith("/*", position) and found.lastgroup != "space":
+                raise Unknown(f"'/*' is never closed, at line {line}")
             text, kind = found.group(), found.lastgroup or ""
             if kind == "space":
                 space += text if "\n" in text else " "
@@ -164,7 +167,7 @@ class _Script:
             self._out[before] = ""
             self._done.add(before)
         self._out[colon - 1] = "var " + self._text(colon - 1)
-        self._out[colon] = " of $.each("
+        self._out[colon] = "of $.each(" if self._spaces[colon] else " of $.each("
         self._out[end] = "))"
         self._known.add(self._text(colon - 1))
         self._done.update((colon - 1, colon))

@@ -163,22 +163,21 @@ class SqlValues:
     ) -> Deferred[list[str]]:
         """See the port."""
         row = {"device_id": device_id, "scope": scope.value, "updated_time": now}
-        texts = {key: json_of(value) for key, value in values.items()}
+        rows = [row | {"key": key, "value": json_of(value)} for key, value in values.items()]
         known = _A.value if only_changed else sa.null()
         mine = sa.select(_A.key, known).where(_A.device_id == device_id, _A.scope == scope.value)
 
         def work(connection: Connection) -> list[str]:
             require(connection, t.device, "Device", id=device_id)
-            there: dict[str, str | None] = {row[0]: row[1] for row in connection.execute(mine)}
+            there: dict[Any, Any] = {row[0]: row[1] for row in connection.execute(mine)}
             if len(there.keys() | values.keys()) > most:
                 raise InvalidRequest(
                     f"The device has {len(there)} attributes in {scope.value}, and may have at most {most}",
                     hint="The limit is attributes.max_keys.",
                 )
-            written = [key for key, text in texts.items() if text != there.get(key)]
-            rows = [row | {"key": key, "value": texts[key]} for key in written]
-            upsert(connection, t.attribute, rows, ("device_id", "scope", "key"))
-            return written
+            written = [each for each in rows if each["value"] != there.get(each["key"])]
+            upsert(connection, t.attribute, written, ("device_id", "scope", "key"))
+            return [str(each["key"]) for each in written]
 
         return self._database.write(work)
 

@@ -52,8 +52,10 @@ class FrontDoor(Site):
         reactor: Any,
         sockets: Mapping[str, Socket] | None = None,
         mount: Mount | None = None,
+        larger: Callable[[bytes], int] = lambda path: 0,
     ) -> None:
-        """`sockets`: what is spoken at the paths where WebSocket is; connections are counted until they speak it."""
+        """`sockets`: what is spoken at the paths where WebSocket is; connections are counted until they speak it.
+        `larger`: how large the body of a request to this path may be, where that is more than what holds for all."""
         super().__init__(
             resource,
             requestFactory=LimitedRequest,
@@ -70,6 +72,7 @@ class FrontDoor(Site):
         self.render = render
         self.sockets = {path.encode(): socket for path, socket in (sockets or {}).items()}
         self.mount = mount
+        self._larger = larger
         self.arriving = 0
         """Bytes of bodies that are there of requests that are not there yet."""
         self._rate = RateLimit(settings.address_rate, reactor.seconds)
@@ -86,7 +89,7 @@ class FrontDoor(Site):
         """Bytes that the body of a request to this path may have."""
         most, mount = self.settings.max_body_size, self.mount
         if mount is None or not path.startswith(mount.prefix):
-            return most
+            return max(most, self._larger(path))
         return min(most, mount.largest(path) or most)
 
     def wait(self, peer: IAddress) -> float:

@@ -15,7 +15,6 @@ from rpcbroker.rules.format import read_graph
 from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
 
 BASE = "org.thingsboard.rule.engine."
-Came = list[tuple[str | None, RuleMessage]]
 
 
 def message(world: RuleWorld, data: Any = None, **more: Any) -> RuleMessage:
@@ -36,20 +35,25 @@ class Bench:
 
     def __init__(self, type_: str, configuration: dict[str, Any], world: RuleWorld | None = None, **more: Any) -> None:
         self.world = world or RuleWorld(**more)
-        self.came: Came = []
-        self.texts: list[str] = []
+        self.passed: list[Passed] = []
         self.chain_id = self.world.put(graph([(BASE + type_, "Node", configuration)]))
         assert self.world.rules.chains.active(self.world.device.tenant_id, self.chain_id), "the chain was refused"
 
     def send(self, data: Any = None, **more: Any) -> Run:
         return self.world.rules.engine.begin(
-            self.world.device.tenant_id, message(self.world, data, **more), watch=self._passed
+            self.world.device.tenant_id, message(self.world, data, **more), watch=self.watch
         )
 
-    def _passed(self, passed: Passed) -> None:
-        self.came.append((passed.label, passed.went))
-        if passed.text is not None:
-            self.texts.append(passed.text)
+    def watch(self, passed: Passed) -> None:
+        self.passed.append(passed)
+
+    @property
+    def came(self) -> list[tuple[str | None, RuleMessage]]:
+        return [(each.label, each.went) for each in self.passed]
+
+    @property
+    def texts(self) -> list[str]:
+        return [each.text for each in self.passed if each.text is not None]
 
     @property
     def labels(self) -> list[str | None]:

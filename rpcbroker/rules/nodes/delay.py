@@ -104,7 +104,7 @@ class DelayNode:
         except ValueError:
             raise NodeFailed(f"No delay is given by {value[:50]!r} {unit[:50]!r}") from None
         if not 0 <= seconds <= self._around.settings().max_delay:
-            raise NodeFailed(f"A delay of {seconds} s is negative, or longer than rules.max_delay")
+            raise NodeFailed(f"A delay of {value[:50]} {unit} is negative, or longer than rules.max_delay")
         return seconds
 
     def _over(self, held: tuple[Deferred[Outcome], RuleMessage]) -> None:

@@ -77,13 +77,15 @@ class ScriptNode:
         return ran.addCallback(self._meaning, message, self._place)
 
 
-def _filtered(result: Any, message: RuleMessage, place: Place) -> Outcome:
+def filtered(result: Any, message: RuleMessage, place: Place) -> Outcome:
+    """What a filter makes of what its script returned. Raises NodeFailed."""
     if type(result) is not bool:
         raise NodeFailed(f"The script must return true or false, and returned {kind_of(result)}")
     return (Out(TRUE if result else FALSE, message),)
 
 
-def _switched(result: Any, message: RuleMessage, place: Place) -> Outcome:
+def switched(result: Any, message: RuleMessage, place: Place) -> Outcome:
+    """What a switch makes of what its script returned. Raises NodeFailed."""
     labels = [result] if isinstance(result, str) else result
     if type(labels) is not list or not all(isinstance(label, str) for label in labels):
         raise NodeFailed(f"The script must return an array of labels, and returned {_with_members(result)}")
@@ -98,7 +100,8 @@ def _with_members(result: Any) -> str:
     return f"one with {next(kind_of(each) for each in result if not isinstance(each, str))}"
 
 
-def _transformed(result: Any, message: RuleMessage, place: Place) -> Outcome:
+def transformed(result: Any, message: RuleMessage, place: Place) -> Outcome:
+    """What a transformation makes of what its script returned. Raises NodeFailed."""
     made = result if type(result) is list else [result]
     return several([changed(each, message) for each in made[: MAX_MESSAGES + 1]], place.around.new_uuid)
 
@@ -164,21 +167,21 @@ def _unusual(configuration: ScriptConfiguration) -> tuple[Script, ...]:
 FILTER = NodeType(
     name="org.thingsboard.rule.engine.filter.TbJsFilterNode",
     configuration=ScriptConfiguration,
-    make=partial(ScriptNode, meaning=_filtered),
+    make=partial(ScriptNode, meaning=filtered),
     labels=(TRUE, FALSE, FAILURE),
     scripts=_script,
 )
 SWITCH = NodeType(
     name="org.thingsboard.rule.engine.filter.TbJsSwitchNode",
     configuration=ScriptConfiguration,
-    make=partial(ScriptNode, meaning=_switched),
+    make=partial(ScriptNode, meaning=switched),
     labels=None,
     scripts=_script,
 )
 TRANSFORM = NodeType(
     name="org.thingsboard.rule.engine.transform.TbTransformMsgNode",
     configuration=ScriptConfiguration,
-    make=partial(ScriptNode, meaning=_transformed),
+    make=partial(ScriptNode, meaning=transformed),
     labels=(SUCCESS, FAILURE),
     scripts=_script,
 )

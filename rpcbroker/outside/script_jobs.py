@@ -1,0 +1,68 @@
+"""What waits to be run: a job, the lane of its tenant, what is known of its script; and what became of all."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+
+from rpcbroker.rules.ports import Script
+
+
+class Known:
+    """A script of one tenant: how long it takes, and how often it ran away one time after the other."""
+
+    __slots__ = ("seconds", "strikes", "suspended_until", "why")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.strikes = 0
+        self.suspended_until = 0.0
+        self.why = ""
+
+
+class Lane:
+    """What one tenant has waiting; checks have one together. Its jobs run alone until `long_until`."""
+
+    __slots__ = ("jobs", "long_until", "tenant_id")
+
+    def __init__(self, tenant_id: UUID | None) -> None:
+        self.tenant_id = tenant_id
+        self.jobs: deque[Job] = deque()
+        self.long_until = 0.0
+
+
+class Job:
+    """One run, or, if `known` is None, one check. `seconds` is how long it will take, as far as one can tell."""
+
+    __slots__ = ("deaths", "known", "lane", "number", "script", "seconds", "values", "waiting")
+
+    def __init__(
+        self, lane: Lane, script: Script, *, number: int, values: bytes, known: Known | None, seconds: float
+    ) -> None:
+        self.lane = lane
+        self.script = script
+        self.number = number
+        self.values = values
+        self.known = known
+        self.seconds = seconds
+        self.deaths = 0
+        """Processes that ended while it ran."""
+        self.waiting: Deferred[Any] = Deferred(lambda _: None)
+
+
+@dataclass(slots=True)
+class ScriptCounts:
+    """What became of scripts since the start."""
+
+    runs: int = 0
+    failures: int = 0
+    runaways: int = 0
+    """Of the failures: those that took too long or too much memory."""
+    suspended: int = 0
+    """Of the failures: those that were not run, because the script had run away before."""
+    kills: int = 0
+    """Workers that were killed, or ended by themselves."""
