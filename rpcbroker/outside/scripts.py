@@ -180,12 +180,16 @@ class ScriptPool:
     def _again(self, jobs: list[Job]) -> None:
         """Those that a worker had when it ended, before all that waits."""
         for job in reversed(jobs):
+            self._over(job)
             job.lane.jobs.appendleft(job)
             self._lanes[job.lane.tenant_id] = job.lane
-            if len(job.lane.jobs) == 1:
+            if job.lane.parked or len(job.lane.jobs) == 1:
                 self._line_up(job.lane)
 
     def _line_up(self, lane: Lane) -> None:
+        lane.parked = lane.is_held
+        if lane.parked:
+            return  # it lines up when that is over
         alone = lane.long_until > self._clock.seconds() or lane.jobs[0].seconds > LONG
         (self._long if alone else self._quick).append(lane)
 
@@ -198,10 +202,15 @@ class ScriptPool:
             if not lane.jobs:
                 self._leave(lane)
                 continue
+            if lane.is_held:
+                lane.parked = True
+                continue
             if lanes is self._quick and (lane.long_until > self._clock.seconds() or lane.jobs[0].seconds > LONG):
                 self._long.append(lane)
                 continue
             job = lane.jobs.popleft()
+            if not job.proven:
+                lane.proves = job
             if lane.jobs:
                 self._line_up(lane)
             else:
@@ -209,8 +218,16 @@ class ScriptPool:
             return job
         return None
 
+    def _over(self, job: Job) -> None:
+        """No worker has the job any more."""
+        lane = job.lane
+        if lane.proves is job:
+            lane.proves = None
+            if lane.parked:
+                self._line_up(lane)
+
     def _leave(self, lane: Lane) -> None:
-        if lane.long_until <= self._clock.seconds():
+        if lane.proves is None and lane.long_until <= self._clock.seconds():
             self._lanes.pop(lane.tenant_id, None)
 
     # -- who runs it
@@ -356,7 +373,9 @@ class ScriptPool:
         self._end(job, ScriptFailed(why))
 
     def _end(self, job: Job, result: Any) -> None:
+        self._over(job)
         if job.known is not None:
+            job.known.proven = True
             self.counts.runs += 1
             self.counts.failures += isinstance(result, Exception)
         if job.waiting.called:
