@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -16,6 +19,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.settings import RulesSettings
 from rpcbroker.outside.script_jobs import Job
 from rpcbroker.rules.ports import Script
 
@@ -25,6 +29,8 @@ READING = 5e-6
 """Seconds more, for each character, that a job may take for which the worker has to read the script first."""
 MOST_STARVED = 8
 """Times its time, on the clock, that a script may take at the most, however busy the machine is."""
+MAX_OUTPUT = 1 << 20
+"""Characters that a script may return."""
 MAX_FRAME = 8 << 20
 """The longest answer, in bytes; a worker that says more is out of its mind."""
 MAX_READ = 16 << 20
@@ -266,3 +272,16 @@ class WorkerProcess(ProcessProtocol):
 
 def _language(script: Script) -> tuple[str, tuple[str, ...]]:
     return script.language, script.arguments
+
+
+def worker_command(settings: RulesSettings) -> list[str]:
+    """Starts a worker: Python without what makes its start slow, and with this package and quickjs in its path."""
+    quickjs = find_spec("_quickjs")
+    places = [str(Path(__file__).parents[2])]
+    if quickjs is not None and quickjs.origin is not None:
+        places.append(str(Path(quickjs.origin).parent))
+    start = (
+        f"import sys; sys.path += {places!r}; from rpcbroker.outside.script_worker import main; "
+        f"main({settings.script_memory}, {MAX_OUTPUT})"
+    )
+    return [sys.executable, "-I", "-S", "-c", start]

@@ -7,11 +7,8 @@ a worker, and never in all workers at once, so that others are never behind it.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +20,7 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.outside.script_jobs import Job, Known, Lane, ScriptCounts
-from rpcbroker.outside.script_process import WorkerProcess
+from rpcbroker.outside.script_process import WorkerProcess, worker_command
 from rpcbroker.rules.ports import Script, ScriptFailed, ScriptRefused
 
 SHARE = 0.002
@@ -43,8 +40,6 @@ BROKEN_FOR = 5.0
 """Seconds for which no worker is started after one could not start."""
 MAX_WAITING = 10_000
 """Runs of one tenant that wait; one more fails at once."""
-MAX_OUTPUT = 1 << 20
-"""Characters that a script may return."""
 MAX_SCRIPTS = 10_000
 """Scripts whose runs are remembered."""
 
@@ -407,16 +402,3 @@ def size(count: int) -> str:
         if count >= bytes_:
             return f"{count / bytes_:g} {unit}"
     return f"{count} B"
-
-
-def worker_command(settings: RulesSettings) -> list[str]:
-    """Starts a worker: Python without what makes its start slow, and with this package and quickjs in its path."""
-    quickjs = find_spec("_quickjs")
-    places = [str(Path(__file__).parents[2])]
-    if quickjs is not None and quickjs.origin is not None:
-        places.append(str(Path(quickjs.origin).parent))
-    start = (
-        f"import sys; sys.path += {places!r}; from rpcbroker.outside.script_worker import main; "
-        f"main({settings.script_memory}, {MAX_OUTPUT})"
-    )
-    return [sys.executable, "-I", "-S", "-c", start]

@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from rpcbroker.outside import scripts
+from rpcbroker.outside import script_process, scripts
 from rpcbroker.outside.scripts import ScriptPool
 
 BOMB = "return /(a+)+$/.test('a'.repeat(40) + 'b')"
@@ -223,7 +223,7 @@ async def test_a_process_that_says_nonsense_is_replaced(said: str) -> None:
         "text = b'[\"ok\",1]\\n7'; answer = len(text).to_bytes(4, 'big') + text;"
         f"os.read(0, 1 << 16); os.write(1, {said}); os.read(0, 1 << 16)"
     )
-    real = scripts.worker_command
+    real = script_process.worker_command
     commands = iter([[sys.executable, "-I", "-c", program]])
     async with a_pool(script_workers=1, command=lambda settings: next(commands, real(settings))) as pool:
         assert await run(pool, "return 7") == 7
