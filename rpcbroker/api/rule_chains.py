@@ -102,7 +102,7 @@ class Chains:
             chain = replace(
                 _next(stored, body.version),
                 name=name,
-                debug=body.debug_mode,
+                debug=bool(body.debug_mode),
                 additional_info=checks.info(body.additional_info),
             )
         note.entity_id, note.name = chain.id, chain.name
@@ -216,7 +216,7 @@ class Chains:
             id=self._new_uuid(),
             tenant_id=principal.tenant_id,
             name=name,
-            debug=given is not None and given.debug_mode,
+            debug=given is not None and bool(given.debug_mode),
             graph=EMPTY,
             additional_info=None if given is None else checks.info(given.additional_info),
             created_time=self._now_ms(),
@@ -271,6 +271,12 @@ def _files(body: ChainsBody) -> list[tuple[ChainJSON, MetadataJSON]]:
 
 
 def _metadata_json(chain: StoredChain) -> MetadataJSON:
+    """SDKs want lists, not null, where there are no connections."""
+    graph = kept_graph(chain)
     return msgspec.structs.replace(
-        kept_graph(chain), rule_chain_id=RefJSON(str(chain.id), CHAIN), version=chain.version
+        graph,
+        connections=graph.connections or [],
+        rule_chain_connections=[],
+        rule_chain_id=RefJSON(str(chain.id), CHAIN),
+        version=chain.version,
     )
