@@ -1,8 +1,9 @@
-"""What waits to be run: a job, the lane of its tenant, and what is known of its script."""
+"""What waits to be run: a job, the lane of its tenant, what is known of its script; and what became of all."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -51,3 +52,17 @@ class Job:
         self.deaths = 0
         """Processes that ended while it ran."""
         self.waiting: Deferred[Any] = Deferred(lambda _: None)
+
+
+@dataclass(slots=True)
+class ScriptCounts:
+    """What became of scripts since the start."""
+
+    runs: int = 0
+    failures: int = 0
+    runaways: int = 0
+    """Of the failures: those that took too long or too much memory."""
+    suspended: int = 0
+    """Of the failures: those that were not run, because the script had run away before."""
+    kills: int = 0
+    """Workers that were killed, or ended by themselves."""

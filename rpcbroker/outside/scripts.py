@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from twisted.logger import Logger
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.settings import RulesSettings
-from rpcbroker.outside.script_jobs import Job, Known, Lane
+from rpcbroker.outside.script_jobs import Job, Known, Lane, ScriptCounts
 from rpcbroker.outside.script_process import WorkerProcess
 from rpcbroker.rules.ports import Script, ScriptFailed, ScriptRefused
 
@@ -48,20 +47,6 @@ MAX_OUTPUT = 1 << 20
 """Characters that a script may return."""
 MAX_SCRIPTS = 10_000
 """Scripts whose runs are remembered."""
-
-
-@dataclass(slots=True)
-class ScriptCounts:
-    """What became of scripts since the start."""
-
-    runs: int = 0
-    failures: int = 0
-    runaways: int = 0
-    """Of the failures: those that took too long or too much memory."""
-    suspended: int = 0
-    """Of the failures: those that were not run, because the script had run away before."""
-    kills: int = 0
-    """Workers that were killed, or ended by themselves."""
 
 
 class ScriptPool:
@@ -150,9 +135,7 @@ class ScriptPool:
         workers, self._workers = self._workers, []
         left = [job for worker in workers for job in worker.jobs]
         left += [job for lane in self._lanes.values() for job in lane.jobs]
-        self._lanes.clear()
-        self._quick.clear()
-        self._long.clear()
+        self._forget()
         for worker in workers:
             worker.kill()
         for job in left:
@@ -184,7 +167,7 @@ class ScriptPool:
     def _put(self, job: Job) -> Deferred[Any]:
         if self._stopped:
             return self._fails("the broker is stopping")
-        if not self._workers and self._broken_until > self._clock.seconds():
+        if not self._workers and self._is_broken():
             return self._fails(self._broken)
         if len(job.lane.jobs) >= MAX_WAITING:
             return self._fails(f"{MAX_WAITING:,} scripts wait to be run already")
@@ -242,8 +225,12 @@ class ScriptPool:
                     worker.give(job)
                     given = True
         starting = any(not worker.ready for worker in self._workers)
-        if (self._quick or self._long) and not starting and len(self._workers) < self._settings().script_workers:
+        wanted = len(self._workers) < self._settings().script_workers and not starting and not self._is_broken()
+        if wanted and (self._quick or self._long):
             self._start()
+
+    def _is_broken(self) -> bool:
+        return self._broken_until > self._clock.seconds()
 
     def _for(self, worker: WorkerProcess) -> Job | None:
         if not worker.ready or worker.alone:
@@ -271,19 +258,20 @@ class ScriptPool:
         if not self._long or (worker.owes and self._quick):
             return False
         if self._draining is None:
+            most = self._settings().script_workers
             alone = sum(each.alone for each in self._workers)
-            if alone >= max(1, self._settings().script_workers // 2):
+            free = sum(each.ready and not each.alone for each in self._workers)
+            if alone >= max(1, most // 2) or (free == 1 < most and not self._is_broken()):
                 return False
             self._draining = worker
         return self._draining is worker
 
     def _start(self) -> None:
-        settings = self._settings()
         worker = WorkerProcess(self, self._deadlines, self._clock.seconds)
         self._workers.append(worker)
-        command = self._command(settings)
+        command = self._command(self._settings())
         try:
-            self._reactor.spawnProcess(worker, command[0], command, env={}, path="/")
+            self._reactor.spawnProcess(worker, command[0], command, env={})
         except OSError as error:
             worker.fail(str(error))
 
@@ -321,11 +309,14 @@ class ScriptPool:
         if self._workers:
             return
         jobs = [job for lane in self._lanes.values() for job in lane.jobs]
+        self._forget()
+        for job in jobs:
+            self._end(job, ScriptFailed(self._broken))
+
+    def _forget(self) -> None:
         self._lanes.clear()
         self._quick.clear()
         self._long.clear()
-        for job in jobs:
-            self._end(job, ScriptFailed(self._broken))
 
     # -- what became of it
 

@@ -6,7 +6,7 @@ clock of a dry run goes on to what is due next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -58,7 +58,7 @@ class Path:
 
     `answer` is the JSON text that the device that asked, or the caller, gets; `error` is what they are told if they get
     none. Both are None of messages that nobody waits for. `ended` is False if a node would wait for ever. `seconds`
-    is how long delays would have taken.
+    is how long delays would have taken. `names` are those of the devices.
     """
 
     steps: tuple[Step, ...]
@@ -66,6 +66,7 @@ class Path:
     error: str | None
     ended: bool
     seconds: float
+    names: Mapping[UUID, str]
 
 
 class DryRun:
@@ -110,7 +111,7 @@ class DryRun:
             tenant_id=self._tenant_id,
             estate=self._estate,
             scripts=self._scripts,
-            web=DryWeb(jsontext.encode(given.web_reply), self._deeds.append),
+            web=DryWeb(given.web_status, jsontext.encode(given.web_reply), self._deeds.append),
             deadlines=Deadlines(self._clock),
             now_ms=self._now_ms,
             new_uuid=new_uuid,
@@ -146,6 +147,7 @@ class DryRun:
             error=told.error,
             ended=run.ended,
             seconds=self._clock.seconds(),
+            names={device.id: device.name for device in self._estate.devices.values()},
         )
 
     async def _make(self) -> ActiveChain:

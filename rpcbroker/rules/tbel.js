@@ -1,4 +1,5 @@
-// What TBEL scripts stand on, in JavaScript: see tbel_names.py for what each is for.
+// What TBEL scripts stand on, in JavaScript: see tbel_names.py for what each is for. One closure, and so one file: what
+// is outside of it scripts could reach.
 //
 // Lists are arrays, maps are plain objects, sets are arrays that take each member once, bytes are numbers from -128 to
 // 127. Functions and classes are members of $. Methods stand in the prototypes under their names with a $ before, so
@@ -134,12 +135,14 @@
     const hexToDouble = (text, bigEndian) => real(buffer(bytesOf(digits(text, bigEndian)), 8, true).getFloat64(0));
     const hexToInt = (text, bigEndian) => integer(text, 16, 32, bigEndian);
     const hexToLong = (text, bigEndian) => integer(text, 16, 64, bigEndian);
-    const toHex = (value, bits, bigEndian, prefix, length) => {
-        let hex = BigInt.asUintN(bits, BigInt(Math.trunc(value))).toString(16).toUpperCase();
-        if (hex.length % 2) { hex = '0' + hex; }
-        if (value < 0) {
-            const short = hex.replace(/^(FF)+(?=..)/, '');
-            hex = short === hex ? hex : parseInt(short.slice(0, 2), 16) < 128 ? 'FF' + short : short;
+    const toHex = (value, most, bigEndian, prefix, length) => {
+        let hex = BigInt.asUintN(64, BigInt(Math.trunc(value))).toString(16).toUpperCase();
+        if (value >= 0) {
+            hex = (hex.length % 2 ? '0' : '') + hex;
+        } else {
+            hex = hex.replace(/^F+(?!$)/, '');
+            hex = (hex.length % 2 ? 'F' : '') + hex;
+            hex = hex.length < most ? 'FF' + hex : hex.slice(-most);
         }
         if (bigEndian === false) { hex = hex.match(/../g).reverse().join(''); }
         if (length !== undefined && length >= 0) { hex = hex.slice(Math.max(0, hex.length - length)); }
@@ -149,16 +152,17 @@
         unsigned(Array.from(bytes)).map((each) => each.toString(16).padStart(2, '0')).join('').toUpperCase();
     const inRadix = (value, radix, bigEndian, prefix) => {
         radix = radix ?? 10;
-        if (radix === 16) { return toHex(value, 64, bigEndian, prefix); }
+        if (radix === 16) { return toHex(value, 16, bigEndian, prefix); }
         if (radix === 10 || radix >= 25) { return value.toString(radix); }
         const text = BigInt.asUintN(64, BigInt(value)).toString(radix);
         const size = [8, 16, 32, 64].find((each) => text.length <= each);
         return radix === 2 ? text.padStart(size, '0') : text;
     };
     const fixed = (value, places) => {
-        const power = 10 ** (places ?? 0), [mantissa, exponent] = String(Math.abs(value)).split('e');
-        const scaled = Number(`${mantissa}e${Number(exponent || 0) + (places ?? 0)}`);
-        return Number.isFinite(scaled) ? Math.sign(value) * Math.floor(scaled + 0.5) / power : value;
+        // Half up of what is written, as Java has it: not of the binary fraction behind it.
+        const [mantissa, exponent] = String(Math.abs(value)).split('e'), power = Number(exponent || 0) + (places ?? 0);
+        const scaled = Math.floor(Number(`${mantissa}e${power}`) + 0.5);
+        return scaled < 1e15 ? Math.sign(value) * Number(`${scaled}e${-(places ?? 0)}`) : value;
     };
     const bitsOf = (value, count, bigEndian) => {
         const bits = Array.from({ length: count }, (_, index) => Number(BigInt(value) >> BigInt(index) & 1n));
@@ -264,8 +268,8 @@
             made.setFloat32(0, value, bigEndian === false);
             return '0x' + hexOf(new Int8Array(made.buffer));
         },
-        intToHex: (value, bigEndian, prefix, length) => toHex(value, 32, bigEndian, prefix, length),
-        longToHex: (value, bigEndian, prefix, length) => toHex(value, 64, bigEndian, prefix, length),
+        intToHex: (value, bigEndian, prefix, length) => toHex(value, 8, bigEndian, prefix, length),
+        longToHex: (value, bigEndian, prefix, length) => toHex(value, 16, bigEndian, prefix, length),
         intLongToString: inRadix,
         intLongToRadixString: inRadix,
 

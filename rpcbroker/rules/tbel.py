@@ -28,31 +28,8 @@ _HEX = re.compile(r"0[xX][0-9a-fA-F]+")
 _WORDS = {
     **{
         word: word
-        for word in [
-            "var",
-            "if",
-            "else",
-            "for",
-            "while",
-            "do",
-            "return",
-            "true",
-            "false",
-            "null",
-            "break",
-            "continue",
-            "switch",
-            "case",
-            "default",
-            "function",
-            "throw",
-            "try",
-            "catch",
-            "finally",
-            "undefined",
-            "NaN",
-            "Infinity",
-        ]
+        for word in "var if else for while do return true false null break continue switch case default function throw "
+        "try catch finally undefined NaN Infinity".split()
     },
     "and": "&&",
     "or": "||",
@@ -61,7 +38,7 @@ _WORDS = {
     "const": "const",
 }
 """What stands for itself, or for another word."""
-_NO_VALUES = frozenset(["return", "case", "else", "do", "throw", "and", "or", "in", "var", "def", "let", "const"])
+_NO_VALUES = frozenset("return case else do throw and or in var def let const".split())
 """What is no value, so that a bracket behind it is the beginning of one."""
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
@@ -98,6 +75,8 @@ class _Script:
             found = _TOKEN.match(source, position)
             if found is None:
                 raise Unknown(f"{source[position]!r} is not understood, at line {line}")
+            if source.startswith("/*", position) and found.lastgroup != "space":
+                raise Unknown(f"'/*' is never closed, at line {line}")
             text, kind = found.group(), found.lastgroup or ""
             if kind == "space":
                 space += text if "\n" in text else " "
@@ -188,7 +167,7 @@ class _Script:
             self._out[before] = ""
             self._done.add(before)
         self._out[colon - 1] = "var " + self._text(colon - 1)
-        self._out[colon] = " of $.each("
+        self._out[colon] = "of $.each(" if self._spaces[colon] else " of $.each("
         self._out[end] = "))"
         self._known.add(self._text(colon - 1))
         self._done.update((colon - 1, colon))
@@ -344,6 +323,4 @@ class _Script:
             self._out[start] = "return " + self._out[start]
 
 
-_STATEMENTS = (
-    frozenset(["return", "var", "def", "let", "const", "throw", "break", "continue", "do", "switch", "try"]) | TYPES
-)
+_STATEMENTS = frozenset("return var def let const throw break continue do switch try".split()) | TYPES

@@ -147,7 +147,7 @@ async def test_a_kill_fails_only_the_script_that_was_running() -> None:
         waiting = [run_(pool, trap, value) for value in values]
         (worker,) = pool._workers
         assert len(worker.jobs) > 21, "innocent ones stand behind it"
-        for value, each in zip(values, waiting):
+        for value, each in zip(values, waiting, strict=True):
             if value == "bomb":
                 assert await failing(each) == "the script took longer than 100 ms"
             else:
@@ -184,8 +184,8 @@ async def test_a_run_that_ends_its_process_twice_fails() -> None:
     [
         ("raise ImportError('no quickjs')", "ImportError: no quickjs"),
         (
-            "import sys; sys.modules['_quickjs'] = None; sys.path.append({root!r});"
-            "from rpcbroker.outside.script_worker import main; main(1 << 26, 1 << 20)",
+            "import sys; sys.modules['_quickjs'] = None; sys.path.insert(0, {root!r}); "
+            "import rpcbroker.outside.script_worker as worker; worker.main(1 << 26, 1 << 20)",
             "quickjs cannot be imported: import of _quickjs halted; None in sys.modules",
         ),
         ("pass", "the process exited with status 0"),

@@ -17,7 +17,7 @@ from rpcbroker.rules.ports import Script, ScriptRefused
         ("return msg.temperature > 10;", True),
         (
             "return {msg: msg, metadata: metadata, msgType: msgType};",
-            dict(zip(("msg", "metadata", "msgType"), MESSAGE)),
+            dict(zip(("msg", "metadata", "msgType"), MESSAGE, strict=True)),
         ),
         ("return ['High', msgType];", ["High", "POST_TELEMETRY_REQUEST"]),
         ("msg.x = undefined; msg.f = () => 1; msg.n = NaN; return msg", {**MESSAGE[0], "n": None}),
@@ -173,7 +173,7 @@ async def test_a_tbel_script_is_refused_for_what_is_not_known_by_name_and_line()
         )
         with pytest.raises(ScriptRefused, match="the function 'launch' is not known here, at line 2"):
             await pool.check(tbel("var a = 1;\nlaunch(a);"))
-        with pytest.raises(ScriptRefused, match="SyntaxError: .* at line 2"):
+        with pytest.raises(ScriptRefused, match=r"SyntaxError: .* at line 2"):
             await pool.check(tbel("var a = 1;\nvar b = a +;"))
         assert await pool.run(TENANT, tbel("msg.temperature > 10"), MESSAGE) is True
         assert await failing(pool.run(TENANT, tbel("\nmsg.none.value"), MESSAGE)) == (
