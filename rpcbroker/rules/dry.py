@@ -30,7 +30,7 @@ from rpcbroker.rules.messages import SERVICE
 from rpcbroker.rules.ports import RuleSurroundings, Scripts
 
 CALL_LASTS = 10_000
-"""Milliseconds that a caller's call has in a dry run, if its message does not say it."""
+"""Milliseconds that a call, or a request of an application, has in a dry run, if its message does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,14 +217,14 @@ class DryRun:
 
     def _first(self, device: Device) -> RuleMessage:
         usual = {"deviceName": device.name, "deviceType": device.type}
+        until = str(self._began + CALL_LASTS)
         if self._given.type == types.QUESTION:
             usual |= {"requestId": "1", "serviceId": SERVICE, "sessionId": str(self._new_uuid())}
         elif self._given.type == types.CALL:
-            until = str(self._began + CALL_LASTS)
             usual |= {"requestUUID": str(self._new_uuid()), "originServiceId": SERVICE, "expirationTime": until}
             usual |= {"oneway": "false", "persistent": "false"}
         elif self._given.type == types.REST_REQUEST:
-            usual |= {"requestUUID": str(self._new_uuid()), "serviceId": SERVICE}
+            usual |= {"requestUUID": str(self._new_uuid()), "serviceId": SERVICE, "expirationTime": until}
         elif self._given.type == types.TELEMETRY:
             usual["ts"] = str(self._began)
         elif self._given.type == types.ATTRIBUTES:
