@@ -301,6 +301,7 @@ def _told(error: str) -> str:
 def confine(memory: int) -> None:
     """Give up all that scripts need not have; what the system does not take stays, and quickjs stands before it."""
     libc = ctypes.CDLL(None)
+    os.chdir("/")
     if os.geteuid() == 0:
         libc.unshare(CLONE_NEWNET)
         os.setgroups([])

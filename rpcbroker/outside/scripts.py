@@ -135,9 +135,7 @@ class ScriptPool:
         workers, self._workers = self._workers, []
         left = [job for worker in workers for job in worker.jobs]
         left += [job for lane in self._lanes.values() for job in lane.jobs]
-        self._lanes.clear()
-        self._quick.clear()
-        self._long.clear()
+        self._forget()
         for worker in workers:
             worker.kill()
         for job in left:
@@ -269,12 +267,11 @@ class ScriptPool:
         return self._draining is worker
 
     def _start(self) -> None:
-        settings = self._settings()
         worker = WorkerProcess(self, self._deadlines, self._clock.seconds)
         self._workers.append(worker)
-        command = self._command(settings)
+        command = self._command(self._settings())
         try:
-            self._reactor.spawnProcess(worker, command[0], command, env={}, path="/")
+            self._reactor.spawnProcess(worker, command[0], command, env={})
         except OSError as error:
             worker.fail(str(error))
 
@@ -312,11 +309,14 @@ class ScriptPool:
         if self._workers:
             return
         jobs = [job for lane in self._lanes.values() for job in lane.jobs]
+        self._forget()
+        for job in jobs:
+            self._end(job, ScriptFailed(self._broken))
+
+    def _forget(self) -> None:
         self._lanes.clear()
         self._quick.clear()
         self._long.clear()
-        for job in jobs:
-            self._end(job, ScriptFailed(self._broken))
 
     # -- what became of it
 

@@ -17,7 +17,7 @@ from rpcbroker.core.errors import BrokerError, NoActiveConnection, Reason
 from rpcbroker.core.model import Attribute, Device, Point, Scope
 from rpcbroker.core.questions import OwnAnswers, Question
 from rpcbroker.core.settings import AttributeSettings, TelemetrySettings
-from rpcbroker.core.values import parse_attributes, parse_telemetry
+from rpcbroker.core.values import Value, parse_attributes, parse_telemetry
 from rpcbroker.rules import types
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.ports import Direction, Script, Scripts, WantedCall, WebRequest, WebResponse
@@ -198,18 +198,18 @@ class DryEstate:
 
     # -- values
 
-    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int | None) -> Deferred[None] | None:
-        posted = parse_telemetry(data, TelemetrySettings(), now_ms=self.now_ms() if time is None else time)
+    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int) -> Deferred[None] | None:
+        posted = parse_telemetry(data, TelemetrySettings(), now_ms=time)
         points = [{"ts": ts, "values": values} for ts, values in posted]
         self.do(Deed(DeedKind.TELEMETRY, {"device": self._name(device_id), "points": points}))
         return None
 
     def save_attributes(
         self, device_id: UUID, scope: Scope, data: bytes, *, tell: bool, only_changed: bool
-    ) -> Deferred[None]:
+    ) -> Deferred[Mapping[str, Value]]:
         values = parse_attributes(data, AttributeSettings())
         self.do(Deed(DeedKind.ATTRIBUTES, {"device": self._name(device_id), "scope": scope, "values": values}))
-        return succeed(None)
+        return succeed(values)
 
     def _name(self, device_id: UUID) -> str:
         device = self.devices.get(device_id)

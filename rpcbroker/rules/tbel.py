@@ -28,31 +28,8 @@ _HEX = re.compile(r"0[xX][0-9a-fA-F]+")
 _WORDS = {
     **{
         word: word
-        for word in [
-            "var",
-            "if",
-            "else",
-            "for",
-            "while",
-            "do",
-            "return",
-            "true",
-            "false",
-            "null",
-            "break",
-            "continue",
-            "switch",
-            "case",
-            "default",
-            "function",
-            "throw",
-            "try",
-            "catch",
-            "finally",
-            "undefined",
-            "NaN",
-            "Infinity",
-        ]
+        for word in "var if else for while do return true false null break continue switch case default function throw "
+        "try catch finally undefined NaN Infinity".split()
     },
     "and": "&&",
     "or": "||",
@@ -61,7 +38,7 @@ _WORDS = {
     "const": "const",
 }
 """What stands for itself, or for another word."""
-_NO_VALUES = frozenset(["return", "case", "else", "do", "throw", "and", "or", "in", "var", "def", "let", "const"])
+_NO_VALUES = frozenset("return case else do throw and or in var def let const".split())
 """What is no value, so that a bracket behind it is the beginning of one."""
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
@@ -346,6 +323,4 @@ class _Script:
             self._out[start] = "return " + self._out[start]
 
 
-_STATEMENTS = (
-    frozenset(["return", "var", "def", "let", "const", "throw", "break", "continue", "do", "switch", "try"]) | TYPES
-)
+_STATEMENTS = frozenset("return var def let const throw break continue do switch try".split()) | TYPES

@@ -121,32 +121,8 @@ CLASSES = {
 """What `new` makes."""
 
 TYPES = frozenset(
-    [
-        "int",
-        "long",
-        "double",
-        "float",
-        "boolean",
-        "byte",
-        "char",
-        "short",
-        "Object",
-        "String",
-        "Integer",
-        "Long",
-        "Double",
-        "Float",
-        "Boolean",
-        "Byte",
-        "List",
-        "Map",
-        "Set",
-        "ArrayList",
-        "HashMap",
-        "LinkedHashMap",
-        "HashSet",
-        "Date",
-    ]
+    "int long double float boolean byte char short Object String Integer Long Double Float Boolean Byte List Map Set "
+    "ArrayList HashMap LinkedHashMap HashSet Date".split()
 )
 """They may stand before a variable; that it is of this type is not verified."""
 

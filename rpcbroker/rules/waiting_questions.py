@@ -138,6 +138,9 @@ class WaitingQuestions:
             del self._waiting[key]
             if outcome is None:
                 outcome = Failure(nobody_answers(waiting.question.method, shown(run.faults)))
+            elif isinstance(outcome, Failure) and not outcome.check(BrokerError):
+                self._engine.bug(outcome)
+                outcome = Failure(BrokerError("The answer cannot be given: the server's log says more"))
             self._settle(waiting, outcome)
 
         Deferred.fromCoroutine(_own(self._broker, waiting)).addBoth(answered)

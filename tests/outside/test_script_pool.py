@@ -184,8 +184,8 @@ async def test_a_run_that_ends_its_process_twice_fails() -> None:
     [
         ("raise ImportError('no quickjs')", "ImportError: no quickjs"),
         (
-            "import sys; sys.modules['_quickjs'] = None; sys.path.insert(0, {root!r})\n"
-            + "from rpcbroker.outside.script_worker import main; main(1 << 26, 1 << 20)",
+            "import sys; sys.modules['_quickjs'] = None; sys.path.insert(0, {root!r}); "
+            "import rpcbroker.outside.script_worker as worker; worker.main(1 << 26, 1 << 20)",
             "quickjs cannot be imported: import of _quickjs halted; None in sys.modules",
         ),
         ("pass", "the process exited with status 0"),
