@@ -85,6 +85,7 @@ bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed pe
 	$(BIN)/python bench/persistent.py
 	$(BIN)/python bench/record.py
 	$(BIN)/python bench/backlog.py
+	$(BIN)/python bench/rules.py
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
 	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
 	$(BIN)/python bench/http_devices.py

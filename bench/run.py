@@ -29,11 +29,11 @@ SILENCE = 30.0
 """Seconds without a single answer after which the broker has failed."""
 
 
-def connect_device(broker: Broker, token: str) -> socket.socket:
+def connect_device(broker: Broker, token: str, topic: str = REQUEST + "+") -> socket.socket:
     """A device that has subscribed, and read both answers."""
     device = socket.create_connection(broker.mqtt, timeout=SILENCE)
     device.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    subscribe = p.Subscribe(1, (p.Subscription(REQUEST + "+", 0),))
+    subscribe = p.Subscribe(1, (p.Subscription(topic, 0),))
     device.sendall(encode(p.Connect(4, "", username=token), 4) + encode(subscribe, 4))
     wanted = 4 + 5
     while wanted:

@@ -157,6 +157,7 @@ class BrokerService(Service):
             broker=self.broker,
             store=self.store,
             rules=self.rules,
+            scripts=self.scripts,
             web=self.web,
             mqtt=self.mqtt,
             coap=lambda: self.coap,

@@ -90,7 +90,13 @@ class Wire(StringTransport):
 class Door:
     """The front door."""
 
-    def __init__(self, *, sockets: Callable[[Door], Mapping[str, Socket]] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sockets: Callable[[Door], Mapping[str, Socket]] | None = None,
+        larger: Callable[[bytes], int] = lambda path: 0,
+        **settings: Any,
+    ) -> None:
         self.clock = Clock()
         self.deadlines = Deadlines(self.clock)
         self.root = Root()
@@ -101,6 +107,7 @@ class Door:
             render=lambda error: render(error, now_ms=0),
             reactor=self.clock,
             sockets=sockets(self) if sockets else None,
+            larger=larger,
         )
 
     def nothing_is_left(self) -> bool:

@@ -20,6 +20,7 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.setting import Duration
 from rpcbroker.core.settings import BulkSettings, RpcSettings
+from rpcbroker.outside.scripts import ScriptCounts
 from rpcbroker.store.memory import MemoryStore
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
 
@@ -219,12 +220,23 @@ class FakeWebCounts:
     waiting: int = 18
 
 
+@dataclass
+class FakePool:
+    """What the pool of scripts has counted."""
+
+    counts: ScriptCounts = field(
+        default_factory=lambda: ScriptCounts(runs=5, failures=4, runaways=3, suspended=2, kills=1)
+    )
+    workers: int = 2
+
+
 def metrics_of(world: Any, **more: Any) -> Metrics:
     """The metrics of this broker, which has rules."""
     given: dict[str, Any] = {
         "broker": world.broker,
         "store": world.store,
         "rules": world.rules,
+        "scripts": FakePool(),
         "web": FakeWebCounts(),
         "mqtt": FakeMqtt(),
         "coap": FakeCoap,

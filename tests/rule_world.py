@@ -23,6 +23,11 @@ SWITCH = f"{RULES}.filter.TbMsgTypeSwitchNode"
 TYPE_FILTER = f"{RULES}.filter.TbMsgTypeFilterNode"
 CALL = f"{RULES}.rpc.TbSendRPCRequestNode"
 REPLY = f"{RULES}.rpc.TbSendRPCReplyNode"
+DELAY = f"{RULES}.delay.TbMsgDelayNode"
+TRANSFORM = f"{RULES}.transform.TbTransformMsgNode"
+SAVE_TELEMETRY = f"{RULES}.telemetry.TbMsgTimeseriesNode"
+SAVE_ATTRIBUTES = f"{RULES}.telemetry.TbMsgAttributesNode"
+REST_REPLY = f"{RULES}.rest.TbSendRestApiCallReplyNode"
 
 
 @dataclass
@@ -31,8 +36,10 @@ class FakeScripts:
 
     known: dict[str, Callable[..., Any]] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    checked: list[Script] = field(default_factory=list)
 
     def check(self, script: Script) -> Deferred[None]:
+        self.checked.append(script)
         return succeed(None)
 
     def run(self, tenant_id: UUID, script: Script, values: Sequence[Any]) -> Deferred[Any]:
@@ -49,9 +56,11 @@ class FakeWeb:
 
     answers: list[WebResponse | Deferred[WebResponse]] = field(default_factory=list)
     asked: list[WebRequest] = field(default_factory=list)
+    tenants: list[UUID] = field(default_factory=list)
 
     def call(self, tenant_id: UUID, request: WebRequest) -> Deferred[WebResponse]:
         self.asked.append(request)
+        self.tenants.append(tenant_id)
         if not self.answers:
             return fail(WebCallFailed("nobody answers"))
         answer = self.answers.pop(0)
@@ -67,32 +76,58 @@ class RuleWorld(World):
         super().__init__(**more)
         self.scripts = scripts or FakeScripts()
         self.web = FakeWeb()
-        self.rules = RuleSystem(
-            broker=self.broker,
-            store=self.store,
-            scripts=self.scripts,
-            web=self.web,
-            settings=RulesSettings(**(rules or {})),
-            now_ms=self.now_ms,
-            new_uuid=self.new_uuid,
-            render=rpc_text,
-            direct=direct,
-        )
-        self.rules.start(self.opened.rule_chains)
+        self.rules = rules_of(self, self.scripts, self.web, direct=direct, **(rules or {}))
 
     def put(self, graph: dict[str, Any], *, tenant_id: UUID = TENANT, name: str = "Test", root: bool = True) -> UUID:
         """A chain of the tenant, the root one if that is wanted."""
-        chain = StoredChain(
-            id=self.new_uuid(),
-            tenant_id=tenant_id,
-            name=name,
-            graph=jsontext.encode(graph),
-            created_time=self.now_ms(),
-        )
-        result_of(Deferred.fromCoroutine(self.rules.chains.save(chain)))
-        if root:
-            result_of(Deferred.fromCoroutine(self.rules.chains.set_root(tenant_id, chain.id)))
-        return chain.id
+        return put(self, self.rules, graph, tenant_id=tenant_id, name=name, root=root)
+
+
+def rules_of(
+    world: World,
+    scripts: FakeScripts | None = None,
+    web: FakeWeb | None = None,
+    *,
+    direct: bool = True,
+    **settings: Any,
+) -> RuleSystem:
+    """Rule chains for any World, begun."""
+    rules = RuleSystem(
+        broker=world.broker,
+        store=world.store,
+        scripts=scripts or FakeScripts(),
+        web=web or FakeWeb(),
+        settings=RulesSettings(**settings),
+        now_ms=world.now_ms,
+        new_uuid=world.new_uuid,
+        render=rpc_text,
+        direct=direct,
+    )
+    rules.start(world.opened.rule_chains)
+    return rules
+
+
+def put(
+    world: World,
+    rules: RuleSystem,
+    graph: dict[str, Any],
+    *,
+    tenant_id: UUID = TENANT,
+    name: str = "Test",
+    root: bool = True,
+) -> UUID:
+    """As RuleWorld.put."""
+    chain = StoredChain(
+        id=world.new_uuid(),
+        tenant_id=tenant_id,
+        name=name,
+        graph=jsontext.encode(graph),
+        created_time=world.now_ms(),
+    )
+    result_of(Deferred.fromCoroutine(rules.chains.save(chain)))
+    if root:
+        result_of(Deferred.fromCoroutine(rules.chains.set_root(tenant_id, chain.id)))
+    return chain.id
 
 
 def graph(nodes: Sequence[tuple[str, str, dict[str, Any]]], *connections: tuple[int, int, str], first: int = 0) -> Any:

@@ -43,6 +43,17 @@ def test_the_wheel_is_whole_and_adds_nothing_to_twisted_s_own_package(dist: Path
     assert not {name for name in names if name.startswith(("tests/", "bench/"))}
 
 
+def test_ready_made_rule_chains_come_with_both(dist: Path) -> None:
+    chains = {path.name for path in (ROOT / "conf/chains").glob("*.json")}
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    in_wheel = {Path(name) for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".json")}
+    assert {
+        path.name for path in in_wheel if path.parts[1:] == ("data", "share", "rpcbroker", "chains", path.name)
+    } == chains
+    with tarfile.open(sdist) as archive:
+        assert {f"conf/chains/{name}" for name in chains} <= {name.split("/", 1)[-1] for name in archive.getnames()}
+
+
 def test_the_sdist_can_be_built_from(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rpcbroker.core import errors as e
 from rpcbroker.core import jsontext
+from rpcbroker.rules.chain import ChainRefused
 
 
 class Row(NamedTuple):
@@ -24,6 +25,7 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.BrokerError: Row(500, GENERAL),
     e.InvalidRequest: Row(400, BAD_REQUEST),
     e.AlreadyExists: Row(400, BAD_REQUEST),
+    ChainRefused: Row(400, BAD_REQUEST),
     e.NotAuthenticated: Row(401, AUTHENTICATION),
     e.TokenExpired: Row(401, TOKEN_EXPIRED),
     e.TooManyRequests: Row(429, TOO_MANY_REQUESTS),

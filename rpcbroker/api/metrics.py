@@ -110,6 +110,35 @@ class WebCounts(Protocol):
     def waiting(self) -> int: ...
 
 
+class ScriptNumbers(Protocol):
+    """What became of scripts since the start."""
+
+    @property
+    def runs(self) -> int: ...
+
+    @property
+    def failures(self) -> int: ...
+
+    @property
+    def runaways(self) -> int: ...
+
+    @property
+    def suspended(self) -> int: ...
+
+    @property
+    def kills(self) -> int: ...
+
+
+class ScriptCounts(Protocol):
+    """What the pool of scripts counts."""
+
+    @property
+    def counts(self) -> ScriptNumbers: ...
+
+    @property
+    def workers(self) -> int: ...
+
+
 class Metrics:
     """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
 
@@ -119,6 +148,7 @@ class Metrics:
         broker: Broker,
         store: Store,
         rules: RuleSystem,
+        scripts: ScriptCounts,
         web: WebCounts,
         mqtt: MqttCounts,
         coap: Callable[[], CoapCounts],
@@ -144,6 +174,7 @@ class Metrics:
             *_of_store(store),
             *_of_calls(broker),
             *_of_rules(rules),
+            *_of_scripts(scripts),
             *_of_web(web),
             Reading(
                 "rpcbroker_limits_refusals_total",
@@ -356,6 +387,20 @@ def _of_rules(rules: RuleSystem) -> tuple[Reading, ...]:
             "Answers to questions of devices that nobody waited for: too late, the second one, or to nobody.",
             lambda: rules.questions.dropped,
         ),
+    )
+
+
+def _of_scripts(scripts: ScriptCounts) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_scripts_total",
+            "Scripts of rule nodes by what became of them: runs (all that were run), failures (that failed, or were "
+            "not run), runaways (stopped, for they took too long or too much memory), suspended (not run, for they had "
+            "run away again and again), kills (processes that were killed, or died).",
+            lambda: _numbers(scripts.counts, "runs", "failures", "runaways", "suspended", "kills"),
+            label="what",
+        ),
+        Reading("rpcbroker_script_workers", "Processes that run scripts.", lambda: scripts.workers),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -78,7 +79,7 @@ def path_lines(path: Path, type_: str) -> Iterator[str]:
         if step.chain != chain:
             chain = step.chain
             yield printable(f"Chain {chain!r}:")
-        yield from (printable(line) for line in _step(step))
+        yield from (printable(line) for line in _step(step, path.names))
     if len(path.steps) > SHOWN:
         yield f"... and {counted(len(path.steps) - SHOWN, 'more step')}"
     if not path.steps:
@@ -93,14 +94,14 @@ def path_lines(path: Path, type_: str) -> Iterator[str]:
         yield printable(f"{WAITS[type_]} gets no answer: {sentence(path.error)}")
 
 
-def _step(step: Step) -> Iterator[str]:
+def _step(step: Step, names: Mapping[UUID, str]) -> Iterator[str]:
     label = "" if step.label is None else f" -> {step.label}"
     text = f": {step.text}" if step.text else ""
     end = " (the end)" if step.last else ""
     yield f"  {step.index}  {step.node}{label}{text}{end}"
     for deed in step.deeds:
         yield f"       would {told(deed)}"
-    for change in _changes(step.came, step.message):
+    for change in _changes(step.came, step.message, names):
         yield f"       {change}"
 
 
@@ -109,12 +110,12 @@ def told(deed: Deed) -> str:
     return DEEDS[deed.kind](deed.detail)
 
 
-def _changes(before: RuleMessage, after: RuleMessage) -> Iterator[str]:
+def _changes(before: RuleMessage, after: RuleMessage, names: Mapping[UUID, str]) -> Iterator[str]:
     """What a node made of the message."""
     if after.type != before.type:
         yield f"type: {after.type}"
     if after.originator != before.originator:
-        yield f"originator: {after.originator.kind} {after.originator.id}"
+        yield f"originator: {_originator(after, names)}"
     if after.data != before.data:
         data = after.data.decode(errors="replace")
         yield f"data: {data[:LONGEST]}{'...' if len(data) > LONGEST else ''}"
@@ -126,10 +127,15 @@ def _changes(before: RuleMessage, after: RuleMessage) -> Iterator[str]:
         yield f"metadata without {', '.join(gone)}"
 
 
+def _originator(message: RuleMessage, names: Mapping[UUID, str]) -> str:
+    kind, its_id = message.originator
+    return names.get(its_id) or f"{kind} {its_id}"
+
+
 def path_json(path: Path) -> dict[str, Any]:
     """All of it, as values that JSON has."""
     return {
-        "steps": [_step_json(step) for step in path.steps],
+        "steps": [_step_json(step, path.names) for step in path.steps],
         "answer": None if path.answer is None else msgspec.Raw(path.answer),
         "error": path.error,
         "ended": path.ended,
@@ -137,7 +143,7 @@ def path_json(path: Path) -> dict[str, Any]:
     }
 
 
-def _step_json(step: Step) -> dict[str, Any]:
+def _step_json(step: Step, names: Mapping[UUID, str]) -> dict[str, Any]:
     message = step.message
     return {
         "chain": step.chain,
@@ -150,6 +156,7 @@ def _step_json(step: Step) -> dict[str, Any]:
         "would": [{"do": deed.kind, **deed.detail} for deed in step.deeds],
         "message": {
             "type": message.type,
+            "originator": _originator(message, names),
             "data": message.data.decode(errors="replace"),
             "metadata": dict(message.metadata),
         },

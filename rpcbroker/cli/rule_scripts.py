@@ -6,20 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
-
-from rpcbroker.rules.ports import ScriptFailed, Scripts
-
-
-class _NoScripts:
-    def check(self, script: Any) -> Deferred[None]:
-        return succeed(None)
-
-    def run(self, tenant_id: Any, script: Any, values: Any) -> Deferred[Any]:
-        return fail(ScriptFailed("scripts cannot be run here yet"))
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.settings import RulesSettings
+from rpcbroker.outside.scripts import ScriptPool
+from rpcbroker.rules.ports import Scripts
 
 
 @asynccontextmanager
-async def scripts(reactor: Any) -> AsyncIterator[Scripts]:
-    """They can be run inside; then their process ends."""
-    yield _NoScripts()
+async def scripts(reactor: Any, settings: RulesSettings) -> AsyncIterator[Scripts]:
+    """They can be run inside; then their processes end. None is started before the first script."""
+    deadlines = Deadlines(reactor)
+    pool = ScriptPool(reactor, reactor, deadlines, lambda: settings)
+    try:
+        yield pool
+    finally:
+        await pool.stop()
+        deadlines.stop()

@@ -46,7 +46,7 @@ def check(files: Sequence[str], as_json: bool) -> None:
     given = [(file, chain) for file in files for chain in read_chains(file)]
 
     async def main(reactor: Any) -> None:
-        async with scripts(reactor) as there:
+        async with scripts(reactor, RulesSettings()) as there:
             found = [await _checked(file, chain, [each for _, each in given], there) for file, chain in given]
         if as_json:
             print_json([each._asdict() for each in found])

@@ -65,8 +65,10 @@ def test(
       related       an array of such: what searches for related devices find
       attributes    {"SERVER_SCOPE":{"key":value}}, those of all devices
       telemetry     {"key":value}, the latest of all devices
-      reply, offline  as the options
-      webReply      what other servers answer
+      reply         as the option
+      offline       true, as the option
+      webReply      what other servers answer, any JSON
+      webStatus     and under which status
     """
     given = _given(words, ask, call)
     if reply is not None:
@@ -75,7 +77,7 @@ def test(
 
     async def main(reactor: Any) -> None:
         chains = await _chains(reactor, chain)
-        async with scripts(reactor) as there:
+        async with scripts(reactor, RulesSettings()) as there:
             dry = DryRun(
                 chains,
                 given,

@@ -95,9 +95,8 @@ class RuleChains:
         tenant = self._tenants[tenant_id]
         if tenant.routes is None:
             root = self.active(tenant_id, None)
-            tenant.routes = self._routes_of(root) if root is not None else _NOTHING
-            if not self._direct:
-                tenant.routes = Routes(False, False, False, frozenset(LABELS))
+            if tenant.routes is None:  # it may have been made just now
+                tenant.routes = self._routes_of(root) if root is not None else _NOTHING
         return tenant.routes
 
     def _routes_of(self, root: ActiveChain) -> Routes:
@@ -106,7 +105,7 @@ class RuleChains:
         if end is not None:  # what is recorded passes the chain, and then it need not any more
             deadlines = self._surroundings(root.tenant_id).deadlines
             deadlines.after((end - now) / 1000, self._forget_routes, root.tenant_id)
-        return routes_of(root, now)
+        return routes_of(root, now) if self._direct else Routes(False, False, False, frozenset(LABELS))
 
     def _forget_routes(self, tenant_id: UUID) -> None:
         if tenant_id in self._tenants:

@@ -90,13 +90,6 @@ class DebugEvents:
         recorded = self._tenants.get(tenant_id)
         return [event for event in recorded.events if event.node_id == node_id] if recorded else []
 
-    def clear(self, tenant_id: UUID, node_id: UUID) -> None:
-        """Forget what is there of one node."""
-        before = self._tenants.pop(tenant_id, None)
-        for event in before.events if before else ():
-            if event.node_id != node_id:
-                self._tenants[tenant_id].add(event, self._settings().debug_events)
-
     def forget_tenant(self, tenant_id: UUID) -> None:
         """The tenant was deleted."""
         self._tenants.pop(tenant_id, None)

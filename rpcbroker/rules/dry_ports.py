@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from http.client import responses
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,7 @@ from rpcbroker.core.errors import BrokerError, NoActiveConnection, Reason
 from rpcbroker.core.model import Attribute, Device, Point, Scope
 from rpcbroker.core.questions import OwnAnswers, Question
 from rpcbroker.core.settings import AttributeSettings, TelemetrySettings
-from rpcbroker.core.values import parse_attributes, parse_telemetry
+from rpcbroker.core.values import Value, parse_attributes, parse_telemetry
 from rpcbroker.rules import types
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.ports import Direction, Script, Scripts, WantedCall, WebRequest, WebResponse
@@ -38,8 +39,8 @@ class DryMessage(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """A message to try, and the world that it finds.
 
     `related` are the devices that any search for related ones finds. `reply` is what devices reply, unless they are
-    `offline`, and `web_reply` what other servers answer with. What `metadata` has too little of for a message of its
-    type is added: ids, names, times.
+    `offline`, and `web_reply` what other servers answer with, under the status `web_status`. What `metadata` has too
+    little of for a message of its type is added: ids, names, times.
     """
 
     type: str
@@ -52,6 +53,7 @@ class DryMessage(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     reply: Any = msgspec.field(default_factory=dict)
     offline: bool = False
     web_reply: Any = msgspec.field(default_factory=dict)
+    web_status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 200
 
 
 def asking(method: str, params: Any) -> DryMessage:
@@ -196,18 +198,18 @@ class DryEstate:
 
     # -- values
 
-    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int | None) -> Deferred[None] | None:
-        posted = parse_telemetry(data, TelemetrySettings(), now_ms=self.now_ms() if time is None else time)
+    def save_telemetry(self, device_id: UUID, data: bytes, *, time: int) -> Deferred[None] | None:
+        posted = parse_telemetry(data, TelemetrySettings(), now_ms=time)
         points = [{"ts": ts, "values": values} for ts, values in posted]
         self.do(Deed(DeedKind.TELEMETRY, {"device": self._name(device_id), "points": points}))
         return None
 
     def save_attributes(
         self, device_id: UUID, scope: Scope, data: bytes, *, tell: bool, only_changed: bool
-    ) -> Deferred[None]:
+    ) -> Deferred[Mapping[str, Value]]:
         values = parse_attributes(data, AttributeSettings())
         self.do(Deed(DeedKind.ATTRIBUTES, {"device": self._name(device_id), "scope": scope, "values": values}))
-        return succeed(None)
+        return succeed(values)
 
     def _name(self, device_id: UUID) -> str:
         device = self.devices.get(device_id)
@@ -234,6 +236,7 @@ class DryEstate:
 class DryWeb:
     """Other servers: all of them answer, with the same."""
 
+    status: int
     answer: bytes
     do: Callable[[Deed], None]
 
@@ -241,7 +244,8 @@ class DryWeb:
         body = None if request.body is None else shown(request.body)
         self.do(Deed(DeedKind.WEB, {"method": request.method, "url": request.url, "body": body}))
         headers = {"Content-Type": ("application/json",)}
-        return succeed(WebResponse(status=200, reason="OK", headers=headers, body=self.answer))
+        reason = responses.get(self.status, "")
+        return succeed(WebResponse(status=self.status, reason=reason, headers=headers, body=self.answer))
 
 
 class CountedScripts:

@@ -102,11 +102,6 @@ class RuleSystem:
         self._broker.rules = self.traffic
         self.chains.start(stored)
 
-    def forget_tenant(self, tenant_id: UUID) -> None:
-        """The tenant was deleted, and all that is its."""
-        self.chains.forget_tenant(tenant_id)
-        self.debug.forget_tenant(tenant_id)
-
     def rest_request(
         self,
         tenant_id: UUID,
@@ -126,6 +121,12 @@ class RuleSystem:
 
     def _chains_changed(self, tenant_id: UUID) -> None:
         self._happenings.hear(tenant_id, self.chains.routes(tenant_id).heard)
+
+    def forget_tenant(self, tenant_id: UUID) -> None:
+        """The tenant was deleted, and all that is its."""
+        self.chains.forget_tenant(tenant_id)
+        self.debug.forget_tenant(tenant_id)
+        self._happenings.hear(tenant_id, frozenset())
 
     def surroundings(self, tenant_id: UUID) -> RuleSurroundings:
         """What the nodes of this tenant's chains are given."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rpcbroker.core import jsontext
@@ -25,10 +25,12 @@ class Template:
     metadata name.
     """
 
-    __slots__ = ("_fields", "_parts", "text")
+    __slots__ = ("_coded", "_fields", "_parts", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, coded: Callable[[str], str] = str) -> None:
+        """`coded` is what stands there for a value."""
         self.text = text
+        self._coded = coded
         self._parts: list[tuple[str, str | None, Template | None]] = []
         """What is written, the key of the metadata that it stands for, or the path in the data."""
         self._fields = False
@@ -54,7 +56,7 @@ class Template:
                 value = metadata.get(key)
             elif path is not None:
                 value = _value(body, path.fill(message))
-            filled.append(written if value is None else value)
+            filled.append(written if value is None else self._coded(value))
         if sum(map(len, filled)) > MAX_TEXT:
             raise NodeFailed(f"What comes of a template is longer than {MAX_TEXT:,} characters")
         return "".join(filled)

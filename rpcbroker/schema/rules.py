@@ -64,9 +64,10 @@ class ScriptTestBody(msgspec.Struct, rename="camel", kw_only=True):
             "string a text"
         ),
     ]
-    arg_names: Annotated[list[Line], Meta(description="of data, metadata and type", max_length=3)] = msgspec.field(
-        default_factory=lambda: ["msg", "metadata", "msgType"]
-    )
+    arg_names: Annotated[
+        list[Annotated[str, Meta(pattern="^[A-Za-z_$][A-Za-z0-9_$]{0,99}$")]],
+        Meta(description="its arguments: the message's data, metadata and type", min_length=3, max_length=3),
+    ] = msgspec.field(default_factory=lambda: ["msg", "metadata", "msgType"])
     msg: Annotated[str, Meta(description="the data of the message: JSON text")] = "{}"
     metadata: dict[str, str] = {}
     msg_type: Line = "POST_TELEMETRY_REQUEST"

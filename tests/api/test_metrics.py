@@ -206,6 +206,13 @@ def test_what_passes_rule_chains_is_counted() -> None:
     assert {name: number(metrics, f"rpcbroker_rules_{name}") for name in expected} == expected
 
 
+def test_what_became_of_scripts_is_counted() -> None:
+    metrics = metrics_of(RuleWorld())
+    counts = {"runs": 5, "failures": 4, "runaways": 3, "suspended": 2, "kills": 1}
+    assert numbers(metrics, "rpcbroker_scripts_total") == {(what,): count for what, count in counts.items()}
+    assert number(metrics, "rpcbroker_script_workers") == 2
+
+
 NOBODY = dict.fromkeys([("mqtt",), ("mqtt gateway",), ("coap",), ("coaps",), ("http",), ("http events",)], 0)
 
 

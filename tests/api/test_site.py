@@ -51,13 +51,11 @@ class TestHeaders:
             assert "Set-Cookie" not in str(list(headers.getAllRawHeaders()))
 
 
+NO_OBJECTS = [b"null", b"[]", b'"x"', b"5"]
 BAD_JSON = [
+    *NO_OBJECTS,
     b"",
     b"{",
-    b"null",
-    b"[]",
-    b'"x"',
-    b"5",
     b"{}x",
     b"\xef\xbb\xbf{}",
     b"\xff\xfe{\x00}\x00",
@@ -85,7 +83,8 @@ class TestBodies:
     async def test_what_is_no_json_object_is_refused_everywhere_and_changes_nothing(
         self, rest: Rest, body: bytes
     ) -> None:
-        routes = [(route, rest.token_for(route)) for route in with_bodies(rest)]
+        takes_any = Any if body in NO_OBJECTS else None
+        routes = [(route, rest.token_for(route)) for route in with_bodies(rest) if route.body is not takes_any]
         before = rest.dump()
         for route, token in routes:
             path = route.path.replace("<device_id>", str(rest.device.id)) + "?deviceName=n"

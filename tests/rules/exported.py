@@ -18,7 +18,7 @@ from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.model import Device
 from rpcbroker.core.questions import Question
 from rpcbroker.core.settings import RulesSettings
-from rpcbroker.core.values import parse_telemetry
+from rpcbroker.core.values import json_of, parse_telemetry
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.rules.chain import Graph
 from rpcbroker.rules.format import ChainFile
@@ -78,7 +78,7 @@ class ExportedWorld(RuleWorld):
     async def latest(self, *keys: str, of: Device | None = None) -> dict[str, Any]:
         """The newest values of these keys, of those that there are."""
         found = await self.broker.telemetry.latest((of or self.device).id, keys)
-        return {key: point.value for key, point in found.items()}
+        return {key: jsontext.decode(json_of(point.value).encode()) for key, point in found.items()}
 
 
 @asynccontextmanager

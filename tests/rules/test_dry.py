@@ -24,6 +24,10 @@ OWN = "rpcbroker.rules.OwnAnswer"
 DELAY = f"{RULES}.delay.TbMsgDelayNode"
 TRANSFORM = f"{RULES}.transform.TbTransformMsgNode"
 DUPLICATE = f"{RULES}.transform.TbDuplicateMsgToRelatedNode"
+WEB = f"{RULES}.rest.TbRestApiCallNode"
+SAVE = f"{RULES}.telemetry.TbMsgTimeseriesNode"
+SAVE_ATTRIBUTES = f"{RULES}.telemetry.TbMsgAttributesNode"
+GET = f"{RULES}.metadata.TbGetAttributesNode"
 LOG = f"{RULES}.action.TbLogNode"
 ENTER = f"{RULES}.flow.TbRuleChainInputNode"
 LEAVE = f"{RULES}.flow.TbRuleChainOutputNode"
@@ -168,7 +172,7 @@ def test_nobody_waits_for_what_comes_of_telemetry() -> None:
     assert (path.answer, path.error, path.ended) == (None, None, True)
     message = path.steps[0].message
     assert (message.data, message.time) == (b'{"t":1}', NOW)
-    assert message.metadata == {"deviceName": "lamp", "deviceType": "light"}
+    assert message.metadata == {"deviceName": "lamp", "deviceType": "light", "ts": str(NOW)}
 
 
 def test_a_cycle_ends_at_the_hop_limit() -> None:
@@ -294,3 +298,38 @@ def test_what_would_be_logged_is_told() -> None:
         scripts=FakeScripts({"return 'hi';": lambda *_: "hi"}),
     )
     assert deeds(path.steps[0]) == [["log", {"text": "hi"}]]
+
+
+@pytest.mark.parametrize(("status", "label"), [(200, "Success"), (404, "Failure")])
+def test_other_servers_are_not_asked_but_answer_as_is_given(status: int, label: str) -> None:
+    configuration = {"restEndpointUrlPattern": "https://door.example/$[params.door]", "requestMethod": "POST"}
+    given = asking("open", {"door": 3})
+    given.web_reply, given.web_status = {"open": True}, status
+    nodes = [(WEB, "Door", configuration), (REPLY, "Reply", {})]
+    path = dry_run(given, chain(graph(nodes, (0, 1, "Success"))))
+    body = {"method": "open", "params": {"door": 3}}
+    assert deeds(path.steps[0]) == [["web", {"method": "POST", "url": "https://door.example/3", "body": body}]]
+    assert path.steps[0].label == label
+    assert path.answer == (b'{"open":true}' if label == "Success" else None)
+
+
+def test_what_would_be_saved_is_told_and_what_cannot_be_fails() -> None:
+    saving = chain(graph([(SAVE, "Save", {})]))
+    path = dry_run(DryMessage(types.TELEMETRY, {"ts": 5, "values": {"t": "21"}}), saving)
+    assert deeds(path.steps[0]) == [
+        ["save telemetry", {"device": "device", "points": [{"ts": 5, "values": {"t": 21}}]}]
+    ]
+    path = dry_run(DryMessage(types.TELEMETRY, 7), saving)
+    assert (path.steps[0].label, path.steps[0].deeds) == ("Failure", ())
+    saving = chain(graph([(SAVE_ATTRIBUTES, "Save", {"scope": "SERVER_SCOPE"})]))
+    path = dry_run(DryMessage(types.ATTRIBUTES, {"v": 1}), saving)
+    told = {"device": "device", "scope": "SERVER_SCOPE", "values": {"v": 1}}
+    assert deeds(path.steps[0]) == [["save attributes", told]]
+
+
+def test_attributes_and_telemetry_are_those_that_are_given() -> None:
+    getting = graph([(GET, "Get", {"serverAttributeNames": ["limit"], "latestTsKeyNames": ["t"]})])
+    text = b'{"type":"T","attributes":{"SERVER_SCOPE":{"limit":21.5}},"telemetry":{"t":20}}'
+    path = dry_run(jsontext.decode_as(DryMessage, text), chain(getting))
+    assert path.steps[0].label == "Success", path.steps[0].text
+    assert {"ss_limit": "21.5", "t": "20"}.items() <= path.steps[0].message.metadata.items()

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from fakes import EPOCH_MS, OTHER_TENANT, TENANT, device, result_of
+from fakes import EPOCH_MS, OTHER_TENANT, TENANT, device, error_of, result_of
 from rule_world import REPLY, SWITCH, RuleWorld, graph
 from twisted.internet.defer import AlreadyCalledError, Deferred, fail, maybeDeferred, succeed
 
-from rpcbroker.core.errors import CallFailed, NotFound, Unavailable
+from rpcbroker.core.errors import BrokerError, CallFailed, NotFound, Unavailable
 from rpcbroker.core.questions import Question
 from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.chain import RuleNode
@@ -82,8 +82,8 @@ class Rig:
         return sum(self.engine.running.values()), self.engine.passed, self.engine.faults
 
 
-def raising(error: BaseException) -> Callable[[RuleMessage], Any]:
-    def act(message: RuleMessage) -> Any:
+def raising(error: BaseException) -> Callable[..., Any]:
+    def act(*_: object) -> Any:
         raise error
 
     return act
@@ -398,6 +398,15 @@ def test_a_chain_that_cannot_be_made_is_tried_once_and_keeps_nobody_else_from_be
     asked = ask(world, first.device)
     held.let_go()
     assert result_of(asked) == b'{"method":"m","params":null}'
+
+
+def test_an_answer_of_the_broker_that_meets_a_bug_leaves_nobody_waiting(bugs: list[str]) -> None:
+    world = RuleWorld()
+    world.put(SILENT)
+    world.broker.own_answers.answer = raising(ValueError("a bug"))  # type: ignore[method-assign,assignment]
+    error = error_of(ask(world))
+    assert type(error) is BrokerError
+    assert at_rest(world)
 
 
 def test_a_failure_that_names_another_message_sends_that_one_on() -> None:

@@ -56,6 +56,18 @@ def test_a_body_beyond_the_limit_is_413(body: bytes) -> None:
     assert door.site.arriving == 0
 
 
+def test_some_paths_take_larger_bodies_than_the_others() -> None:
+    door = Door(max_body_size=5, larger=lambda path: 10 if path.startswith(b"/large") else 0)
+    for path, size, status in (
+        (b"/large/1", 10, 200),
+        (b"/large/1", 11, 413),
+        (b"/other", 6, 413),
+        (b"/other", 5, 200),
+    ):
+        request = POST.replace(b"/now", path) + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+        assert door.caller().send(request) == [status], path
+
+
 def test_the_bodies_that_arrive_have_a_limit_together() -> None:
     door = Door(max_body_size=100)
     part = POST + b"Content-Length: 100\r\n\r\n" + b"x" * 99

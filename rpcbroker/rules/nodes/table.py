@@ -16,6 +16,7 @@ from rpcbroker.rules.nodes import (
     saving,
     scripts,
     transforms,
+    web,
 )
 
 _ALL = (
@@ -50,6 +51,7 @@ _ALL = (
     enriching.GET_ATTRIBUTES,
     enriching.GET_TELEMETRY,
     rest_reply.REST_REPLY,
+    web.CALL,
 )
 
 NODE_TYPES: dict[str, NodeType] = {each.name: each for each in _ALL}

@@ -6,6 +6,7 @@ import math
 
 from rpcbroker.core import errors as e
 from rpcbroker.core.near_misses import printable
+from rpcbroker.rules.chain import ChainRefused
 from rpcbroker.transports.coap.exchange import Refused, Response
 from rpcbroker.wire.coap.numbers import Code
 
@@ -13,6 +14,7 @@ TABLE: dict[type[e.BrokerError], Code] = {
     e.BrokerError: Code.INTERNAL_SERVER_ERROR,
     e.InvalidRequest: Code.BAD_REQUEST,
     e.AlreadyExists: Code.BAD_REQUEST,
+    ChainRefused: Code.BAD_REQUEST,
     e.NotAuthenticated: Code.UNAUTHORIZED,
     e.TokenExpired: Code.UNAUTHORIZED,
     e.TooManyRequests: Code.TOO_MANY_REQUESTS,
