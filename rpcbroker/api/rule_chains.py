@@ -26,7 +26,7 @@ from rpcbroker.rules.format import (
     SavedMetadataJSON,
     read_graph,
 )
-from rpcbroker.rules.saving import graph_to_keep, kept_graph, with_chains_moved
+from rpcbroker.rules.saving import NODE, graph_to_keep, kept_graph, with_chains_moved
 from rpcbroker.rules.system import RuleSystem
 from rpcbroker.schema.common import MAX_TEXT, EntityId, PageJSON, page_json
 from rpcbroker.schema.rules import DefaultChainBody, ExportQuery, ImportQuery, ImportResultJSON, RuleChainsQuery
@@ -69,11 +69,11 @@ class Chains:
         found.sort(key=lambda chain: (getattr(chain, link.sort_property), chain.id), reverse=link.descending)
         start = link.page * link.page_size
         page = Page(items=tuple(found[start : start + link.page_size]), total=len(found))
-        return page_json(page, [_chain_json(chain) for chain in page.items], query)
+        return page_json(page, [self._chain_json(chain) for chain in page.items], query)
 
     async def get(self, principal: Principal, *, rule_chain_id: UUID) -> ChainJSON:
         """What a rule chain is beside its graph."""
-        return _chain_json(self._one(principal, rule_chain_id))
+        return self._chain_json(self._one(principal, rule_chain_id))
 
     async def metadata(self, principal: Principal, *, rule_chain_id: UUID) -> MetadataJSON:
         """The graph of a rule chain: its nodes, and how they are connected."""
@@ -84,7 +84,7 @@ class Chains:
         if query.limit < 1:
             raise InvalidRequest("limit must be 1 or more")
         chains = self._chains.all(principal.tenant_id)[: query.limit]
-        return ChainsFile([_chain_json(chain) for chain in chains], [_metadata_json(chain) for chain in chains])
+        return ChainsFile([self._chain_json(chain) for chain in chains], [_metadata_json(chain) for chain in chains])
 
     # -- changing
 
@@ -102,18 +102,18 @@ class Chains:
             chain = replace(
                 _next(stored, body.version),
                 name=name,
-                debug=body.debug_mode,
+                debug=bool(body.debug_mode),
                 additional_info=checks.info(body.additional_info),
             )
         note.entity_id, note.name = chain.id, chain.name
-        return _chain_json(await self._chains.save(chain))
+        return self._chain_json(await self._chains.save(chain))
 
     async def make_default(self, principal: Principal, *, body: DefaultChainBody, note: Note) -> ChainJSON:
         """Create a rule chain like the one that a tenant has at first."""
         chain = self._new(principal, checks.text("Rule chain name", body.name), None)
         note.about(chain.id, chain.name)
         graph, _ = await self._checked(principal, read_graph(GRAPH), None)
-        return _chain_json(await self._chains.save(replace(chain, graph=graph)))
+        return self._chain_json(await self._chains.save(replace(chain, graph=graph)))
 
     async def save_metadata(self, principal: Principal, *, body: MetadataJSON, note: Note) -> SavedMetadataJSON:
         """Give a rule chain another graph, which holds for all messages that come from now on.
@@ -136,7 +136,7 @@ class Chains:
         chain = self._one(principal, rule_chain_id)
         note.about(chain.id, chain.name)
         note.data = {"root": True}
-        return _chain_json(await self._chains.set_root(principal.tenant_id, rule_chain_id))
+        return self._chain_json(await self._chains.set_root(principal.tenant_id, rule_chain_id))
 
     async def delete(self, principal: Principal, *, rule_chain_id: UUID, note: Note) -> None:
         """Delete a rule chain, but for the root one."""
@@ -188,6 +188,23 @@ class Chains:
 
     # -- what they share
 
+    def _chain_json(self, chain: StoredChain) -> ChainJSON:
+        active = self._chains.active(chain.tenant_id, chain.id)  # its graph may be large, and is not read again
+        first = None if active is None or active.first is None else active.nodes[active.first].id
+        return ChainJSON(
+            id=RefJSON(str(chain.id), CHAIN),
+            created_time=chain.created_time,
+            tenant_id=RefJSON(str(chain.tenant_id), "TENANT"),
+            name=chain.name,
+            type=TYPE,
+            first_rule_node_id=None if first is None else RefJSON(str(first), NODE),
+            root=chain.root,
+            debug_mode=chain.debug,
+            configuration=None,
+            additional_info=chain.additional_info,
+            version=chain.version,
+        )
+
     def _one(self, principal: Principal, chain_id: UUID) -> StoredChain:
         found = self._chains.find(principal.tenant_id, chain_id)
         if found is None:
@@ -199,7 +216,7 @@ class Chains:
             id=self._new_uuid(),
             tenant_id=principal.tenant_id,
             name=name,
-            debug=given is not None and given.debug_mode,
+            debug=given is not None and bool(given.debug_mode),
             graph=EMPTY,
             additional_info=None if given is None else checks.info(given.additional_info),
             created_time=self._now_ms(),
@@ -253,25 +270,13 @@ def _files(body: ChainsBody) -> list[tuple[ChainJSON, MetadataJSON]]:
     return list(zip(chains, graphs, strict=True))
 
 
-def _chain_json(chain: StoredChain) -> ChainJSON:
-    graph = kept_graph(chain)
-    first = graph.first_node_index
-    return ChainJSON(
-        id=RefJSON(str(chain.id), CHAIN),
-        created_time=chain.created_time,
-        tenant_id=RefJSON(str(chain.tenant_id), "TENANT"),
-        name=chain.name,
-        type=TYPE,
-        first_rule_node_id=None if first is None else graph.nodes[first].id,
-        root=chain.root,
-        debug_mode=chain.debug,
-        configuration=None,
-        additional_info=chain.additional_info,
-        version=chain.version,
-    )
-
-
 def _metadata_json(chain: StoredChain) -> MetadataJSON:
+    """SDKs want lists, not null, where there are no connections."""
+    graph = kept_graph(chain)
     return msgspec.structs.replace(
-        kept_graph(chain), rule_chain_id=RefJSON(str(chain.id), CHAIN), version=chain.version
+        graph,
+        connections=graph.connections or [],
+        rule_chain_connections=[],
+        rule_chain_id=RefJSON(str(chain.id), CHAIN),
+        version=chain.version,
     )

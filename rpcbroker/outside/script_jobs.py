@@ -15,9 +15,11 @@ from rpcbroker.rules.ports import Script
 class Known:
     """A script of one tenant: how long it takes, and how often it ran away one time after the other."""
 
-    __slots__ = ("seconds", "strikes", "suspended_until", "why")
+    __slots__ = ("proven", "seconds", "strikes", "suspended_until", "why")
 
     def __init__(self, seconds: float) -> None:
+        self.proven = False
+        """It has run once."""
         self.seconds = seconds
         self.strikes = 0
         self.suspended_until = 0.0
@@ -25,14 +27,26 @@ class Known:
 
 
 class Lane:
-    """What one tenant has waiting; checks have one together. Its jobs run alone until `long_until`."""
+    """What one tenant has waiting; checks have one together. Its jobs run alone until `long_until`.
 
-    __slots__ = ("jobs", "long_until", "tenant_id")
+    While it proves a script, which is to run it for the first time, further ones that are not proven wait: so what
+    runs away as soon as it is there does so in one worker, and not in all of them.
+    """
+
+    __slots__ = ("jobs", "long_until", "parked", "proves", "tenant_id")
 
     def __init__(self, tenant_id: UUID | None) -> None:
         self.tenant_id = tenant_id
         self.jobs: deque[Job] = deque()
         self.long_until = 0.0
+        self.proves: Job | None = None
+        self.parked = False
+        """Its next job has to wait for that."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its next job has to wait until another is over."""
+        return self.proves is not None and not self.jobs[0].proven
 
 
 class Job:
@@ -52,6 +66,11 @@ class Job:
         self.deaths = 0
         """Processes that ended while it ran."""
         self.waiting: Deferred[Any] = Deferred(lambda _: None)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the script has run before."""
+        return self.known is not None and self.known.proven
 
 
 @dataclass(slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +19,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.settings import RulesSettings
 from rpcbroker.outside.script_jobs import Job
 from rpcbroker.rules.ports import Script
 
@@ -22,6 +27,10 @@ START = 10.0
 """Seconds that a worker may take to start."""
 READING = 5e-6
 """Seconds more, for each character, that a job may take for which the worker has to read the script first."""
+MOST_STARVED = 8
+"""Times its time, on the clock, that a script may take at the most, however busy the machine is."""
+MAX_OUTPUT = 1 << 20
+"""Characters that a script may return."""
 MAX_FRAME = 8 << 20
 """The longest answer, in bytes; a worker that says more is out of its mind."""
 MAX_READ = 16 << 20
@@ -151,31 +160,49 @@ class WorkerProcess(ProcessProtocol):
         self.fail(f"the process did not start within {START:g} s")
 
     def _watch_first(self) -> None:
-        self._watch = self._deadlines.after(self._left(), self._look, None)
-
-    def _left(self) -> float:
-        """Seconds that the first job still has. Twice its time, for the worker stops most of them by itself."""
-        if not self._given:
-            return self._owner.timeout
-        most = 2 * self._owner.timeout + self._given[0].reading
-        return self._since + most - self._seconds()
+        """Look at the first job when it has had its time; the worker stops most of those that take longer by itself."""
+        reading = self._given[0].reading if self._given else 0.0
+        left = self._since + self._owner.timeout + reading - self._seconds()
+        self._watch = self._deadlines.after(left, self._look, None)
 
     def _look(self, _: object) -> None:
         self._watch = None
         if not self._given:
             return
-        if self._left() > 0:
+        first = self._given[0]
+        if self._since + self._owner.timeout + first.reading > self._seconds():
             self._watch_first()
         else:
-            # It may have answered while the broker was busy: first what it says is read.
-            self._watch = self._deadlines.after(0, self._look_again, self._given[0])
+            # It may have answered while the broker was busy, so what it says is read before it is judged.
+            self._watch = self._deadlines.after(0, self._suspect, first)
 
-    def _look_again(self, first: _Given) -> None:
+    def _suspect(self, first: _Given) -> None:
+        """It has had its time on the clock; whether also on a processor shows now, for the machine may be busy."""
+        self._watch_again(first, self._processor_time())
+
+    def _watch_again(self, first: _Given, before: float) -> None:
         self._watch = None
-        if self._given and self._given[0] is first:
-            self.fail("killed, for a script took too long", overtime=True)
-        elif self._given:
+        timeout = self._owner.timeout
+        if not self._given:
+            return
+        if self._given[0] is not first:
             self._watch_first()
+        elif (
+            self._processor_time() - before >= timeout / 2
+            or self._seconds() - self._since > MOST_STARVED * timeout + first.reading
+        ):
+            self.fail("killed, for a script took too long", overtime=True)
+        else:
+            self._watch = self._deadlines.after(timeout / 4, lambda _: self._watch_again(first, before), None)
+
+    def _processor_time(self) -> float:
+        """Seconds that the process has had until now."""
+        try:
+            with open(f"/proc/{self.transport.pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return self._seconds()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     # -- from the process
 
@@ -245,3 +272,16 @@ class WorkerProcess(ProcessProtocol):
 
 def _language(script: Script) -> tuple[str, tuple[str, ...]]:
     return script.language, script.arguments
+
+
+def worker_command(settings: RulesSettings) -> list[str]:
+    """Starts a worker: Python without what makes its start slow, and with this package and quickjs in its path."""
+    quickjs = find_spec("_quickjs")
+    places = [str(Path(__file__).parents[2])]
+    if quickjs is not None and quickjs.origin is not None:
+        places.append(str(Path(quickjs.origin).parent))
+    start = (
+        f"import sys; sys.path += {places!r}; from rpcbroker.outside.script_worker import main; "
+        f"main({settings.script_memory}, {MAX_OUTPUT})"
+    )
+    return [sys.executable, "-I", "-S", "-c", start]

@@ -7,11 +7,8 @@ a worker, and never in all workers at once, so that others are never behind it.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +20,7 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.outside.script_jobs import Job, Known, Lane, ScriptCounts
-from rpcbroker.outside.script_process import WorkerProcess
+from rpcbroker.outside.script_process import WorkerProcess, worker_command
 from rpcbroker.rules.ports import Script, ScriptFailed, ScriptRefused
 
 SHARE = 0.002
@@ -43,8 +40,6 @@ BROKEN_FOR = 5.0
 """Seconds for which no worker is started after one could not start."""
 MAX_WAITING = 10_000
 """Runs of one tenant that wait; one more fails at once."""
-MAX_OUTPUT = 1 << 20
-"""Characters that a script may return."""
 MAX_SCRIPTS = 10_000
 """Scripts whose runs are remembered."""
 
@@ -180,12 +175,16 @@ class ScriptPool:
     def _again(self, jobs: list[Job]) -> None:
         """Those that a worker had when it ended, before all that waits."""
         for job in reversed(jobs):
+            self._over(job)
             job.lane.jobs.appendleft(job)
             self._lanes[job.lane.tenant_id] = job.lane
-            if len(job.lane.jobs) == 1:
+            if job.lane.parked or len(job.lane.jobs) == 1:
                 self._line_up(job.lane)
 
     def _line_up(self, lane: Lane) -> None:
+        lane.parked = lane.is_held
+        if lane.parked:
+            return  # it lines up when that is over
         alone = lane.long_until > self._clock.seconds() or lane.jobs[0].seconds > LONG
         (self._long if alone else self._quick).append(lane)
 
@@ -198,10 +197,15 @@ class ScriptPool:
             if not lane.jobs:
                 self._leave(lane)
                 continue
+            if lane.is_held:
+                lane.parked = True
+                continue
             if lanes is self._quick and (lane.long_until > self._clock.seconds() or lane.jobs[0].seconds > LONG):
                 self._long.append(lane)
                 continue
             job = lane.jobs.popleft()
+            if not job.proven:
+                lane.proves = job
             if lane.jobs:
                 self._line_up(lane)
             else:
@@ -209,8 +213,16 @@ class ScriptPool:
             return job
         return None
 
+    def _over(self, job: Job) -> None:
+        """No worker has the job any more."""
+        lane = job.lane
+        if lane.proves is job:
+            lane.proves = None
+            if lane.parked:
+                self._line_up(lane)
+
     def _leave(self, lane: Lane) -> None:
-        if lane.long_until <= self._clock.seconds():
+        if lane.proves is None and lane.long_until <= self._clock.seconds():
             self._lanes.pop(lane.tenant_id, None)
 
     # -- who runs it
@@ -356,7 +368,9 @@ class ScriptPool:
         self._end(job, ScriptFailed(why))
 
     def _end(self, job: Job, result: Any) -> None:
+        self._over(job)
         if job.known is not None:
+            job.known.proven = True
             self.counts.runs += 1
             self.counts.failures += isinstance(result, Exception)
         if job.waiting.called:
@@ -388,16 +402,3 @@ def size(count: int) -> str:
         if count >= bytes_:
             return f"{count / bytes_:g} {unit}"
     return f"{count} B"
-
-
-def worker_command(settings: RulesSettings) -> list[str]:
-    """Starts a worker: Python without what makes its start slow, and with this package and quickjs in its path."""
-    quickjs = find_spec("_quickjs")
-    places = [str(Path(__file__).parents[2])]
-    if quickjs is not None and quickjs.origin is not None:
-        places.append(str(Path(quickjs.origin).parent))
-    start = (
-        f"import sys; sys.path += {places!r}; from rpcbroker.outside.script_worker import main; "
-        f"main({settings.script_memory}, {MAX_OUTPUT})"
-    )
-    return [sys.executable, "-I", "-S", "-c", start]

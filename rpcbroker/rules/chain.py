@@ -127,7 +127,7 @@ def _node(index: int, given: NodeJSON, types: Mapping[str, NodeType], faults: li
     except BadConfiguration as error:
         faults.append(f"{where}: configuration: {error}")
         return None
-    debug = given.debug_settings or DebugSettingsJSON(all_enabled=given.debug_mode)
+    debug = given.debug_settings or DebugSettingsJSON(all_enabled=bool(given.debug_mode))
     try:
         node_id = None if given.id is None else UUID(given.id.id)
     except ValueError:

@@ -23,14 +23,14 @@ from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, activate
 from rpcbroker.rules.chain import ChainRefused, Graph
 from rpcbroker.rules.dry_ports import CountedScripts, Deed, DeedKind, DryDevice, DryEstate, DryMessage, DryWeb
-from rpcbroker.rules.engine import Engine, Passed, Run
+from rpcbroker.rules.engine import Engine, Passed, Run, shown
 from rpcbroker.rules.format import ChainFile
 from rpcbroker.rules.message import DEVICE, Originator, RuleMessage
 from rpcbroker.rules.messages import SERVICE
 from rpcbroker.rules.ports import RuleSurroundings, Scripts
 
 CALL_LASTS = 10_000
-"""Milliseconds that a caller's call has in a dry run, if its message does not say it."""
+"""Milliseconds that a call, or a request of an application, has in a dry run, if its message does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ class DryRun:
 
     async def _nobody_answered(self, run: Run) -> None:
         """What is told to who waited, where no node answered: as the broker does it."""
-        told, faults = self._estate.told, "; ".join(f"{each.node}: {each.text}" for each in run.faults)
+        told = self._estate.told
         if told.yet:
             return
         if self._message.type == types.QUESTION:
@@ -179,7 +179,7 @@ class DryRun:
             except BrokerError as error:
                 told.error = error.message
             if not told.yet:
-                told.error = nobody_answers(str(self._estate.asked.get("method")), faults).message
+                told.error = nobody_answers(str(self._estate.asked.get("method")), shown(run.faults)).message
         elif self._message.type == types.CALL:
             told.error = "no node gives the call to its device: it would expire, with the reason NOT_FORWARDED"
         elif self._message.type == types.REST_REQUEST:
@@ -217,14 +217,18 @@ class DryRun:
 
     def _first(self, device: Device) -> RuleMessage:
         usual = {"deviceName": device.name, "deviceType": device.type}
+        until = str(self._began + CALL_LASTS)
         if self._given.type == types.QUESTION:
             usual |= {"requestId": "1", "serviceId": SERVICE, "sessionId": str(self._new_uuid())}
         elif self._given.type == types.CALL:
-            until = str(self._began + CALL_LASTS)
             usual |= {"requestUUID": str(self._new_uuid()), "originServiceId": SERVICE, "expirationTime": until}
             usual |= {"oneway": "false", "persistent": "false"}
         elif self._given.type == types.REST_REQUEST:
-            usual |= {"requestUUID": str(self._new_uuid()), "serviceId": SERVICE}
+            usual |= {"requestUUID": str(self._new_uuid()), "serviceId": SERVICE, "expirationTime": until}
+        elif self._given.type == types.TELEMETRY:
+            usual["ts"] = str(self._began)
+        elif self._given.type == types.ATTRIBUTES:
+            usual["notifyDevice"] = "false"
         return RuleMessage(
             id=self._new_uuid(),
             type=self._given.type,

@@ -39,8 +39,8 @@ class DryMessage(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """A message to try, and the world that it finds.
 
     `related` are the devices that any search for related ones finds. `reply` is what devices reply, unless they are
-    `offline`, and `web_reply` what other servers answer with, under the status `web_status`. What `metadata` has too little of for a message of its
-    type is added: ids, names, times.
+    `offline`, and `web_reply` what other servers answer with, under the status `web_status`. What `metadata` has too
+    little of for a message of its type is added: ids, names, times.
     """
 
     type: str

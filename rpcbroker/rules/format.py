@@ -39,10 +39,10 @@ class NodeJSON(msgspec.Struct, rename="camel"):
     name: str
     id: RefJSON | None = None
     debug_settings: DebugSettingsJSON | None = None
-    debug_mode: bool = False
-    singleton_mode: bool = False
+    debug_mode: bool | None = False
+    singleton_mode: bool | None = False
     queue_name: str | None = None
-    configuration_version: Whole = 0
+    configuration_version: Whole | None = 0
     configuration: dict[str, Any] | None = None
     additional_info: Any = None
 
@@ -82,11 +82,11 @@ class ChainJSON(msgspec.Struct, rename="camel"):
     name: str
     id: RefJSON | None = None
     tenant_id: RefJSON | None = None
-    created_time: Whole = 0
+    created_time: Whole | None = 0
     type: str = "CORE"
     first_rule_node_id: RefJSON | None = None
-    root: bool = False
-    debug_mode: bool = False
+    root: bool | None = False
+    debug_mode: bool | None = False
     configuration: Any = None
     additional_info: Any = None
     version: Whole | None = None

@@ -28,13 +28,15 @@ from rpcbroker.rules.messages import SERVICE, Messages
 class _Waiting:
     """One question that is in the chains."""
 
-    __slots__ = ("answered", "deadline", "outcome", "question", "session")
+    __slots__ = ("answered", "asking", "deadline", "outcome", "question", "session")
 
     def __init__(self, session: DeviceSession, question: Question) -> None:
         self.session = session
         self.question = question
         self.outcome: Deferred[bytes] = Deferred()
         self.answered = False
+        self.asking = True
+        """Who asked has not got `outcome` yet."""
         self.deadline: Deadline | None = None
 
 
@@ -72,9 +74,11 @@ class WaitingQuestions:
         self._waiting[key] = waiting
         try:
             run = self._engine.begin(device.tenant_id, message)
-        except BrokerError:
+        except BrokerError as error:
             del self._waiting[key]
+            self._broker.answered(session, question, error.reason)
             raise
+        waiting.asking = False
         if run.ended:
             self._ended(key, run)
         else:
@@ -91,10 +95,12 @@ class WaitingQuestions:
             self.dropped += 1
         elif not waiting.answered:
             self._settle(waiting, payload)
-        elif waiting.question.late is not None:
-            waiting.question.late(payload)
-        else:
+        elif waiting.question.late is None:
             self.dropped += 1
+        elif waiting.asking:  # behind the first one
+            self._broker.deadlines.after(0.0, waiting.question.late, payload)
+        else:
+            waiting.question.late(payload)
 
     def own_answer(self, tenant_id: UUID, session_id: str) -> Deferred[bytes | None]:
         """What the broker itself answers to the question; None if it does not know the method, or the question."""
@@ -113,9 +119,7 @@ class WaitingQuestions:
         waiting.answered = True
         if waiting.deadline is not None:
             waiting.deadline.cancel()
-        reason = None
-        if isinstance(outcome, Failure):
-            reason = outcome.value.reason
+        reason = outcome.value.reason if isinstance(outcome, Failure) else None
         self._broker.answered(waiting.session, waiting.question, reason)
         waiting.outcome.callback(outcome)
 

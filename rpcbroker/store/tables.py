@@ -239,14 +239,16 @@ rpc = Table(
     Column("params", Text, nullable=False),
     Column("response", Text),
     Column("additional_info", Text),
-    Index("ix_rpc_wire_id", "device_id", "wire_id", unique=True, sqlite_where=_GOES_ON, postgresql_where=_GOES_ON),
-    Index("ix_rpc_due_time", "due_time", sqlite_where=_GOES_ON, postgresql_where=_GOES_ON),
-    Index("ix_rpc_ended_time", "ended_time", sqlite_where=_HAS_ENDED, postgresql_where=_HAS_ENDED),
+    Index("ix_rpc_wire_id", "device_id", "wire_id", unique=True, sqlite_where=_GOES_ON),
+    Index("ix_rpc_due_time", "due_time", sqlite_where=_GOES_ON),
+    Index("ix_rpc_ended_time", "ended_time", sqlite_where=_HAS_ENDED),
     Index("ix_rpc_of_device", "device_id", "created_time", "id", "method_sum"),
     Index("ix_rpc_of_tenant", "tenant_id", "created_time", "id", "method_sum"),
     Index("ix_rpc_status", "tenant_id", "status", "created_time", "id"),
 )
 """Persistent calls. `ended_time` is NULL as long as one goes on: nothing else says so.
+
+The indexes have their conditions on PostgreSQL too, by the migration; to say so here would load all of that dialect.
 
 `params`, `response`, `additional_info` and `moments` are JSON text. `method_sum` is the CRC-32 of `method`, by which
 other methods are passed over in an index, where a text of any length has no place. What may be large stands last, for

@@ -167,7 +167,8 @@ def test_what_was_called_came_to_the_device_once_and_in_order(played: Played) ->
     other = {"method": "get", "params": 8}
     by_a_user, by_a_key = {"method": "get", "params": 1}, {"method": "get", "params": 2}
     by_users = [by_a_user, by_a_key] if played.sdk in API_KEYS else [by_a_user]
-    assert played.arrived == [*calls, *calls, *kept, *kept, other, *by_users]
+    by_a_chain = {"method": "get", "params": 3}
+    assert played.arrived == [*calls, *calls, *kept, *kept, other, *by_users, by_a_chain]
 
 
 @pytest.mark.parametrize(("version", "expired"), [("V1", 408), ("V2", 504)])
@@ -264,6 +265,38 @@ def test_api_keys_open_the_door_until_they_are_switched_off(played: Played) -> N
         if played.sdk in API_KEYS
         else None
     )
+
+
+def test_rule_chains_are_read_changed_made_the_root_and_moved(played: Played) -> None:
+    name = f"{played.sdk}-chain"
+    switch, call = (
+        f"org.thingsboard.rule.engine.{each}" for each in ("filter.TbMsgTypeSwitchNode", "rpc.TbSendRPCRequestNode")
+    )
+    layout = {"layoutX": 5, "layoutY": 6, "description": "calls"}
+    seen = played.saw["rule chains"]
+    mine = [each for each in seen.pop("imported") if each[0] in ("Root Rule Chain", name)]
+    assert mine == [["Root Rule Chain", True], [name, True]]
+    assert seen == {
+        "default": ["Root Rule Chain", True, True],
+        "made": [name, "CORE", False, {"description": "d"}],
+        "ids stay": True,
+        "nodes": [
+            ["Switch", switch, {"version": 0}, None],
+            ["Call the device", call, {"timeoutInSeconds": 60}, layout],
+        ],
+        "connections": [[0, 1, "RPC Request to Device"]],
+        "first": True,
+        "versions": [1, 2, 3],
+        "root": True,
+        "call": {"got": 3},
+        "events": ["OUT", "IN"],
+        "stale": failure(409, 35),
+        "like the default": f"{played.sdk}-like the default",
+        "script": {"output": "true", "error": ""},
+        "the root is kept": BAD,
+        "deleted": NOT_FOUND,
+        "unknown": NOT_FOUND,
+    }
 
 
 def test_the_audit_log_has_it_all(played: Played) -> None:

@@ -17,11 +17,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from rpcbroker.outside import scripts
+from rpcbroker.outside import script_process, scripts
 from rpcbroker.outside.scripts import ScriptPool
 
 BOMB = "return /(a+)+$/.test('a'.repeat(40) + 'b')"
 LOOP = "for (;;);"
+MAIN = "from rpcbroker.outside.script_worker import main; main(1 << 26, 1 << 20)"
 
 
 def field(pid: int, name: str) -> str:
@@ -184,8 +185,7 @@ async def test_a_run_that_ends_its_process_twice_fails() -> None:
     [
         ("raise ImportError('no quickjs')", "ImportError: no quickjs"),
         (
-            "import sys; sys.modules['_quickjs'] = None; sys.path.insert(0, {root!r}); "
-            "import rpcbroker.outside.script_worker as worker; worker.main(1 << 26, 1 << 20)",
+            "import sys; sys.modules['_quickjs'] = None; sys.path.insert(0, {root!r}); " + MAIN,
             "quickjs cannot be imported: import of _quickjs halted; None in sys.modules",
         ),
         ("pass", "the process exited with status 0"),
@@ -223,7 +223,7 @@ async def test_a_process_that_says_nonsense_is_replaced(said: str) -> None:
         "text = b'[\"ok\",1]\\n7'; answer = len(text).to_bytes(4, 'big') + text;"
         f"os.read(0, 1 << 16); os.write(1, {said}); os.read(0, 1 << 16)"
     )
-    real = scripts.worker_command
+    real = script_process.worker_command
     commands = iter([[sys.executable, "-I", "-c", program]])
     async with a_pool(script_workers=1, command=lambda settings: next(commands, real(settings))) as pool:
         assert await run(pool, "return 7") == 7
@@ -328,5 +328,33 @@ async def test_scripts_that_run_away_in_one_tenant_are_not_felt_in_another(evil:
         going = False
         await gatherResults(evils)
         assert pool.counts.runaways > 3
-        # The first one of a tenant that has never run away may stand before others: for that there is one in 300.
         assert quantiles(taken, n=100)[97] < 0.05, "half of what one of the others takes"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tenant_that_has_just_come_runs_away_in_one_process_only() -> None:
+    async with a_pool(script_workers=2, script_timeout=1.0) as pool:
+        await gatherResults([run_(pool, "return 1", tenant=OTHER) for _ in range(500)])
+        evils = [run_(pool, f"{LOOP} // {n}") for n in range(4)]
+        begun = time.perf_counter()
+        for _ in range(20):
+            assert await run_(pool, "return 1", tenant=OTHER) == 1
+        assert time.perf_counter() - begun < 0.7
+        assert await failing(evils[0]) == "the script took longer than 1000 ms"
+        for each in evils[1:]:
+            each.addErrback(lambda failure: None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_for_the_proof_of_another_script_runs_then_also_if_that_one_dies() -> None:
+    async with a_pool(script_workers=2, script_timeout=5.0) as pool:
+        first = run_(pool, LOOP)
+        rest = [run_(pool, f"return msg // {n}", n) for n in range(20)]
+        for _ in range(2):
+            await until(lambda: any(worker.jobs for worker in pool._workers))
+            pid = next(worker.transport.pid for worker in pool._workers if worker.jobs)
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: pid not in pids_of(pool))
+        assert "ended twice" in await failing(first)
+        assert await gatherResults(rest) == list(range(20))
+        assert pool.waiting == 0

@@ -172,7 +172,7 @@ def test_nobody_waits_for_what_comes_of_telemetry() -> None:
     assert (path.answer, path.error, path.ended) == (None, None, True)
     message = path.steps[0].message
     assert (message.data, message.time) == (b'{"t":1}', NOW)
-    assert message.metadata == {"deviceName": "lamp", "deviceType": "light"}
+    assert message.metadata == {"deviceName": "lamp", "deviceType": "light", "ts": str(NOW)}
 
 
 def test_a_cycle_ends_at_the_hop_limit() -> None:

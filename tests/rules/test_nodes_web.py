@@ -301,17 +301,20 @@ def test_a_success_has_the_body_and_the_headers() -> None:
     ("body", "kind", "data"),
     [
         (b"", "text/plain", b"{}"),
-        (b"plain", "text/plain", b"plain"),
-        ("ü".encode(), "text/plain", "ü".encode()),
-        (b"\xfc", "text/plain; charset=ISO-8859-1", "ü".encode()),
-        (b"\x80", 'text/plain; charset="windows-1252"', "€".encode()),
+        (b' {"a": [1]} ', "text/html", b' {"a": [1]} '),
+        (b"plain", "text/plain", b'"plain"'),
+        (b'{"a":', "application/json", b'"{\\"a\\":"'),
+        (65 * b"[" + 65 * b"]", "application/json", b'"' + 65 * b"[" + 65 * b"]" + b'"'),
+        ("ü".encode(), "text/plain", '"ü"'.encode()),
+        (b"\xfc", "text/plain; charset=ISO-8859-1", '"ü"'.encode()),
+        (b"\x80", 'text/plain; charset="windows-1252"', '"€"'.encode()),
         (b"\xef\xbb\xbf{}", "application/json", b"{}"),
-        (b"\xff", "application/json", "\ufffd".encode()),
-        (b"x", "text/plain; charset=zip", b"x"),
+        (b"\xff", "application/json", '"\ufffd"'.encode()),
+        (b"x", "text/plain; charset=zip", b'"x"'),
         ("{}".encode("utf-16"), "text/plain;charset=utf-16", b"{}"),
     ],
 )
-def test_bodies_become_utf_8(body: bytes, kind: str, data: bytes) -> None:
+def test_a_body_becomes_json_in_utf_8(body: bytes, kind: str, data: bytes) -> None:
     made = bench(response(body=body, Content_Type=kind))
     made.send()
     assert made.came[0][1].data == data

@@ -266,12 +266,12 @@ def _outcome(message: RuleMessage, request: WebRequest, response: WebResponse) -
         "statusCode": str(response.status),
         "statusReason": response.reason,
     }
-    body = _utf8(response)
+    body = _text(response)
     if 200 <= response.status < 300:
-        return (Out(SUCCESS, replace(_with(message, told), data=body or b"{}")),)
+        return (Out(SUCCESS, replace(_with(message, told), data=_as_data(body))),)
     site = request.url.split("?", 1)[0]
     text = f"{response.status} {response.reason} from {request.method} {site}"
-    raise NodeFailed(text, _with(message, told | {"error": text, "error_body": body.decode()}))
+    raise NodeFailed(text, _with(message, told | {"error": text, "error_body": body}))
 
 
 def _with(message: RuleMessage, told: Mapping[str, str]) -> RuleMessage:
@@ -290,11 +290,21 @@ def _status(response: WebResponse) -> str:
         return str(response.status)
 
 
-def _utf8(response: WebResponse) -> bytes:
-    """The body, which is text: in UTF-8 and without a byte order mark, as all data of messages."""
+def _text(response: WebResponse) -> str:
+    """The body, without a byte order mark."""
     charset = _CHARSET.search(response.headers.get("Content-Type", ("",))[-1])
     encoding = _CHARSETS.get(charset[1].lower(), "utf-8-sig") if charset else "utf-8-sig"
-    return response.body.decode(encoding, "replace").encode()
+    return response.body.decode(encoding, "replace")
+
+
+def _as_data(body: str) -> bytes:
+    """JSON as it is; what is not JSON becomes a text, so that all nodes can take it; nothing is an empty object."""
+    data = body.encode()
+    try:
+        jsontext.decode(data)
+    except jsontext.BadJSON:
+        return jsontext.encode(body) if body else b"{}"
+    return data
 
 
 CALL = NodeType(

@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 UNKNOWN = "00000000-0000-4000-8000-00000000dead"
+SWITCH = "org.thingsboard.rule.engine.filter.TbMsgTypeSwitchNode"
+CALL = "org.thingsboard.rule.engine.rpc.TbSendRPCRequestNode"
 USER_PASSWORD, NEW_PASSWORD = "chosen by the user", "and changed again"
 
 
@@ -42,6 +44,7 @@ class Play:
         self.users()
         if self.sdk.has_api_keys:
             self.api_keys()
+        self.rule_chains()
         self.audit()
         self.deletions()
         self.logout()
@@ -297,6 +300,58 @@ class Play:
         seen["described"] = self.sdk.describe_api_key(key(made), "described").description
         self.sdk.delete_api_key(key(made))
         seen["deleted"] = self.failure(program.me)
+
+    def rule_chains(self) -> None:
+        """The device's calls go through a chain of our own meanwhile, and through the default one again at the end."""
+        (default,) = (each for each in self.sdk.chains(page_size=100, page=0).data if each.root)
+        made = self.sdk.save_chain(name=self.name("chain"), type="CORE", additional_info={"description": "d"})
+        nodes = [
+            {"type": SWITCH, "name": "Switch", "configuration": {"version": 0}, "configuration_version": 0},
+            {
+                "type": CALL,
+                "name": "Call",
+                "configuration": {"timeoutInSeconds": 60},
+                "additional_info": {"layoutX": 5, "layoutY": 6, "description": "calls"},
+            },
+        ]
+        graph = self.sdk.save_graph(made, nodes, [(0, 1, "RPC Request to Device")])
+        graph.nodes[1].name = "Call the device"
+        self.sdk.record(graph.nodes[1])
+        again = self.sdk.update_graph(graph)
+        read = self.sdk.graph(key(made))
+        chain = self.sdk.chain(key(made))
+        rooted = self.sdk.set_root(key(made))
+        answer = self.sdk.reply(self.sdk.call("V2", key(self.device), {"method": "get", "params": 3}, oneway=False))
+        events = self.sdk.node_events(key(read.nodes[1]), key(self.me.tenant_id)).data
+        stale = self.failure(lambda: self.sdk.update_graph(graph))
+        imported = self.sdk.import_chains(self.sdk.export_chains())
+        like = self.sdk.chain_like_the_default(self.name("like the default"))
+        script = {"script": "return msg.t > 1;", "scriptType": "filter", "argNames": ["msg", "metadata", "msgType"]}
+        script |= {"msg": '{"t":2}', "metadata": {}, "msgType": "POST_TELEMETRY_REQUEST"}
+        tried = self.sdk.try_script(script)
+        root_kept = self.failure(lambda: self.sdk.delete_chain(key(made)))
+        self.sdk.set_root(key(default))
+        for each in (made, like):
+            self.sdk.delete_chain(key(each))
+        self.saw["rule chains"] = {
+            "default": [default.name, default.root, len(self.sdk.graph(key(default)).nodes) > 5],
+            "made": [made.name, word(made.type), made.root, made.additional_info],
+            "ids stay": [key(each) for each in again.nodes] == [key(each) for each in graph.nodes],
+            "nodes": [[each.name, each.type, each.configuration, each.additional_info] for each in read.nodes],
+            "connections": [[each.from_index, each.to_index, each.type] for each in read.connections],
+            "first": key(chain.first_rule_node_id) == key(read.nodes[0]),
+            "versions": [made.version, graph.version, read.version],
+            "root": rooted.root,
+            "call": answer,
+            "events": [each.body["type"] for each in events],
+            "stale": stale,
+            "imported": sorted([each.rule_chain_name, each.updated] for each in imported),
+            "like the default": like.name,
+            "script": tried,
+            "the root is kept": root_kept,
+            "deleted": self.failure(lambda: self.sdk.chain(key(made))),
+            "unknown": self.failure(lambda: self.sdk.chain(UNKNOWN)),
+        }
 
     def audit(self) -> None:
         """Entries are written in batches: the newest one says that the others are there."""

@@ -207,6 +207,62 @@ class TbCe:
     def delete_api_key(self, key_id: str) -> None:
         self.client.delete_api_key(UUID(key_id))
 
+    # -- rule chains
+
+    def save_chain(self, **members: Any) -> models.RuleChain:
+        return self.client.save_rule_chain(models.RuleChain(**members))
+
+    def update_chain(self, chain: models.RuleChain) -> models.RuleChain:
+        return self.client.save_rule_chain(chain)
+
+    def chain_like_the_default(self, name: str) -> models.RuleChain:
+        return self.client.set_device_default_rule_chain(models.DefaultRuleChainCreateRequest(name=name))
+
+    def save_graph(
+        self, chain: models.RuleChain, nodes: list[dict[str, Any]], connections: list[tuple[int, int, str]]
+    ) -> models.RuleChainMetaData:
+        graph = models.RuleChainMetaData(
+            rule_chain_id=chain.id,
+            first_node_index=0,
+            nodes=[models.RuleNode(**each) for each in nodes],
+            connections=[models.NodeConnectionInfo(from_index=a, to_index=b, type=c) for a, b, c in connections],
+            rule_chain_connections=[],
+        )
+        return self.client.save_rule_chain_meta_data(graph)
+
+    def update_graph(self, graph: models.RuleChainMetaData) -> models.RuleChainMetaData:
+        return self.client.save_rule_chain_meta_data(graph)
+
+    def record(self, node: models.RuleNode) -> None:
+        node.debug_settings = models.DebugSettings(all_enabled=True)
+
+    def chains(self, **query: Any) -> models.PageDataRuleChain:
+        return self.client.get_rule_chains(**query)
+
+    def chain(self, chain_id: str) -> models.RuleChain:
+        return self.client.get_rule_chain_by_id(chain_id)
+
+    def graph(self, chain_id: str) -> models.RuleChainMetaData:
+        return self.client.get_rule_chain_meta_data(chain_id)
+
+    def set_root(self, chain_id: str) -> models.RuleChain:
+        return self.client.set_root_rule_chain(chain_id)
+
+    def export_chains(self) -> models.RuleChainData:
+        return self.client.export_rule_chains(1000)
+
+    def import_chains(self, data: models.RuleChainData) -> list[models.RuleChainImportResult]:
+        return self.client.import_rule_chains(data, overwrite=True)
+
+    def delete_chain(self, chain_id: str) -> None:
+        self.client.delete_rule_chain(chain_id)
+
+    def try_script(self, body: dict[str, Any]) -> Any:
+        return self.client.test_rule_chain_script(body)
+
+    def node_events(self, node_id: str, tenant_id: str) -> models.PageDataEventInfo:
+        return self.client.get_events_by_type("RULE_NODE", node_id, "DEBUG_RULE_NODE", tenant_id, 10, 0)
+
     # -- what was done
 
     def audit(self, of: str, *which: str, **query: Any) -> models.PageDataAuditLog:

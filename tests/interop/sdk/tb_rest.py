@@ -177,6 +177,63 @@ class TbRest:
     def delete_user(self, user_id: str) -> None:
         self.client.delete_user(user_id)
 
+    # -- rule chains
+
+    def save_chain(self, **members: Any) -> Any:
+        return self.client.save_rule_chain_v1(self.models.RuleChain(**members))
+
+    def update_chain(self, chain: Any) -> Any:
+        return self.client.save_rule_chain_v1(chain)
+
+    def chain_like_the_default(self, name: str) -> Any:
+        return self.client.save_rule_chain(self.models.DefaultRuleChainCreateRequest(name=name))
+
+    def save_graph(self, chain: Any, nodes: list[dict[str, Any]], connections: list[tuple[int, int, str]]) -> Any:
+        m = self.models
+        graph = m.RuleChainMetaData(
+            rule_chain_id=chain.id,
+            first_node_index=0,
+            nodes=[m.RuleNode(**each) for each in nodes],
+            connections=[m.NodeConnectionInfo(from_index=a, to_index=b, type=c) for a, b, c in connections],
+            rule_chain_connections=[],
+        )
+        return self.client.save_rule_chain_meta_data(graph)
+
+    def update_graph(self, graph: Any) -> Any:
+        return self.client.save_rule_chain_meta_data(graph)
+
+    def record(self, node: Any) -> None:
+        node.debug_settings = self.models.DebugSettings(all_enabled=True)
+
+    def chains(self, **query: Any) -> Any:
+        return self.client.get_rule_chains(**query)
+
+    def chain(self, chain_id: str) -> Any:
+        return self.client.get_rule_chain_by_id(chain_id)
+
+    def graph(self, chain_id: str) -> Any:
+        return self.client.get_rule_chain_meta_data(chain_id)
+
+    def set_root(self, chain_id: str) -> Any:
+        return self.client.set_root_rule_chain(chain_id)
+
+    def export_chains(self) -> Any:
+        return self.client.export_rule_chains(1000)
+
+    def import_chains(self, data: Any) -> Any:
+        return self.client.import_rule_chains(data, overwrite=True)
+
+    def delete_chain(self, chain_id: str) -> None:
+        self.client.delete_rule_chain(chain_id)
+
+    def try_script(self, body: dict[str, Any]) -> Any:
+        return self.client.test_script(body)
+
+    def node_events(self, node_id: str, tenant_id: str) -> Any:
+        node = self.models.EntityId(entity_type="RULE_NODE", id=node_id)
+        tenant = self.models.TenantId(entity_type="TENANT", id=tenant_id)
+        return self.client.get_events_v1_get1(node, "DEBUG_RULE_NODE", tenant, 10, 0)
+
     # -- what was done
 
     def audit(self, of: str, *which: str, **query: Any) -> Any:
