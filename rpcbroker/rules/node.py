@@ -93,7 +93,7 @@ class NodeType:
     `configuration` is how it is configured; `make` makes one of it, or raises BadConfiguration. `labels` are those
     under which its messages may go on, None is any. `takes_time`: a cycle may go through it, and what comes in is
     acknowledged at once; `acknowledges`: only the latter. `scripts` are those that have to be accepted before the
-    chain is.
+    chain is. `most`: as many of the kind a chain may have.
     """
 
     name: str
@@ -103,3 +103,4 @@ class NodeType:
     takes_time: bool = False
     acknowledges: bool = False
     scripts: Callable[[Any], tuple[Script, ...]] = lambda _: ()
+    most: int | None = None
