@@ -7,7 +7,8 @@
   scripts answer (conf/chains/current-time.json).
 * calls: CPU time of a two-way call with the default chain, and without rules (bench/otherwise_ruled.py).
 * neighbours: the latency of scripts and of calls of one tenant, each at a fixed rate, while another tenant's script is
-  quiet, loops until it is killed, or takes nearly all the time that it may.
+  quiet, loops until it is killed, or takes nearly all the time that it may; after two seconds, in which the broker
+  has learnt which it is.
 
 CPU time is that of the broker, without the processes that run scripts. Each measurement has a fresh process of the
 broker, on loopback. The load of telemetry is bench/mqtt_load.c, all other is this process; the share of a core that it
@@ -194,8 +195,8 @@ class Other:
         self._device.send(bytes((0x30, len(frame))) + frame)
 
 
-def all_at_rate(asking: Asking, load: Load, other: Other | None, seconds: float) -> None:
-    """Questions, calls, and what the other tenant's device posts if it is there, each at its rate."""
+def all_at_rate(asking: Asking, load: Load, other: Other, seconds: float) -> None:
+    """Questions, calls, and what the other tenant's device posts, each at its rate."""
     begin = time.perf_counter()
     asked = called = posted = 0
     load.idle = load.idle or list(load.callers)
@@ -206,7 +207,7 @@ def all_at_rate(asking: Asking, load: Load, other: Other | None, seconds: float)
         while called < now * CALLS_PER_SECOND and load.idle:
             load.call(load.idle.pop(0))
             called += 1
-        while other is not None and posted < now * OTHERS_PER_SECOND:
+        while posted < now * OTHERS_PER_SECOND:
             other.post()
             posted += 1
         asking.poll(0.0005)
@@ -304,11 +305,12 @@ def neighbours(bench: Bench, rounds: int) -> None:
         asking = Asking(server, half)
         devices = [connect_device(server, f"B{number}") for number in range(half, DEVICES)]
         load = Load(server, bench.ids[half:DEVICES], devices)
-        all_at_rate(asking, load, None, 2 * WARM_UP)
+        other = Other(server)
+        all_at_rate(asking, load, other, 2 * WARM_UP)
         asking.latencies.clear()
         load.latencies.clear()
         mine, begin = time.process_time(), time.perf_counter()
-        all_at_rate(asking, load, Other(server), bench.seconds)
+        all_at_rate(asking, load, other, bench.seconds)
         share = (time.process_time() - mine) / (time.perf_counter() - begin)
         server.stop()
         if load.errors:

@@ -57,7 +57,8 @@ from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_ADMIN = "admin@localhost"
-RULE_CHAINS = b"/api/ruleChain"
+WITH_CHAINS = {b"/api/ruleChain/metadata", b"/api/ruleChain/testScript", b"/api/ruleChains/import"}
+"""Whose bodies are rule chains, or scripts: they may be as large as a chain."""
 KEY_BYTES = 64
 SECRET_BYTES = 32
 """Of what addresses prove by that they are not forged; a new one at each start."""
@@ -209,7 +210,7 @@ class BrokerService(Service):
             reactor=reactor,
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
-            larger=lambda path: self._settings.rules.max_chain_size if path.startswith(RULE_CHAINS) else 0,
+            larger=lambda path: self._settings.rules.max_chain_size if path in WITH_CHAINS else 0,
         )
 
     def _sockets(self) -> dict[str, Socket]:

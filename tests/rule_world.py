@@ -1,4 +1,4 @@
-"""A World with rule chains: scripts are Python functions here, if no others are given, and other servers are a list of
+"""A World with rule chains. If no others are given, scripts are Python functions, and other servers are a list of
 answers."""
 
 from __future__ import annotations
@@ -71,11 +71,17 @@ class RuleWorld(World):
     """`direct` False: everything passes the chains."""
 
     def __init__(
-        self, *, direct: bool = True, rules: dict[str, Any] | None = None, scripts: Any = None, **more: Any
+        self,
+        *,
+        direct: bool = True,
+        rules: dict[str, Any] | None = None,
+        scripts: Any = None,
+        web: Any = None,
+        **more: Any,
     ) -> None:
         super().__init__(**more)
         self.scripts = scripts or FakeScripts()
-        self.web = FakeWeb()
+        self.web = web or FakeWeb()
         self.rules = rules_of(self, self.scripts, self.web, direct=direct, **(rules or {}))
 
     def put(self, graph: dict[str, Any], *, tenant_id: UUID = TENANT, name: str = "Test", root: bool = True) -> UUID:

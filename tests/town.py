@@ -73,6 +73,8 @@ class Town:
         self.ids["key"] = [key["id"]["id"], *self._several("TENANT_ADMIN", "/api/apiKey", "description")]
         self.ids["rpc"] = [self._kept_call(f"kept {n}") for n in range(4)]
         self.kept = [of_a_kind[0] for of_a_kind in self.ids.values()]
+        self.ids |= self._rule_chains()
+        self.kept += self.ids["rule_chain"]
         self.kept += [json.loads(self.ask(role, "GET", "/api/auth/user").body)["id"]["id"] for role in ROLES[:-1]]
         self._device = callable_device(self.daemon.mqtt_port, "STAYS", lambda call: {"answer": call["method"]})
 
@@ -123,6 +125,16 @@ class Town:
         body = {"method": method, "persistent": True, "timeout": 10**9}
         kept: str = self._do("first", "POST", f"/api/rpc/twoway/{self.ids['device'][0]}", body)["rpcId"]
         return kept
+
+    def _rule_chains(self) -> dict[str, list[str]]:
+        """The root chain, without which no call comes to a device, and another one, whose node records."""
+        root = self._get("first", "/api/ruleChains?pageSize=1")["data"][0]["id"]["id"]
+        chain_id = self._made("first", "/api/ruleChain", name="stays")
+        node = {"type": "org.thingsboard.rule.engine.filter.TbMsgTypeSwitchNode", "name": "n", "debugMode": True}
+        of = {"entityType": "RULE_CHAIN", "id": chain_id}
+        graph = {"ruleChainId": of, "firstNodeIndex": 0, "nodes": [node], "connections": []}
+        saved = self._do("first", "POST", "/api/ruleChain/metadata", graph)
+        return {"rule_chain": [root, chain_id], "rule_node": [saved["nodes"][0]["id"]["id"]]}
 
     def _several(self, role: str, path: str, member: str, suffix: str = "", **more: Any) -> list[str]:
         return [self._made(role, path, **{member: f"{member}{n}{suffix}"}, **more) for n in range(4)]

@@ -22,6 +22,8 @@ _PARAMETER = re.compile(r"<(\w+)>")
 _TEXTS = {
     "enabled": {"type": "string", "pattern": "^([tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"},
     "entity_type": {"type": "string", "enum": ["DEVICE"]},
+    "event_entity": {"type": "string", "enum": ["RULE_NODE"]},
+    "event_type": {"type": "string", "enum": ["DEBUG_RULE_NODE", "ERROR", "LC_EVENT", "STATS"]},
     "owner_type": {"type": "string", "enum": ["CUSTOMER", "TENANT"]},
     "owned_type": {"type": "string", "enum": ["DEVICE"]},
     "scope": {"type": "string", "enum": list(Scope)},

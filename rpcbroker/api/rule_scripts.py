@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rpcbroker.api import checks
 from rpcbroker.core import jsontext
 from rpcbroker.core.model import Principal
 from rpcbroker.rules.errors import NodeFailed
@@ -32,7 +33,7 @@ class RuleScripts:
         script = Script(Language(query.script_lang), body.script, tuple(body.arg_names))
         message = RuleMessage(
             id=around.new_uuid(),
-            type=body.msg_type,
+            type=checks.plain("msgType", body.msg_type) or "",
             originator=Originator(TENANT, principal.tenant_id),
             data=body.msg.encode(),
             metadata=body.metadata,

@@ -25,7 +25,7 @@ from rpcbroker.rules.ports import Script, ScriptFailed, ScriptRefused
 
 SHARE = 0.002
 """Seconds of work that a worker has before it; behind it others wait."""
-LONG = 0.01
+LONG = 0.02
 """Seconds of processor time from which a script runs alone."""
 LONG_FOR = 60.0
 """Seconds for which the scripts of a tenant run alone after one of them took long."""
@@ -335,11 +335,11 @@ class ScriptPool:
     def settled(self, job: Job, word: str, seconds: float, text: str) -> None:
         """See script_process.Owner."""
         lane, known = job.lane, job.known
-        if seconds > LONG:
-            lane.long_until = self._clock.seconds() + LONG_FOR
-            self._lanes.setdefault(lane.tenant_id, lane)
         if known is not None:
-            known.seconds = max(seconds, (known.seconds + seconds) / 2)
+            # A single one may have been held up by the machine, or by what came before it.
+            known.seconds = seconds = (known.seconds + seconds) / 2
+        if seconds > LONG:
+            self._took_long(lane)
         if word == "slow":
             self._ran_away(job, self._too_long())
         elif word == "memory":
@@ -350,21 +350,23 @@ class ScriptPool:
             self._end(job, _outcome(word, text))
         self._give()
 
+    def _took_long(self, lane: Lane) -> None:
+        lane.long_until = self._clock.seconds() + LONG_FOR
+        self._lanes.setdefault(lane.tenant_id, lane)
+
     def _too_long(self) -> str:
         return f"the script took longer than {self.timeout * 1000:g} ms"
 
     def _ran_away(self, job: Job, why: str) -> None:
-        now = self._clock.seconds()
         self.counts.runaways += 1
-        job.lane.long_until = now + LONG_FOR
-        self._lanes.setdefault(job.lane.tenant_id, job.lane)
+        self._took_long(job.lane)
         known = job.known
         if known is None:
             self._end(job, ScriptRefused(why))
             return
         known.strikes += 1
         if known.strikes >= STRIKES:
-            known.suspended_until, known.why = now + SUSPENDED_FOR, why
+            known.suspended_until, known.why = self._clock.seconds() + SUSPENDED_FOR, why
         self._end(job, ScriptFailed(why))
 
     def _end(self, job: Job, result: Any) -> None:

@@ -79,11 +79,11 @@ class MetadataJSON(msgspec.Struct, rename="camel"):
 class ChainJSON(msgspec.Struct, rename="camel"):
     """What a chain is beside its graph."""
 
-    name: str
+    name: Annotated[str, Meta(extra_json_schema={"maxLength": 255, "pattern": "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"})]
     id: RefJSON | None = None
     tenant_id: RefJSON | None = None
     created_time: Whole | None = 0
-    type: str = "CORE"
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["CORE"]})] = "CORE"
     first_rule_node_id: RefJSON | None = None
     root: bool | None = False
     debug_mode: bool | None = False

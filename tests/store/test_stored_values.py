@@ -213,6 +213,24 @@ class TestAttributes:
         )
 
     @pytest_twisted.ensureDeferred
+    async def test_which_were_written_is_told_and_others_may_keep_their_time(self, filled: Any) -> None:
+        async def save(values: dict[str, Any], **more: Any) -> list[str]:
+            written: list[str] = await filled.values.save_attributes(
+                ONE, Scope.SERVER, values, **{"now": EPOCH_MS, "most": 3} | more
+            )
+            return written
+
+        assert await save({"a": 1, "b": Raw(b'{"x":1}')}) == ["a", "b"]
+        changed = {"a": 1, "b": Raw(b'{"x":2}'), "c": "new"}
+        assert await save(changed, now=EPOCH_MS + 5, only_changed=True) == ["b", "c"]
+        assert await save(changed, now=EPOCH_MS + 9, only_changed=True) == []
+        assert await save({"a": 1.0}, now=EPOCH_MS + 9, only_changed=True) == ["a"]
+        found = await filled.values.attributes(ONE, scopes=(), keys=(), after_writes=False)
+        assert [(each.key, each.updated_time - EPOCH_MS) for each in found] == [("a", 9), ("b", 5), ("c", 5)]
+        with pytest.raises(InvalidRequest, match="may have at most 3"):
+            await save({"a": 1.0, "d": 1}, only_changed=True)
+
+    @pytest_twisted.ensureDeferred
     async def test_too_many_are_refused_and_so_is_a_device_that_is_gone(self, filled: Any) -> None:
         for values in ({"a": 1, "b": 1}, {"a": 2}):
             await filled.values.save_attributes(ONE, Scope.SERVER, values, now=EPOCH_MS, most=2)

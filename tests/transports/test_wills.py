@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fakes import device, result_of
 from mqtt_client import FreeTopics, Mqtt
+from rule_world import rules_of
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.ports import CloseReason
@@ -202,6 +203,17 @@ class TestWills:
     def test_a_device_s_will_may_be_attributes(self) -> None:
         world = Mqtt()
         world.client().connect(will=p.Will("v1/devices/me/attributes", b'{"online":false}', 1)).lose()
+        (kept,) = result_of(world.broker.attributes.read(world.device.id))
+        assert (kept.key, bytes(kept.value)) == ("online", b"false")
+
+    def test_a_device_s_will_passes_the_rule_chain(self) -> None:
+        world = Mqtt()
+        rules = rules_of(world, direct=False)
+        for topic in ("telemetry", "attributes"):
+            world.client().connect(will=p.Will(f"v1/devices/me/{topic}", b'{"online":false}')).lose()
+        assert rules.engine.passed >= 2
+        latest = result_of(Deferred.fromCoroutine(world.broker.telemetry.latest(world.device.id, ["online"])))
+        assert bytes(latest["online"].value) == b"false"
         (kept,) = result_of(world.broker.attributes.read(world.device.id))
         assert (kept.key, bytes(kept.value)) == ("online", b"false")
 
