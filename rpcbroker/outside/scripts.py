@@ -167,6 +167,8 @@ class ScriptPool:
         if len(job.lane.jobs) >= MAX_WAITING:
             return self._fails(f"{MAX_WAITING:,} scripts wait to be run already")
         job.lane.jobs.append(job)
+        if job.known is not None:
+            job.known.in_order.append(job)
         if len(job.lane.jobs) == 1:
             self._line_up(job.lane)
         self._give()
@@ -375,12 +377,13 @@ class ScriptPool:
             job.known.proven = True
             self.counts.runs += 1
             self.counts.failures += isinstance(result, Exception)
-        if job.waiting.called:
+        job.result = result
+        if job.known is None:
+            job.tell()
             return
-        if isinstance(result, Exception):
-            job.waiting.errback(result)
-        else:
-            job.waiting.callback(result)
+        in_order = job.known.in_order
+        while in_order and in_order[0].is_over:
+            in_order.popleft().tell()
 
 
 def _outcome(word: str, text: str) -> Any:

@@ -126,6 +126,7 @@ class DryRun:
             lambda _, chain_id: self._root if chain_id is None else self._made.get(chain_id),
             max_hops=lambda: self._settings.max_hops,
             max_messages=lambda: 1,
+            max_size=lambda: self._settings.max_messages_size,
             watches=lambda node: False,
             tell=lambda passed: None,
         )

@@ -205,12 +205,14 @@ async def test_recording_everything_ends_by_itself() -> None:
         node(SWITCH, "all", debugSettings={"failuresEnabled": False, "allEnabled": True, "allEnabledUntil": 0}),
         node(SWITCH, "old", debugMode=True),
         node(SWITCH, "until", debugSettings={"allEnabledUntil": now + 5}),
+        node(SWITCH, "for ever", debugSettings={"allEnabledUntil": 2**53}),
     ]
-    saved = await save(rest, graph(chain_id, nodes, connection(0, 1, "Other"), connection(0, 2, "Other")))
+    saved = await save(rest, graph(chain_id, nodes, *(connection(0, end, "Other") for end in (1, 2, 3))))
     assert [each["debugSettings"] for each in saved["nodes"]] == [
         {"failuresEnabled": False, "allEnabled": False, "allEnabledUntil": now + 900_000},
         {"failuresEnabled": True, "allEnabled": False, "allEnabledUntil": now + 900_000},
         {"failuresEnabled": False, "allEnabled": False, "allEnabledUntil": now + 5},
+        {"failuresEnabled": False, "allEnabled": False, "allEnabledUntil": now + 900_000},
     ]
 
 

@@ -58,6 +58,17 @@ async def test_further_processes_are_started_when_those_there_are_busy_and_never
         assert pool.waiting == 0
 
 
+@pytest_twisted.ensureDeferred
+async def test_runs_of_a_script_are_over_in_the_order_in_which_they_were_asked_for() -> None:
+    """Or else messages of a device would overtake each other in the chain."""
+    over: list[int] = []
+    uneven = "for (let i = 0; msg % 10 === 0 && i < 20000; i++); return msg"
+    async with a_pool(script_workers=2) as pool:
+        await gatherResults([run_(pool, uneven, n).addCallback(over.append) for n in range(1000)])
+        assert pool.workers == 2
+    assert over == list(range(1000))
+
+
 def run_(pool: ScriptPool, source: str, *values: object, tenant: UUID = TENANT) -> Deferred[object]:
     return pool.run(tenant, js(source), [*values, {}, ""] if values else MESSAGE)
 
