@@ -337,7 +337,7 @@ CHAIN = "11111111-2222-4333-8444-555555555555"
         (graph(CHAIN, [node(SWITCH, "a")] * 10_001), "at most 10,000 nodes"),
         (graph(CHAIN, [node(SWITCH, "a")], connection(0, 2**60, "x")), "Invalid request body"),
         (graph(CHAIN, [{"name": "a"}]), "missing required field `type`"),
-        (graph(CHAIN, [node(SWITCH, "a", singletonMode=1)]), "Expected `bool`"),
+        (graph(CHAIN, [node(SWITCH, "a", singletonMode=1)]), "Expected `bool | null`"),
     ],
 )
 @pytest_twisted.ensureDeferred
