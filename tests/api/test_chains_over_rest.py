@@ -247,6 +247,17 @@ async def test_what_is_likely_to_be_a_mistake_is_said() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_comes_of_a_generator_alone_is_no_mistake() -> None:
+    rest = Rest()
+    chain_id = await new_chain(rest)
+    beat = node("org.thingsboard.rule.engine.debug.TbMsgGeneratorNode", "beat", {"jsScript": "return {msg: 1};"})
+    saved = await save(
+        rest, graph(chain_id, [node(SWITCH, "first"), beat, node(SWITCH, "b")], connection(1, 2, "Success"))
+    )
+    assert "warnings" not in saved
+
+
+@pytest_twisted.ensureDeferred
 async def test_changes_from_another_version_are_refused() -> None:
     rest = Rest()
     chain_id = await new_chain(rest)
