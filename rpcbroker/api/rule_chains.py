@@ -154,7 +154,6 @@ class Chains:
         imports = [self._import(principal, given, metadata, query.overwrite) for given, metadata in _files(body)]
         if len({each.chain.id for each in imports}) < len(imports):
             raise InvalidRequest("Two rule chains of the file have the same name, and overwrite is true")
-        self._chains.require_room(principal.tenant_id, sum(not each.found for each in imports))
         moved = {each.old_id.lower(): each.chain.id for each in imports if each.old_id}
         ready = []
         for each in imports:
@@ -165,6 +164,7 @@ class Chains:
             except InvalidRequest as error:
                 raise InvalidRequest(f"{each.chain.name}: {error.message}", hint=error.hint) from None
             ready.append((each, *checked))
+        self._chains.require_room(principal.tenant_id, [replace(each.chain, graph=text) for each, text, _ in ready])
         note.about(imports[0].chain.id, ", ".join(each.chain.name for each in imports)[:MAX_TEXT])
         return [
             ImportResultJSON(

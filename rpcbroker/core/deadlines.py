@@ -2,7 +2,8 @@
 
 A `callLater` and a `cancel` for each call would cost more than the rest of the call, so deadlines
 are kept in slots of 1/64 s with one timer for the earliest slot. A deadline fires never early and
-at most one slot late. Adding and cancelling are O(1), and a cancelled deadline is forgotten at once.
+at most one slot late; those of one slot fire in the order in which they were added. Adding and cancelling are O(1),
+and a cancelled deadline is forgotten at once.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ class Deadlines:
         now = math.floor(self._clock.seconds() * SLOTS_PER_SECOND)
         while self._order and self._order[0] <= now:
             slot = self._slots.pop(heapq.heappop(self._order))
-            while slot:
-                deadline, _ = slot.popitem()
+            for deadline in tuple(slot):
+                if deadline not in slot:  # one before it has cancelled it
+                    continue
                 try:
                     deadline._fire()
                 except Exception:

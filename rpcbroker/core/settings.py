@@ -393,11 +393,17 @@ class RulesSettings:
     max_messages: int = setting(
         10_000, "messages of one tenant that are in its rule chains at a time; one more is refused", live=True
     )
+    max_messages_size: Size = setting(
+        64 << 20, "memory for those of them that wait in nodes; beyond it, too, one more is refused", live=True
+    )
     max_hops: int = setting(
         2_000, "nodes that one message, with all that is made of it, may pass; then its branches end", live=True
     )
     max_chains: int = setting(100, "rule chains of one tenant; one more is refused", live=True)
     max_chain_size: Size = setting(4 << 20, "the largest rule chain, as JSON; beyond it 413", live=True)
+    max_chains_size: Size = setting(
+        16 << 20, "all rule chains of one tenant, as JSON: in memory they take up to ten times as much", live=True
+    )
     max_relations: int = setting(
         1_000,
         "relations from one device, and to one; one more is refused, but for those from gateways to their children",

@@ -11,13 +11,22 @@ from twisted.internet.defer import Deferred
 
 from rpcbroker.rules.ports import Script
 
+NOT_YET = object()
+"""The result of a run that goes on."""
+
 
 class Known:
-    """A script of one tenant: how long it takes, and how often it ran away one time after the other."""
+    """A script of one tenant: how long it takes, and how often it ran away one time after the other.
 
-    __slots__ = ("proven", "seconds", "strikes", "suspended_until", "why")
+    Its runs are over in the order in which they were asked for, whichever processes they are in: messages of a device
+    that pass the node keep their order.
+    """
+
+    __slots__ = ("in_order", "proven", "seconds", "strikes", "suspended_until", "why")
 
     def __init__(self, seconds: float) -> None:
+        self.in_order: deque[Job] = deque()
+        """Its runs that nobody was told of yet."""
         self.proven = False
         """It has run once."""
         self.seconds = seconds
@@ -33,15 +42,33 @@ class Lane:
     runs away as soon as it is there does so in one worker, and not in all of them.
     """
 
-    __slots__ = ("jobs", "long_until", "parked", "proves", "tenant_id")
+    __slots__ = ("jobs", "long_until", "parked", "proves", "size", "tenant_id")
 
     def __init__(self, tenant_id: UUID | None) -> None:
         self.tenant_id = tenant_id
         self.jobs: deque[Job] = deque()
+        self.size = 0
+        """Bytes of what its jobs are given."""
         self.long_until = 0.0
         self.proves: Job | None = None
         self.parked = False
         """Its next job has to wait for that."""
+
+    def add(self, job: Job) -> None:
+        """Behind all others."""
+        self.jobs.append(job)
+        self.size += len(job.values)
+
+    def put_back(self, job: Job) -> None:
+        """Before all others."""
+        self.jobs.appendleft(job)
+        self.size += len(job.values)
+
+    def take(self) -> Job:
+        """The next one."""
+        job = self.jobs.popleft()
+        self.size -= len(job.values)
+        return job
 
     @property
     def is_held(self) -> bool:
@@ -52,7 +79,7 @@ class Lane:
 class Job:
     """One run, or, if `known` is None, one check. `seconds` is how long it will take, as far as one can tell."""
 
-    __slots__ = ("deaths", "known", "lane", "number", "script", "seconds", "values", "waiting")
+    __slots__ = ("deaths", "known", "lane", "number", "result", "script", "seconds", "values", "waiting")
 
     def __init__(
         self, lane: Lane, script: Script, *, number: int, values: bytes, known: Known | None, seconds: float
@@ -66,6 +93,19 @@ class Job:
         self.deaths = 0
         """Processes that ended while it ran."""
         self.waiting: Deferred[Any] = Deferred(lambda _: None)
+        self.result: Any = NOT_YET
+        """An exception is what it failed with."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or nobody waits for that any more."""
+        return self.result is not NOT_YET or self.waiting.called
+
+    def tell(self) -> None:
+        """Tell who waits for it."""
+        if not self.waiting.called:
+            tell = self.waiting.errback if isinstance(self.result, Exception) else self.waiting.callback
+            tell(self.result)
 
     @property
     def proven(self) -> bool:

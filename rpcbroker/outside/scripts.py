@@ -40,6 +40,8 @@ BROKEN_FOR = 5.0
 """Seconds for which no worker is started after one could not start."""
 MAX_WAITING = 10_000
 """Runs of one tenant that wait; one more fails at once."""
+MAX_WAITING_SIZE = 64 << 20
+"""Bytes of what these are given: beyond it one more fails, too."""
 MAX_SCRIPTS = 10_000
 """Scripts whose runs are remembered."""
 
@@ -166,7 +168,11 @@ class ScriptPool:
             return self._fails(self._broken)
         if len(job.lane.jobs) >= MAX_WAITING:
             return self._fails(f"{MAX_WAITING:,} scripts wait to be run already")
-        job.lane.jobs.append(job)
+        if job.lane.size > MAX_WAITING_SIZE:
+            return self._fails(f"scripts wait already with {size(job.lane.size)} that they are given")
+        job.lane.add(job)
+        if job.known is not None:
+            job.known.in_order.append(job)
         if len(job.lane.jobs) == 1:
             self._line_up(job.lane)
         self._give()
@@ -176,7 +182,7 @@ class ScriptPool:
         """Those that a worker had when it ended, before all that waits."""
         for job in reversed(jobs):
             self._over(job)
-            job.lane.jobs.appendleft(job)
+            job.lane.put_back(job)
             self._lanes[job.lane.tenant_id] = job.lane
             if job.lane.parked or len(job.lane.jobs) == 1:
                 self._line_up(job.lane)
@@ -193,7 +199,7 @@ class ScriptPool:
         while lanes:
             lane = lanes.popleft()
             while lane.jobs and lane.jobs[0].waiting.called:  # nobody waits any more
-                lane.jobs.popleft()
+                lane.take()
             if not lane.jobs:
                 self._leave(lane)
                 continue
@@ -203,7 +209,7 @@ class ScriptPool:
             if lanes is self._quick and (lane.long_until > self._clock.seconds() or lane.jobs[0].seconds > LONG):
                 self._long.append(lane)
                 continue
-            job = lane.jobs.popleft()
+            job = lane.take()
             if not job.proven:
                 lane.proves = job
             if lane.jobs:
@@ -375,12 +381,13 @@ class ScriptPool:
             job.known.proven = True
             self.counts.runs += 1
             self.counts.failures += isinstance(result, Exception)
-        if job.waiting.called:
+        job.result = result
+        if job.known is None:
+            job.tell()
             return
-        if isinstance(result, Exception):
-            job.waiting.errback(result)
-        else:
-            job.waiting.callback(result)
+        in_order = job.known.in_order
+        while in_order and in_order[0].is_over:
+            in_order.popleft().tell()
 
 
 def _outcome(word: str, text: str) -> Any:

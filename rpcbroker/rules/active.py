@@ -20,7 +20,7 @@ _log = Logger()
 class ActiveNode:
     """One node that is made, with those behind it."""
 
-    __slots__ = ("acknowledges", "act", "debug", "id", "index", "name", "recorded", "targets", "type")
+    __slots__ = ("acknowledges", "act", "debug", "id", "index", "name", "recorded", "takes_time", "targets", "type")
 
     def __init__(self, index: int, node: RuleNode, act: Node, node_id: UUID, targets: Targets) -> None:
         self.index = index
@@ -28,6 +28,7 @@ class ActiveNode:
         self.name = node.name
         self.type = node.type.name
         self.act = act
+        self.takes_time = node.type.takes_time
         self.acknowledges = node.type.takes_time or node.type.acknowledges
         self.targets = targets
         self.debug: DebugSettingsJSON = node.debug

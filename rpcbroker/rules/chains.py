@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
 from twisted.logger import Logger
 
-from rpcbroker.core.errors import BrokerError, InvalidRequest, NotFound
+from rpcbroker.core.errors import BrokerError, InvalidRequest, NotFound, PayloadTooLarge
 from rpcbroker.core.model import StoredChain
 from rpcbroker.core.ports import KeptRules
 from rpcbroker.core.routes import Routes
@@ -31,12 +31,16 @@ NOT_FOUND = "There is no such rule chain"
 class _TenantRules:
     """One tenant's."""
 
-    __slots__ = ("active", "routes", "stored")
+    __slots__ = ("active", "coming", "root", "routes", "stored")
 
     def __init__(self) -> None:
         self.stored: dict[UUID, StoredChain] = {}
+        self.root: StoredChain | None = None
+        """As it was found last: this is asked for each message."""
         self.active: dict[UUID, ActiveChain | None] = {}
         """Those that were made; None is one that cannot be."""
+        self.coming: list[StoredChain] = []
+        """Those that are being written."""
         self.routes: Routes | None = None
 
 
@@ -146,8 +150,11 @@ class RuleChains:
 
     def root(self, tenant_id: UUID) -> StoredChain:
         """The one where the tenant's messages begin."""
-        stored = self._tenants[tenant_id].stored.values()
-        return next((chain for chain in stored if chain.root), None) or default_chain(tenant_id)
+        tenant = self._tenants[tenant_id]
+        if tenant.root is None:
+            stored = tenant.stored.values()
+            tenant.root = next((chain for chain in stored if chain.root), None) or default_chain(tenant_id)
+        return tenant.root
 
     def all(self, tenant_id: UUID) -> list[StoredChain]:
         """All of the tenant's."""
@@ -184,18 +191,33 @@ class RuleChains:
         tenant = self._tenants[chain.tenant_id]
         there = self.find(chain.tenant_id, chain.id)
         chain = replace(chain, root=there is not None and there.root)
-        if chain.id not in tenant.stored:
-            self.require_room(chain.tenant_id, 1)
-        await self._store.save_chain(chain)
+        self.require_room(chain.tenant_id, [chain])
+        tenant.coming.append(chain)
+        try:
+            await self._store.save_chain(chain)
+        finally:
+            tenant.coming.remove(chain)
+        there = tenant.stored.get(chain.id)
+        if there is not None:  # it may have become the root, or ceased to be, meanwhile
+            chain = replace(chain, root=there.root)
         tenant.stored[chain.id] = chain
+        tenant.root = None
         self._activate(chain.tenant_id, chain)
         return chain
 
-    def require_room(self, tenant_id: UUID, count: int) -> None:
-        """Raises InvalidRequest if the tenant may not have so many chains more."""
-        most = self._settings().max_chains
-        if len(self._tenants[tenant_id].stored) + count > most:
-            raise InvalidRequest(f"A tenant has at most {most} rule chains")
+    def require_room(self, tenant_id: UUID, chains: Iterable[StoredChain]) -> None:
+        """Raises InvalidRequest, or PayloadTooLarge, if the tenant may not have these chains, too."""
+        tenant, settings = self._tenants[tenant_id], self._settings()
+        before = tenant.stored | {chain.id: chain for chain in tenant.coming}
+        after = before | {chain.id: chain for chain in chains}
+        if len(after) > max(settings.max_chains, len(before)):
+            raise InvalidRequest(f"A tenant has at most {settings.max_chains} rule chains")
+        size = _size(after)
+        if size > max(settings.max_chains_size, _size(before)):
+            raise PayloadTooLarge(
+                f"The rule chains of a tenant have at most {settings.max_chains_size} bytes as JSON",
+                hint="These are all of them together. The limit is rules.max_chains_size.",
+            )
 
     async def set_root(self, tenant_id: UUID, chain_id: UUID) -> StoredChain:
         """Messages begin at this chain from now on. Raises NotFound."""
@@ -209,6 +231,7 @@ class RuleChains:
         await self._store.set_root(tenant_id, chain_id, demoted=demoted)
         for each in [*tenant.stored.values(), *([demoted] if demoted else [])]:
             tenant.stored[each.id] = replace(each, root=each.id == chain_id)
+        tenant.root = None
         tenant.routes = None
         self._changed(tenant_id)
         return tenant.stored[chain_id]
@@ -230,6 +253,10 @@ class RuleChains:
         if tenant_id in self._tenants:
             _stop(tuple(self._tenants[tenant_id].active.values()))
             del self._tenants[tenant_id]
+
+
+def _size(chains: Mapping[UUID, StoredChain]) -> int:
+    return sum(len(chain.graph) for chain in chains.values())
 
 
 def _stop(chains: Iterable[ActiveChain | None]) -> None:

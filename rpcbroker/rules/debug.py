@@ -15,6 +15,8 @@ from rpcbroker.rules.types import FAILURE
 
 MAX_TEXT = 4 << 10
 """Bytes of a message's data, of its metadata, and of an error, that are kept; the rest is cut off."""
+MAX_WORD = 255
+"""Characters of a message's type, and of a label, that are kept: scripts make both."""
 MAX_BYTES = 4 << 20
 """About what is kept of one tenant takes, beside the limit on its number."""
 _OVERHEAD = 600
@@ -103,9 +105,9 @@ class DebugEvents:
             node_id=at.node.id,
             direction=direction,
             message_id=message.id,
-            message_type=message.type,
+            message_type=message.type[:MAX_WORD],
             originator=message.originator,
-            label=label,
+            label=None if label is None else label[:MAX_WORD],
             data=_cut(message.data),
             metadata=_cut(jsontext.encode(message.metadata)),
             error=None if error is None else _cut(error.encode()),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rpcbroker.core import jsontext
@@ -126,6 +127,7 @@ class DryRun:
             lambda _, chain_id: self._root if chain_id is None else self._made.get(chain_id),
             max_hops=lambda: self._settings.max_hops,
             max_messages=lambda: 1,
+            max_size=lambda: self._settings.max_messages_size,
             watches=lambda node: False,
             tell=lambda passed: None,
         )
@@ -175,7 +177,8 @@ class DryRun:
             return
         if self._message.type == types.QUESTION:
             try:
-                told.answer = await self._estate.own_answer()
+                own = self._estate.own_answer()
+                told.answer = await own if isinstance(own, Deferred) else own
             except BrokerError as error:
                 told.error = error.message
             if not told.yet:

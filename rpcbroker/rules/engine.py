@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rpcbroker.core.errors import BrokerError, Unavailable
+from rpcbroker.core.errors import BrokerError, Reason, Unavailable
 from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
@@ -29,6 +29,13 @@ MAX_NESTED = 100
 """Chains that a message may have entered and not left."""
 SHOWN_FAULTS = 3
 """Failures that are told to who waited for an answer."""
+MAX_FAULT = 1_000
+"""Characters of a failure that are told; a message may have got into it, as large as it is."""
+
+OVERHEAD = 1_000
+"""Bytes that a message takes that waits, beside its data and metadata."""
+ROOT = "the root rule chain"
+TOO_LARGE = "The messages that wait in the tenant's rule chains take all the memory that they may"
 
 
 class Passed(NamedTuple):
@@ -186,11 +193,15 @@ class Run:
             step = step._replace(acknowledged=True)
             self._one_acknowledged()
         try:
+            if step.node.takes_time and self._engine.is_full(self.tenant_id):
+                raise NodeFailed(f"{TOO_LARGE}: rules.max_messages_size")
             outcome = step.node.act(step.message)
         except Exception:
             self._broke(Failure(), step)
             return
         if isinstance(outcome, Deferred):
+            if not outcome.called:
+                self._engine.hold(self, step.message, outcome)
             outcome.addCallbacks(self._came_back, self._broke, (step,), None, (step,))
             outcome.addErrback(self._engine.bug)
         else:
@@ -213,9 +224,10 @@ class Run:
 
     def _fail(self, step: _Step, error: NodeFailed) -> None:
         """The message goes on under Failure; where nothing is connected there, the branch ends with a fault."""
+        text = error.text[:MAX_FAULT]
         if not step.node.targets.get(FAILURE):
-            self.faults.append(Fault(step.chain.name, step.node.name, error.text, error.cause))
-        self._follow(step, FAILURE, error.message or step.message, error.text)
+            self.faults.append(Fault(step.chain.name, step.node.name, text, error.cause))
+        self._follow(step, FAILURE, error.message or step.message, text)
 
     # -- what goes on
 
@@ -293,6 +305,21 @@ class Run:
                 self._engine.hear(told, self)
 
 
+def _size(message: RuleMessage) -> int:
+    return OVERHEAD + len(message.data) + sum(map(len, message.metadata.values()))
+
+
+def _no_root() -> Fault:
+    """What nobody has looked at must not be taken for kept."""
+    text = "it cannot be run: the server's log says why"
+    return Fault(ROOT, ROOT, text, Unavailable(f"{ROOT}: {text}", reason=Reason.NOT_FORWARDED))
+
+
+def _full(text: str, limit: str) -> Unavailable:
+    hint = f"Nodes that wait hold them back: delays, calls to devices and to other servers. The limit is {limit}."
+    return Unavailable(text, reason=Reason.QUEUE_FULL, hint=hint)
+
+
 class Engine:
     """All runs of one process."""
 
@@ -304,6 +331,7 @@ class Engine:
         *,
         max_hops: Callable[[], int],
         max_messages: Callable[[], int],
+        max_size: Callable[[], int],
         watches: Callable[[ActiveNode], bool],
         tell: Callable[[Passed], None],
         arrived: Callable[[Arrived], None] = lambda _: None,
@@ -316,8 +344,11 @@ class Engine:
         self.tell = tell
         self.arrived = arrived
         self._max_messages = max_messages
+        self._max_size = max_size
         self.running: Counter[UUID] = Counter()
         """Tenant -> messages that are on their way."""
+        self.held: Counter[UUID] = Counter()
+        """Tenant -> bytes of those that wait in nodes."""
         self.passed = 0
         """Messages that have ended."""
         self.faults = 0
@@ -334,17 +365,18 @@ class Engine:
     ) -> Run:
         """A message begins at the first node of `chain`, or `behind` the node that made it, under this label.
 
-        None is the tenant's root chain. Raises Unavailable when too many of the tenant's are on their way.
+        None is the tenant's root chain; if that cannot be made, the message has ended with a fault. Raises Unavailable
+        when too many of the tenant's are on their way.
         """
         if self.running[tenant_id] >= self._max_messages():
-            raise Unavailable(
-                "Too many messages are in the tenant's rule chains",
-                hint="Nodes that wait hold them back: delays, calls to devices and to other servers. The limit is "
-                "rules.max_messages.",
-            )
+            raise _full("Too many messages are in the tenant's rule chains", "rules.max_messages")
+        if self.is_full(tenant_id):
+            raise _full(TOO_LARGE, "rules.max_messages_size")
         run = Run(self, tenant_id, message, watch)
         chain = chain or self.chain(tenant_id, None)
         self.running[tenant_id] += 1
+        if chain is None:
+            run.faults.append(_no_root())
         if chain is None or (behind is None and chain.first is None):
             self.run_ended(run)
         elif behind is None:
@@ -352,6 +384,23 @@ class Engine:
         else:
             run.enter_behind(chain, behind[0], Out(behind[1], message))
         return run
+
+    def is_full(self, tenant_id: UUID) -> bool:
+        """Whether the tenant's messages that wait take all the memory that they may."""
+        return bool(self.held) and self.held[tenant_id] >= self._max_size()
+
+    def hold(self, run: Run, message: RuleMessage, until: Deferred[Outcome]) -> None:
+        """A message of the run waits until this fires."""
+        size, tenant_id = _size(message) + _size(run.message), run.tenant_id
+        self.held[tenant_id] += size
+
+        def release(result: T) -> T:
+            self.held[tenant_id] -= size
+            if not self.held[tenant_id]:
+                del self.held[tenant_id]
+            return result
+
+        until.addBoth(release)
 
     def run_ended(self, run: Run) -> None:
         """Called by each run, once."""

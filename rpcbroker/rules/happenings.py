@@ -81,8 +81,11 @@ class Happenings:
             AttributesChanged: (self._attributes, frozenset({types.ATTRIBUTES_UPDATED, types.ATTRIBUTES_DELETED})),
         }
 
+        self._told = frozenset[str]().union(*(of for _, of in self._listeners.values()))
+
     def hear(self, tenant_id: UUID, heard: frozenset[str]) -> None:
         """The tenant's root chain does something with messages of these types, and no others, from now on."""
+        heard &= self._told  # questions are heard of by nearly all, and are none of these
         if heard:
             self._heard[tenant_id] = heard
         else:
@@ -146,8 +149,9 @@ class Happenings:
         for tenant_id, message in now:
             try:
                 self._engine.begin(tenant_id, message)
-            except Unavailable:
-                self._log.warn("{type} of {tenant}: too many messages wait", type=message.type, tenant=tenant_id)
+            except Unavailable as error:
+                why = error.message
+                self._log.warn("{type} of {tenant}: {why}", type=message.type, tenant=tenant_id, why=why)
 
 
 def _of(*states: CallState) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What nodes reach beyond their chain: interfaces only. `outside` implements those to the world, `rules.devices` the
+"""What nodes reach beyond their chain: interfaces only. `outside` implements those to the world, `rules.estate` the
 one to the broker, and `rules.dry` all of them without effects."""
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Estate(Protocol):
     def reply(self, session_id: str, request_id: str, payload: bytes) -> None:
         """Answer a question of a device. What nobody waits for is dropped, and counted."""
 
-    def answer_itself(self, message: RuleMessage) -> Deferred[bytes | None]:
+    def answer_itself(self, message: RuleMessage) -> bytes | Deferred[bytes] | None:
         """What the broker itself answers to the question that `message` is; None if it does not know the method.
 
         The answer is not sent: that is `reply`'s.

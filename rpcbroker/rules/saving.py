@@ -12,7 +12,7 @@ from rpcbroker.rules.chain import ENTER_CHAIN, node_id_of, without_chain_connect
 from rpcbroker.rules.format import DebugSettingsJSON, MetadataJSON, NodeJSON, RefJSON, read_graph
 
 RECORD_ALL = 15 * 60_000
-"""Milliseconds for which a node records all after `allEnabled` was saved."""
+"""Milliseconds for which a node records all after that was saved, at most."""
 NODE = "RULE_NODE"
 
 
@@ -53,9 +53,10 @@ def _debug_settings(node: NodeJSON, now: int) -> DebugSettingsJSON | None:
     given = node.debug_settings
     if given is None:
         return DebugSettingsJSON(failures_enabled=True, all_enabled_until=now + RECORD_ALL) if node.debug_mode else None
+    until = now + RECORD_ALL
     if not given.all_enabled:
-        return given
-    return DebugSettingsJSON(failures_enabled=given.failures_enabled, all_enabled_until=now + RECORD_ALL)
+        until = min(until, given.all_enabled_until)
+    return DebugSettingsJSON(failures_enabled=given.failures_enabled, all_enabled_until=until)
 
 
 def with_chains_moved(given: MetadataJSON, moved: Mapping[str, UUID]) -> MetadataJSON:

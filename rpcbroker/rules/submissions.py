@@ -30,6 +30,8 @@ from rpcbroker.rules.ports import WantedCall
 
 SHOWN = 50
 """Nodes that a call's time line shows."""
+SHOWN_TEXT = 255
+"""Characters of a label, and of why a node failed, in it: scripts make both."""
 
 
 class _Submission:
@@ -101,7 +103,7 @@ class Submissions:
         try:
             run = self._engine.begin(call.tenant_id, message, watch=lambda passed: self._show(submission, passed))
         except Unavailable as error:
-            refusal = QueueFull(error.message, reason=Reason.QUEUE_FULL, hint=error.hint)
+            refusal = QueueFull(error.message, reason=error.reason, hint=error.hint)
             refusal.refused = submission.passed_on = True
             self._end(submission, refusal, Mark.REFUSED, error.message)
             return submission.outcome
@@ -124,8 +126,8 @@ class Submissions:
         """In the time line, until a device has the call."""
         if submission.waits and submission.shown < SHOWN:
             submission.shown += 1
-            label = "" if passed.label is None else f" as {passed.label!r}"
-            why = "" if passed.text is None else f": {passed.text}"
+            label = "" if passed.label is None else f" as {passed.label[:SHOWN_TEXT]!r}"
+            why = "" if passed.text is None else f": {passed.text[:SHOWN_TEXT]}"
             where = f"{passed.node.name!r} of chain {passed.chain.name!r}{label}{why}"
             submission.record.note(self._messages.now_ms(), Mark.PASSED, where)
 

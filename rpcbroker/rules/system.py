@@ -77,6 +77,7 @@ class RuleSystem:
             self.chains.active,
             max_hops=lambda: self.settings.max_hops,
             max_messages=lambda: self.settings.max_messages,
+            max_size=lambda: self.settings.max_messages_size,
             watches=attrgetter("recorded"),
             tell=self.debug.passed,
             arrived=self.debug.arrived,
@@ -153,8 +154,9 @@ class RuleSystem:
     def _emitted(self, chain: ActiveChain, node: ActiveNode, out: Out) -> None:
         try:
             self.engine.begin(chain.tenant_id, out.message, chain=chain, behind=(node, out.label))
-        except Unavailable:
-            self._log.warn("{node} of rule chain {chain}: too many messages wait", node=node.name, chain=chain.name)
+        except Unavailable as error:
+            why = error.message
+            self._log.warn("{node} of rule chain {chain}: {why}", node=node.name, chain=chain.name, why=why)
 
     def _logged(self, node: str, text: str, usual: bool) -> None:
         if usual:

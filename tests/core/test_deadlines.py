@@ -55,6 +55,16 @@ def test_an_action_may_cancel_its_neighbour() -> None:
     assert len(fired) == 1
 
 
+def test_those_of_one_slot_fire_in_the_order_in_which_they_were_added() -> None:
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    fired: list[int] = []
+    for number in range(5):
+        deadlines.after(1, fired.append, number)
+    clock.advance(1.1)
+    assert fired == [0, 1, 2, 3, 4]
+
+
 def test_stop_forgets_everything() -> None:
     clock = Clock()
     deadlines = Deadlines(clock)

@@ -58,6 +58,17 @@ async def test_further_processes_are_started_when_those_there_are_busy_and_never
         assert pool.waiting == 0
 
 
+@pytest_twisted.ensureDeferred
+async def test_runs_of_a_script_are_over_in_the_order_in_which_they_were_asked_for() -> None:
+    """Or else messages of a device would overtake each other in the chain."""
+    over: list[int] = []
+    uneven = "for (let i = 0; msg % 10 === 0 && i < 20000; i++); return msg"
+    async with a_pool(script_workers=2) as pool:
+        await gatherResults([run_(pool, uneven, n).addCallback(over.append) for n in range(1000)])
+        assert pool.workers == 2
+    assert over == list(range(1000))
+
+
 def run_(pool: ScriptPool, source: str, *values: object, tenant: UUID = TENANT) -> Deferred[object]:
     return pool.run(tenant, js(source), [*values, {}, ""] if values else MESSAGE)
 
@@ -358,3 +369,17 @@ async def test_what_waits_for_the_proof_of_another_script_runs_then_also_if_that
         assert "ended twice" in await failing(first)
         assert await gatherResults(rest) == list(range(20))
         assert pool.waiting == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_of_a_tenant_takes_only_so_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "MAX_WAITING_SIZE", 1 << 20)
+    large = ["x" * 100_000, {}, ""]
+    async with a_pool(script_workers=1) as pool:
+        waiting = [run_(pool, "return msg.length", *large) for _ in range(11)]
+        text = await failure(pool, "return 1", *large)
+        assert text.startswith("scripts wait already with 1.0"), text
+        waiting.append(run_(pool, "return msg.length", *large, tenant=OTHER))
+        assert await gatherResults(waiting) == [100_000] * 12
+        assert not any(lane.size for lane in pool._lanes.values())
+        assert await run(pool, "return 1", *large) == 1

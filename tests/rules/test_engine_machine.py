@@ -223,6 +223,7 @@ class EngineMachine(RuleBasedStateMachine):
             self._chain,
             max_hops=lambda: self.max_hops,
             max_messages=lambda: self.max_messages,
+            max_size=lambda: 1 << 40,
             watches=lambda node: False,
             tell=lambda passed: None,
         )
@@ -371,6 +372,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert Counter(fault.text for fault in run.faults) == expected
             assert self.told[message_id] == int(stopped)
         assert self.engine.running.get(TENANT, 0) == len(waiting)
+        assert bool(self.engine.held) == bool(waiting)
         assert self.engine.passed == len(self.runs) - len(waiting)
         assert self.engine.bugs == self.bugs
 

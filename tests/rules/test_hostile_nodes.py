@@ -55,6 +55,7 @@ class Rig:
             lambda tenant_id, chain_id: self.chain if chain_id is None else None,
             max_hops=lambda: self.max_hops,
             max_messages=lambda: 5,
+            max_size=lambda: 1 << 40,
             watches=lambda node: False,
             tell=self.told.append,
         )

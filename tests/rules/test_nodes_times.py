@@ -61,6 +61,14 @@ def test_messages_go_on_later_as_they_came(configuration: dict[str, Any], second
     assert bench.world.rules.held == {}
 
 
+def test_messages_that_came_together_go_on_in_their_order() -> None:
+    bench = Bench(DELAY, {"periodInSeconds": 1})
+    for number in range(5):
+        bench.send({"n": number})
+    bench.world.clock.advance(1.1)
+    assert [message.body()["n"] for _, message in bench.came] == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "said"),
     [

@@ -132,6 +132,7 @@ GENERATOR = NodeType(
     configuration=GeneratorConfiguration,
     make=GeneratorNode,
     labels=(SUCCESS, FAILURE),
+    begins=True,
     scripts=lambda configuration: (configuration.script,),
     most=MAX_GENERATORS,
 )

@@ -205,12 +205,14 @@ async def test_recording_everything_ends_by_itself() -> None:
         node(SWITCH, "all", debugSettings={"failuresEnabled": False, "allEnabled": True, "allEnabledUntil": 0}),
         node(SWITCH, "old", debugMode=True),
         node(SWITCH, "until", debugSettings={"allEnabledUntil": now + 5}),
+        node(SWITCH, "for ever", debugSettings={"allEnabledUntil": 2**53}),
     ]
-    saved = await save(rest, graph(chain_id, nodes, connection(0, 1, "Other"), connection(0, 2, "Other")))
+    saved = await save(rest, graph(chain_id, nodes, *(connection(0, end, "Other") for end in (1, 2, 3))))
     assert [each["debugSettings"] for each in saved["nodes"]] == [
         {"failuresEnabled": False, "allEnabled": False, "allEnabledUntil": now + 900_000},
         {"failuresEnabled": True, "allEnabled": False, "allEnabledUntil": now + 900_000},
         {"failuresEnabled": False, "allEnabled": False, "allEnabledUntil": now + 5},
+        {"failuresEnabled": False, "allEnabled": False, "allEnabledUntil": now + 900_000},
     ]
 
 
@@ -242,6 +244,17 @@ async def test_what_is_likely_to_be_a_mistake_is_said() -> None:
         "node 1 'alone': no message gets there",
         f"node 2 'on': there is no rule chain {NOBODYS}",
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_of_a_generator_alone_is_no_mistake() -> None:
+    rest = Rest()
+    chain_id = await new_chain(rest)
+    beat = node("org.thingsboard.rule.engine.debug.TbMsgGeneratorNode", "beat", {"jsScript": "return {msg: 1};"})
+    saved = await save(
+        rest, graph(chain_id, [node(SWITCH, "first"), beat, node(SWITCH, "b")], connection(1, 2, "Success"))
+    )
+    assert "warnings" not in saved
 
 
 @pytest_twisted.ensureDeferred
@@ -326,7 +339,7 @@ CHAIN = "11111111-2222-4333-8444-555555555555"
         (graph(CHAIN, [node(SWITCH, "a")] * 10_001), "at most 10,000 nodes"),
         (graph(CHAIN, [node(SWITCH, "a")], connection(0, 2**60, "x")), "Invalid request body"),
         (graph(CHAIN, [{"name": "a"}]), "missing required field `type`"),
-        (graph(CHAIN, [node(SWITCH, "a", singletonMode=1)]), "Expected `bool`"),
+        (graph(CHAIN, [node(SWITCH, "a", singletonMode=1)]), "Expected `bool | null`"),
     ],
 )
 @pytest_twisted.ensureDeferred
