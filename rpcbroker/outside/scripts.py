@@ -182,10 +182,10 @@ class ScriptPool:
         """Those that a worker had when it ended, before all that waits."""
         for job in reversed(jobs):
             self._over(job)
-            job.lane.put_back(job)
-            self._lanes[job.lane.tenant_id] = job.lane
-            if job.lane.parked or len(job.lane.jobs) == 1:
-                self._line_up(job.lane)
+            lane = job.lane = self._lanes.setdefault(job.lane.tenant_id, job.lane)  # it may have a new one by now
+            lane.put_back(job)
+            if lane.parked or len(lane.jobs) == 1:
+                self._line_up(lane)
 
     def _line_up(self, lane: Lane) -> None:
         lane.parked = lane.is_held
@@ -319,12 +319,17 @@ class ScriptPool:
             self._log.warn("a process that runs scripts ended: {why}", why=why)
         self._again(jobs)
         self._give()
+        self._fail_if_broken()
 
     def _cannot_start(self, why: str) -> None:
         self._broken = f"scripts cannot be run here: {why}"
         self._broken_until = self._clock.seconds() + BROKEN_FOR
         self._log.error("{broken}", broken=self._broken)
-        if self._workers:
+        self._fail_if_broken()
+
+    def _fail_if_broken(self) -> None:
+        """What waits, if there is no worker, and none is started now."""
+        if self._workers or not self._is_broken():
             return
         jobs = [job for lane in self._lanes.values() for job in lane.jobs]
         self._forget()
@@ -357,8 +362,7 @@ class ScriptPool:
         self._give()
 
     def _took_long(self, lane: Lane) -> None:
-        lane.long_until = self._clock.seconds() + LONG_FOR
-        self._lanes.setdefault(lane.tenant_id, lane)
+        self._lanes.setdefault(lane.tenant_id, lane).long_until = self._clock.seconds() + LONG_FOR
 
     def _too_long(self) -> str:
         return f"the script took longer than {self.timeout * 1000:g} ms"

@@ -17,8 +17,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
+from rpcbroker.core.settings import RulesSettings
 from rpcbroker.outside import script_process, scripts
 from rpcbroker.outside.scripts import ScriptPool
+from rpcbroker.rules.ports import ScriptFailed
 
 BOMB = "return /(a+)+$/.test('a'.repeat(40) + 'b')"
 LOOP = "for (;;);"
@@ -383,3 +385,44 @@ async def test_what_waits_of_a_tenant_takes_only_so_much_memory(monkeypatch: pyt
         assert await gatherResults(waiting) == [100_000] * 12
         assert not any(lane.size for lane in pool._lanes.values())
         assert await run(pool, "return 1", *large) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_is_told_when_the_last_process_ends_and_no_other_can_start() -> None:
+    starts = iter([script_process.worker_command(RulesSettings()), [sys.executable, "-c", "raise SystemExit(3)"]])
+
+    async with a_pool(script_workers=2, script_timeout=5.0, command=lambda settings: next(starts)) as pool:
+        assert await run(pool, "return 1") == 1
+        (first,) = pids_of(pool)
+        os.kill(first, signal.SIGSTOP)
+        waiting = [run_(pool, "return 1") for _ in range(20)]
+        await until(lambda: pool.counts.kills == 1)
+        os.kill(first, signal.SIGKILL)
+        texts = [await failing(each) for each in waiting]
+        assert set(texts) == {"scripts cannot be run here: the process exited with status 3"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_run_gets_its_own_result_whatever_is_killed() -> None:
+    sources = {"return msg": int, "return [msg]": lambda number: [number]}
+    sources["if (msg % 35 == 0) { for (;;); } return -msg"] = lambda number: -number
+    async with a_pool(script_workers=2, script_timeout=0.05) as pool:
+        waiting = [
+            (wanted(number), run_(pool, source, number, tenant=(TENANT, OTHER)[number % 2]))
+            for number in range(1, 200)
+            for source, wanted in sources.items()
+        ]
+        assert pool.waiting > 100
+        for _ in range(4):
+            await until(lambda: not pool._workers or all(worker.ready for worker in pool._workers))
+            for pid in pids_of(pool):
+                os.kill(pid, signal.SIGKILL)
+            await deferLater(reactor, 0.02)
+        failed = 0
+        for wanted, each in waiting:
+            try:
+                assert await each == wanted
+            except ScriptFailed:
+                failed += 1
+        assert failed < 60
+        assert pool.waiting == 0
