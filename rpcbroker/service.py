@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from random import SystemRandom
 from typing import IO, Any
@@ -18,6 +19,7 @@ from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -52,7 +54,6 @@ from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
 from rpcbroker.web.front_door import FrontDoor, Mount
 from rpcbroker.web.websocket import Socket
-from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 
 ADMIN_EMAIL = "RPCBROKER_ADMIN_EMAIL"
 ADMIN_PASSWORD = "RPCBROKER_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
@@ -218,12 +219,18 @@ class BrokerService(Service):
         path = self._settings.mqtt.websocket_path
         if not path:
             return {}
-        streams = ByteStreamFactory(
-            self._mqtt_factory,
-            max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
-            deadlines=self.broker.deadlines,
-            reactor=self._reactor,
-        )
+
+        @cache
+        def streams() -> IProtocolFactory:
+            from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
+
+            return ByteStreamFactory(
+                self._mqtt_factory,
+                max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
+                deadlines=self.broker.deadlines,
+                reactor=self._reactor,
+            )
+
         return {path: Socket(MQTT_SUBPROTOCOLS, streams)}
 
     def _checks(self) -> dict[str, Check]:

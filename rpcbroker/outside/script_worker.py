@@ -141,7 +141,7 @@ _FREEZE = _one_line("""
 class Script:
     """One that is known: `javascript` is the expression of a function, or None if it was refused for `fault`."""
 
-    __slots__ = ("fault", "fresh", "javascript", "tbel")
+    __slots__ = ("alone", "fault", "fresh", "javascript", "tbel")
 
     def __init__(self, language: str, names: list[str], source: str) -> None:
         self.tbel = language == "TBEL"
@@ -155,7 +155,10 @@ class Script:
         except tbel.Unknown as error:
             self.fault = str(error)
             return
-        self.javascript = f"(function ({', '.join(names)}) {{\n{body}\n}})"
+        function = f"({', '.join(names)}) {{\n{body}\n}}"
+        self.javascript = f"(function {function})"
+        self.alone = f"({{ script{function} }})"
+        """What can be evaluated only if the body is one: it must not close the function and go on behind it."""
         self.fresh = not self.tbel and "prototype" in body
         """It may mean to extend what other scripts have, too, so it gets all anew, each time."""
 
@@ -226,6 +229,7 @@ class Worker:
         context = self._quickjs.Context()
         context.set_memory_limit(4 * self._memory)
         try:
+            context.eval(script.alone)
             context.eval(script.javascript)
         except self._quickjs.JSException as error:
             return REFUSED, _told(str(error))

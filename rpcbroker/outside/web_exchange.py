@@ -309,6 +309,7 @@ class _Connections(WrappingFactory):
     protocol = _Connection
 
     def __init__(self, factory: Any, deadlines: Deadlines) -> None:
+        factory.noisy = False  # it has a line for each connection, else
         super().__init__(factory)
         self.deadlines = deadlines
 

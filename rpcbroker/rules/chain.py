@@ -195,7 +195,7 @@ def _cycles(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) ->
 
 def _unreachable(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]], first: int | None) -> list[str]:
     seen = set()
-    todo = [] if first is None else [first]
+    todo = [index for index, node in enumerate(nodes) if index == first or node.type.begins]
     while todo:
         index = todo.pop()
         if index not in seen:

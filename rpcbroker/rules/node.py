@@ -92,8 +92,8 @@ class NodeType:
 
     `configuration` is how it is configured; `make` makes one of it, or raises BadConfiguration. `labels` are those
     under which its messages may go on, None is any. `takes_time`: a cycle may go through it, and what comes in is
-    acknowledged at once; `acknowledges`: only the latter. `scripts` are those that have to be accepted before the
-    chain is.
+    acknowledged at once; `acknowledges`: only the latter. `begins`: it makes messages by itself. `scripts` are those
+    that have to be accepted before the chain is.
     """
 
     name: str
@@ -102,4 +102,5 @@ class NodeType:
     labels: tuple[str, ...] | None
     takes_time: bool = False
     acknowledges: bool = False
+    begins: bool = False
     scripts: Callable[[Any], tuple[Script, ...]] = lambda _: ()

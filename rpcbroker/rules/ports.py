@@ -1,4 +1,4 @@
-"""What nodes reach beyond their chain: interfaces only. `outside` implements those to the world, `rules.devices` the
+"""What nodes reach beyond their chain: interfaces only. `outside` implements those to the world, `rules.estate` the
 one to the broker, and `rules.dry` all of them without effects."""
 
 from __future__ import annotations

@@ -12,7 +12,8 @@
         }
     };
     const refuse = (text) => { throw new Error(text); };
-    const own = (map, key) => Object.prototype.hasOwnProperty.call(map, key);
+    const hasOwn = Object.prototype.hasOwnProperty;
+    const own = (map, key) => hasOwn.call(map, key);
     const isMap = (value) => value !== null && typeof value === 'object' && !Array.isArray(value) &&
         !(value instanceof Date) && !(value instanceof Builder);
     const put = (map, key, value) => {
@@ -592,4 +593,13 @@
         }
     }
     hide(Date.prototype, { ...moments, toString() { return this.toISOString(); } });
+
+    // A map has no members but its own: what all objects of JavaScript have is not there, least of all the way to
+    // functions of functions.
+    for (const name of Reflect.ownKeys(Object.prototype)) {
+        if (typeof name === 'string' && name[0] !== '$' && name !== 'valueOf' && name !== 'toString') {
+            delete Object.prototype[name];
+        }
+    }
+    delete Function.prototype.constructor;
 })();

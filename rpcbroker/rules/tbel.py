@@ -4,6 +4,9 @@ What differs is written anew: `foreach`, `.?`, maps in brackets, numbers with su
 variables. Functions become members of `$`, and methods get a `$` before their names: so `tbel.js` has them. The rest is
 the same in both; whether the whole is well formed the JavaScript engine says.
 
+That engine must see the same words as are looked at here: so nothing is let through that begins a regular expression, a
+comment or a function to it alone, and names that it has already are given to no variable of a script.
+
 The standard library only, and little of it: the process that scripts run in imports this.
 """
 
@@ -41,6 +44,25 @@ _WORDS = {
 _NO_VALUES = frozenset("return case else do throw and or in var def let const".split())
 """What is no value, so that a bracket behind it is the beginning of one."""
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
+_FOREIGN = ("<!--", "-->", "=>", "..")
+"""What JavaScript takes for a comment, a function, or the members of a list."""
+_HEADS = frozenset("if for foreach while".split())
+"""What a bracket belongs to behind which a statement begins."""
+_TAKEN = frozenset(
+    (
+        "arguments async await class debugger delete enum export extends implements import in instanceof interface of "
+        "package private protected public static super this typeof void with yield "
+        "$ AggregateError Array ArrayBuffer AsyncFunction Atomics BigDecimal BigFloat BigInt BigInt64Array "
+        "BigUint64Array Boolean DataView Date Error EvalError FinalizationRegistry Float16Array Float32Array "
+        "Float64Array Function Generator Int16Array Int32Array Int8Array InternalError Iterator JSON Map Math Number "
+        "Object Operators Promise Proxy RangeError ReferenceError Reflect RegExp Set SharedArrayBuffer String Symbol "
+        "SyntaxError TypeError URIError Uint16Array Uint32Array Uint8Array Uint8ClampedArray WeakMap WeakRef WeakSet "
+        "decodeURI decodeURIComponent encodeURI encodeURIComponent escape eval globalThis isFinite isNaN navigator "
+        "parseFloat parseInt performance queueMicrotask unescape"
+    ).split()
+)
+"""Words and globals of JavaScript. What a script calls so is written with a `$` behind: it may be known in one place of
+a script only, and would lead to JavaScript's own in all others."""
 
 
 class Unknown(ValueError):
@@ -64,6 +86,7 @@ class _Script:
         self._read(source)
         self._out = list(self._texts)
         self._matches = self._brackets()
+        self._opens = {end: start for start, end in self._matches.items()}
         self._known = {*arguments, *_WORDS}
         self._assigned: dict[str, None] = {}
         self._done: set[int] = set()
@@ -79,8 +102,12 @@ class _Script:
                 raise Unknown(f"'/*' is never closed, at line {line}")
             text, kind = found.group(), found.lastgroup or ""
             if kind == "space":
-                space += text if "\n" in text else " "
+                # Of a comment nothing is left but its lines.
+                space += text if text.isspace() and "\n" in text else "\n" * text.count("\n") or " "
             else:
+                if kind == "mark" and source.startswith(_FOREIGN, position):
+                    foreign = next(sign for sign in _FOREIGN if source.startswith(sign, position))
+                    raise Unknown(f"{foreign!r} is not understood, at line {line}")
                 self._kinds.append(kind)
                 self._texts.append(text)
                 self._lines.append(line)
@@ -128,8 +155,12 @@ class _Script:
                 self._word(index, self._texts[index])
             elif self._texts[index] == ".?":
                 self._null_safe(index)
+            elif self._texts[index] in ("/", "/="):
+                self._require(self._divides(index), "a regular expression", index)
+            elif self._texts[index] == "(":
+                self._require(not self._calls_a_value(index), "a function without a name", index)
         self._give_back_the_last()
-        declared = f"var {', '.join(self._assigned)}; " if self._assigned else ""
+        declared = f"var {', '.join(map(_own, self._assigned))}; " if self._assigned else ""
         return declared + "".join(map("".join, zip(self._spaces, [*self._out, ""], strict=True)))
 
     # -- what is declared
@@ -166,7 +197,7 @@ class _Script:
         for before in range(index + 2, colon - 1):  # `var`, or a type
             self._out[before] = ""
             self._done.add(before)
-        self._out[colon - 1] = "var " + self._text(colon - 1)
+        self._out[colon - 1] = "var " + _own(self._text(colon - 1))
         self._out[colon] = "of $.each(" if self._spaces[colon] else " of $.each("
         self._out[end] = "))"
         self._known.add(self._text(colon - 1))
@@ -174,6 +205,7 @@ class _Script:
 
     def _function(self, index: int) -> None:
         self._out[index] = "function"
+        self._out[index + 1] = _own(self._text(index + 1))
         self._known.add(self._text(index + 1))
         self._done.update((index, index + 1))
         for each in range(index + 3, self._matches[index + 2]):
@@ -181,6 +213,7 @@ class _Script:
                 if self._is_name(each + 1):  # a type
                     self._out[each] = ""
                 else:
+                    self._out[each] = _own(self._text(each))
                     self._known.add(self._text(each))
                 self._done.add(each)
 
@@ -220,6 +253,24 @@ class _Script:
             index = self._matches.get(index, index) + 1
         return False
 
+    # -- what to JavaScript would be something else
+
+    def _divides(self, index: int) -> bool:
+        """Whether a value is before it."""
+        before = self._text(index - 1)
+        if before in ("++", "--"):
+            return True
+        return self._is_value(index - 1) and not self._ends_head(index - 1) and before not in ("break", "continue")
+
+    def _calls_a_value(self, index: int) -> bool:
+        """Whether what is called is found only when the script runs: `a["b"](c)`, `(a.b)(c)`."""
+        before = self._text(index - 1)
+        return before == "]" or (before == ")" and not self._ends_head(index - 1))
+
+    def _ends_head(self, index: int) -> bool:
+        """Whether the bracket there is that of an `if` or a loop."""
+        return self._text(index) == ")" and self._text(self._opens[index] - 1) in _HEADS
+
     # -- single tokens
 
     def _number(self, index: int) -> None:
@@ -252,12 +303,12 @@ class _Script:
             self._path(index)
         elif text == "isdef" and called and self._matches[index + 1] == index + 3:
             self._out[index] = ""
-            self._out[index + 2] = f'typeof {self._text(index + 2)} !== "undefined"'
+            self._out[index + 2] = f'typeof {_own(self._text(index + 2))} !== "undefined"'
             self._done.add(index + 2)
         elif text in STATICS and self._text(index + 1) == ".":
             self._static(index)
         elif text in self._known:
-            self._out[index] = _WORDS.get(text, text)
+            self._out[index] = _WORDS.get(text) or _own(text)
         else:
             what = "the function" if called else "the word"
             self._require(called and text in FUNCTIONS, f"{what} {text!r}", index)
@@ -321,6 +372,11 @@ class _Script:
             start = self._matches[start] + 1
         if start < end and self._text(start) not in _STATEMENTS:
             self._out[start] = "return " + self._out[start]
+
+
+def _own(name: str) -> str:
+    """How a name that the script gave is written."""
+    return f"{name}$" if name in _TAKEN else name
 
 
 _STATEMENTS = frozenset("return var def let const throw break continue do switch try".split()) | TYPES

@@ -11,7 +11,8 @@ from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 
 MAX_TEXT = 1 << 20
-"""Characters of what comes of one template: a short one may name a long value many times."""
+"""Characters of what comes of one template, and of the names of fields in it: a short one may name a long value many
+times."""
 
 _PLACE = re.compile(r"\$\{([^{}]*)\}|\$\[([^\[\]]*)\]")
 _NOTHING: Mapping[str, Any] = {}
@@ -50,15 +51,21 @@ class Template:
         metadata = message.metadata
         body = _object_of(message) if self._fields else _NOTHING
         filled = []
+        left = MAX_TEXT
         for written, key, path in self._parts:
             value = None
             if key is not None:
                 value = metadata.get(key)
             elif path is not None:
-                value = _value(body, path.fill(message))
-            filled.append(written if value is None else self._coded(value))
-        if sum(map(len, filled)) > MAX_TEXT:
-            raise NodeFailed(f"What comes of a template is longer than {MAX_TEXT:,} characters")
+                named = path.fill(message)
+                left -= len(named)
+                value = _value(body, named)
+            if value is not None and len(value) <= left:
+                value = self._coded(value)
+            filled.append(written if value is None else value)
+            left -= len(filled[-1])
+            if left < 0:
+                raise NodeFailed(f"What comes of a template is longer than {MAX_TEXT:,} characters")
         return "".join(filled)
 
 

@@ -89,7 +89,7 @@ class FrontDoor(Site):
         """Bytes that the body of a request to this path may have."""
         most, mount = self.settings.max_body_size, self.mount
         if mount is None or not path.startswith(mount.prefix):
-            return max(most, self._larger(path))
+            return max(most, self._larger(path.partition(b"?")[0]))
         return min(most, mount.largest(path) or most)
 
     def wait(self, peer: IAddress) -> float:

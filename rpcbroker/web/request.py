@@ -117,7 +117,7 @@ class LimitedRequest(Request):
         error = websocket.fault(self, socket)
         protocol = None
         if error is None and not self.channel.site.stopping:
-            protocol = socket.factory.buildProtocol(self.channel.getPeer())
+            protocol = socket.factory().buildProtocol(self.channel.getPeer())
         if protocol is not None:
             self.channel.hand_over(protocol, websocket.handshake(self, socket))
             return

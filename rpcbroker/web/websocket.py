@@ -6,7 +6,7 @@ What is spoken after it is the business of whoever mounts a path.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -25,13 +25,14 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 class Socket:
     """What one path speaks to those who upgrade there.
 
-    `factory` builds a WebSocket server protocol such as autobahn's: it is given a transport, then the
-    bytes of a handshake that is known to be good, and answers that itself.
+    `factory` is asked for when somebody comes, for what it stands on is large. It builds a WebSocket server protocol
+    such as autobahn's: that is given a transport, then the bytes of a handshake that is known to be good, and answers
+    it itself.
     """
 
     subprotocols: tuple[str, ...]
     """The caller has to offer one of them; of several the one that it offers first is spoken."""
-    factory: IProtocolFactory
+    factory: Callable[[], IProtocolFactory]
 
 
 def fault(request: Request, socket: Socket) -> BrokerError | None:

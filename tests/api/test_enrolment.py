@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_twisted
-from fakes import TENANT, result_of
+from fakes import TENANT, device, result_of
 from rest import Rest
 
 from rpcbroker.core.model import Authority
@@ -133,6 +135,15 @@ class TestClaims:
             assert (await rest.refused("POST", CLAIM, {}, token=token))[0] == 400
         status, _, headers = await rest.ask("POST", CLAIM, {}, token=token)
         assert (status, headers.getRawHeaders("Retry-After")) == (429, ["6"])
+
+    @pytest.mark.parametrize("name", ["root", "metadata", "import", "claim", "x y"])
+    @pytest_twisted.ensureDeferred
+    async def test_a_device_may_be_called_as_parts_of_other_paths_are(self, rest: Rest, name: str) -> None:
+        one = replace(device(200), name=name)
+        rest.add(one)
+        result_of(rest.rest.claiming.offer(one, b""))
+        path = f"/api/customer/device/{quote(name)}/claim"
+        assert (await rest.ok("POST", path, {}, token=shopper(rest)))["response"] == "SUCCESS"
 
     @pytest_twisted.ensureDeferred
     async def test_administrators_and_users_of_no_customer_claim_nothing(self, rest: Rest) -> None:

@@ -165,6 +165,22 @@ async def test_a_script_that_is_not_well_formed_is_refused_with_its_line() -> No
             await pool.check(js("return 1;\0}"))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "return 1; }); globalThis.kept = 0; (function () { return ++kept;",
+        "}, globalThis.kept = 0, function () { return ++kept;",
+        "}); for (;;); (function () {",
+        "return 1; }}); globalThis.kept = 0; ({ f() {{",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_ends_before_its_end_is_refused_and_nothing_behind_is_run(source: str) -> None:
+    async with a_pool() as pool:
+        with pytest.raises(ScriptRefused, match="SyntaxError"):
+            await pool.check(js(source))
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_tbel_script_is_refused_for_what_is_not_known_by_name_and_line() -> None:
     async with a_pool() as pool:

@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.ssl import Certificate, DefaultOpenSSLContextFactory, trustRootFromCertificates
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from web_server import OK, OTHER_TENANT, Peer, Server, Web
 
@@ -68,6 +69,14 @@ async def test_a_connection_is_used_again_by_the_same_tenant_only(web: Web) -> N
     assert len(server.peers) == 1
     await web.call(f"http://{at}/", tenant=OTHER_TENANT)
     assert len(server.peers) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_is_no_line_of_the_log(web: Web) -> None:
+    at = web.listen(Server())
+    with capturedLogs() as events:
+        await web.call(f"http://{at}/")
+    assert [event for event in events if event["log_namespace"].startswith("twisted.web.client")] == []
 
 
 @pytest_twisted.ensureDeferred

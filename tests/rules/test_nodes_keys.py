@@ -138,3 +138,8 @@ def test_keys_longer_than_a_thousand_characters_match_only_as_they_are() -> None
 def test_expressions_together_are_limited() -> None:
     with pytest.raises(BadConfiguration, match="more than 500 steps together"):
         Keys(f"sensor_{number}_.*" for number in range(60))
+
+
+def test_the_metadata_do_not_grow_without_end() -> None:
+    bench = passed(COPY, {"copyFrom": "DATA", "keys": ["a"]}, {"a": "x" * 600_000}, metadata={"b": "y" * 600_000})
+    assert bench.failure == "The metadata would have more than 1,048,576 characters"

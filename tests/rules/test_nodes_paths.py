@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -135,7 +136,15 @@ def test_no_path_takes_long_for_any_data(path: str, data: Any) -> None:
 def test_one_evaluation_leaves_nothing_for_the_next() -> None:
     path = Path("$.n[*]")
     for _ in range(3):
-        assert len(path.find(WIDE)) == 15_000
+        assert len(json.loads(path.find(WIDE))) == 15_000
+
+
+def test_what_stands_in_each_other_is_not_found_without_end() -> None:
+    deep: Any = "x" * 20_000
+    for _ in range(60):
+        deep = [deep]
+    with pytest.raises(PathFailed, match="What is at the JSON path is larger than 1,048,576 bytes"):
+        Path("$..*").find(deep)
 
 
 @pytest.mark.parametrize(("data", "bodies"), [([1, {"a": 2}, None], [1, {"a": 2}, None]), ([[]], [[]]), ([7], [7])])

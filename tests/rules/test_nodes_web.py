@@ -233,6 +233,27 @@ def test_what_would_add_a_header_is_refused(headers: dict[str, str], text: str) 
     assert text in failure(metadata={"line": "a\r\nY: z", "name": "a b"}, headers=headers)
 
 
+def test_a_request_that_becomes_too_long_is_not_made() -> None:
+    metadata = {"long": "x" * 50_000}
+    parameters = [{"key": str(number), "value": "${long}"} for number in range(1_000)]
+    assert "longer than 65,536 characters" in failure(metadata=metadata, queryParams=parameters)
+    assert "longer than 65,536 characters" in failure(
+        metadata=metadata, restEndpointUrlPattern="http://h/${long}${long}"
+    )
+    headers = {f"X-{number}": "${long}" for number in range(1_000)}
+    assert "The headers have more than 65,536 characters" in failure(metadata=metadata, headers=headers)
+
+
+def test_a_server_cannot_make_the_metadata_grow_without_end() -> None:
+    made = bench(response(X_A="y" * 2_000), response(500, body=b"z" * 2_000_000))
+    made.send(metadata={"long": "x" * (1 << 20)})
+    assert "The metadata would have more than 1,048,576 characters" in made.failure
+    made.passed.clear()
+    made.send()
+    ((_, went),) = made.came
+    assert len(went.metadata["error_body"]) == 256 << 10
+
+
 def test_basic_credentials() -> None:
     credentials = {"type": "basic", "username": "me", "password": "pässword"}
     assert asked(credentials=credentials).headers["Authorization"] == "Basic bWU6cMOkc3N3b3Jk"

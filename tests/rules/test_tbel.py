@@ -64,7 +64,12 @@ def value_of(source: str) -> Any:
         ("if (msg.a) { return 1; } else if (msg.b) { return 2; }\n3", None),
         ("if (msg.a) { return 1; } else { return 2; }", "if (msg.a) { return 1; } else { return 2; }"),
         ("if (msg.a) return 1; else return 2;", "if (msg.a) return 1; else return 2;"),
-        ("return 1; // said `so`\n/* and\nso */", "return 1;  \n/* and\nso */"),
+        ("return 1; // said `so`\n/* and\nso */", "return 1;  \n\n"),
+        ("var class = 1; return class;", "var class$ = 1; return class$;"),
+        ("def eval(of) { return of / 2; } eval(4)", "function eval$(of$) { return of$ / 2; } return eval$(4)"),
+        ("try { } catch (eval) { } return eval('1');", "try { } catch (eval$) { } return eval$('1');"),
+        ("foreach ($ : msg) { }", "for (var $$ of $.each( msg)) { }"),
+        ("if (msg.a) (msg.b).size();", "if (msg.a) (msg.b).$size();"),
         ("", ""),
     ],
 )
@@ -279,6 +284,16 @@ def test_every_name_of_the_tables_is_there_and_nothing_else() -> None:
         ("(]", "']' closes nothing, at line 1"),
         ("1 /* open", "'/*' is never closed, at line 1"),
         ("new", "the class '' is not known here, at line 1"),
+        ("msg['constructor']['constructor']('1')()", "a function without a name is not known here, at line 1"),
+        ("'abc'['replace']('a', 'b')", "a function without a name is not known here, at line 1"),
+        ("(msg.list['map'])(1)", "a function without a name is not known here, at line 1"),
+        ("var a = /'/; eval('1'); /'/", "a regular expression is not known here, at line 1"),
+        ("if (true) /'/; eval('1'); /'/", "a regular expression is not known here, at line 1"),
+        ("while (1) { break\n/'/; eval('1'); /'/; }", "a regular expression is not known here, at line 2"),
+        ("1 <!-- /*\n; eval('1')\n*/ 2 / .length", "'<!--' is not understood, at line 1"),
+        ("1\n--> '\n'", "'-->' is not understood, at line 2"),
+        ("msg.list.sort(msg => metadata)", "'=>' is not understood, at line 1"),
+        ("return {...eval};", "'..' is not understood, at line 1"),
     ],
 )
 def test_what_is_not_known_is_refused_with_its_line(source: str, text: str) -> None:
@@ -287,11 +302,23 @@ def test_what_is_not_known_is_refused_with_its_line(source: str, text: str) -> N
     assert str(refused.value) == text
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "var f = msg.list['map']['constructor']; return f == null;",
+        "return msg.constructor == null && msg['__proto__'] == null && msg.hasOwnProperty == null;",
+        "def f() { return 1; } var g = f['constructor']; return g == null;",
+    ],
+)
+def test_no_alias_leads_to_what_makes_functions(source: str) -> None:
+    assert value_of(source) is True
+
+
 _WORDS = st.sampled_from(
     re.findall(
         r"\S+|\n",
         "msg metadata x ( ) [ ] { } ; : , . .? = == + foreach for if else def var return new java . util HashMap size "
-        "( ) 's' 1 2L 0xF ? function parseInt isdef \n Math PI int String",
+        "( ) 's' 1 2L 0xF ? function parseInt isdef \n Math PI int String / /= eval catch class $ <!-- -->",
     )
 )
 

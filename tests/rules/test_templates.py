@@ -58,3 +58,17 @@ def test_a_template_that_becomes_too_long_is_a_failure() -> None:
 @pytest.mark.parametrize("hostile", ["${" * 200_000, "$[" * 200_000, "$[${" * 200_000, "${a$[" * 200_000])
 def test_half_places_without_end_take_no_time(hostile: str) -> None:
     assert Template(hostile).fill(MESSAGE) == hostile
+
+
+@pytest.mark.parametrize("template", ["${long}" * 100_000, "$[${long}]" * 100_000])
+def test_a_template_that_names_a_long_value_everywhere_ends_early(template: str) -> None:
+    coded: list[str] = []
+
+    def code(value: str) -> str:
+        coded.append(value)
+        return value
+
+    filled = Template(template, code)
+    with pytest.raises(NodeFailed, match="What comes of a template is longer than 1,048,576 characters"):
+        filled.fill(replace(MESSAGE, metadata={"long": "x" * 100_000}))
+    assert len(coded) <= 10

@@ -60,7 +60,7 @@ class StreamDoor(Door):
         factory = Factory()
         factory.buildProtocol = self._build
         streams = ByteStreamFactory(factory, max_frame=lambda: MAX_FRAME, deadlines=self.deadlines, reactor=self.clock)
-        return {"/mqtt": Socket(("mqtt", "mqttv3.1"), streams)}
+        return {"/mqtt": Socket(("mqtt", "mqttv3.1"), lambda: streams)}
 
     def _build(self, _: IAddress) -> Inner | None:
         if self.closed_to_all:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,8 @@ from rpcbroker.rules.types import SUCCESS
 
 MAX_MESSAGES = 1_000
 """Messages that one node may make of one."""
+MAX_METADATA = 1 << 20
+"""Characters of the metadata of a message: they grow with each node that adds some, and every script gets them."""
 
 
 def body_of(message: RuleMessage) -> Any:
@@ -31,6 +33,14 @@ def object_of(message: RuleMessage) -> dict[str, Any]:
     if type(body) is not dict:
         raise NodeFailed("The message is not a JSON object")
     return body
+
+
+def with_metadata(message: RuleMessage, more: Mapping[str, str]) -> RuleMessage:
+    """The message with these beside, or in the place of, those that it has. Raises NodeFailed if that is too much."""
+    metadata = {**message.metadata, **more}
+    if sum(map(len, metadata)) + sum(map(len, metadata.values())) > MAX_METADATA:
+        raise NodeFailed(f"The metadata would have more than {MAX_METADATA:,} characters")
+    return replace(message, metadata=metadata)
 
 
 _KINDS = {type(None): "nothing", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "an array"}

@@ -129,5 +129,6 @@ GENERATOR = NodeType(
     configuration=GeneratorConfiguration,
     make=GeneratorNode,
     labels=(SUCCESS, FAILURE),
+    begins=True,
     scripts=lambda configuration: (configuration.script,),
 )

@@ -18,7 +18,7 @@ from rpcbroker.core import jsontext
 from rpcbroker.rules.errors import BadConfiguration
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import NodeType, Out, Outcome, Place
-from rpcbroker.rules.nodes.bodies import body_of
+from rpcbroker.rules.nodes.bodies import body_of, with_metadata
 from rpcbroker.rules.templates import text_of
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
@@ -132,7 +132,7 @@ class CopyNode:
         if self._part is Part.METADATA:
             return _succeeded(message, data=body | self._copied(message.metadata))
         copied = {key: text_of(value) for key, value in self._copied(body).items()}
-        return _succeeded(message, metadata={**message.metadata, **copied})
+        return (Out(SUCCESS, with_metadata(message, copied)),)
 
     def _copied(self, members: Any) -> dict[str, Any]:
         return {key: value for key, value in members.items() if key in self._keys}

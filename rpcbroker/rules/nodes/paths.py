@@ -13,10 +13,14 @@ from jsonpath.exceptions import JSONPathError
 from jsonpath.filter import FilterQuery, RegexLiteral
 from jsonpath.selectors import Filter, IndexSelector, NameSelector, SliceSelector, WildcardSelector
 
+from rpcbroker.core import jsontext
+
 MAX_LENGTH = 1_000
 """Characters of an expression."""
 MAX_STEPS = 20_000
 """Values that are looked at for one message, and comparisons of filters: a tenth of a second at most."""
+MAX_RESULT = 1 << 20
+"""Bytes of an array that is found: what stands in something else may be found with it, at each level once more."""
 _SELECTORS = NameSelector, IndexSelector, SliceSelector, WildcardSelector, Filter
 
 
@@ -101,8 +105,8 @@ class Path:
         self._path = path
         self._single = path.singular_query()
 
-    def find(self, data: Any) -> Any:
-        """The value there; an array of all where it may be several. Raises PathFailed."""
+    def find(self, data: Any) -> bytes:
+        """The value there as JSON; an array of all where it may be several. Raises PathFailed."""
         _ENVIRONMENT.left = MAX_STEPS
         found: Any = [_Visit(obj=data, root=data)]
         try:
@@ -112,10 +116,21 @@ class Path:
         except JSONPathError as error:
             raise PathFailed(str(error)) from None
         if not self._single:
-            return values
+            return _array(values)
         if not values:
             raise PathFailed("There is nothing at the JSON path")
-        return values[0]
+        return jsontext.encode(values[0])
+
+
+def _array(values: list[Any]) -> bytes:
+    """Of values that may stand in each other, each as it is."""
+    texts, left = [], MAX_RESULT
+    for each in values:
+        texts.append(jsontext.encode(each))
+        left -= len(texts[-1])
+        if left < 0:
+            raise PathFailed(f"What is at the JSON path is larger than {MAX_RESULT:,} bytes")
+    return b"[" + b",".join(texts) + b"]"
 
 
 def _check(path: JSONPath) -> None:

@@ -37,7 +37,7 @@ class PathNode:
             found = self._path.find(body)
         except self._failed as error:
             raise NodeFailed(str(error)) from None
-        return (Out(SUCCESS, replace(message, data=jsontext.encode(found))),)
+        return (Out(SUCCESS, replace(message, data=found)),)
 
 
 def _path(configuration: PathConfiguration, place: Place) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from rpcbroker.core import jsontext
 from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import NodeType, Out, Outcome, Place
+from rpcbroker.rules.nodes.bodies import with_metadata
 from rpcbroker.rules.ports import WebCallFailed, WebCallRefused, WebRequest, WebResponse
 from rpcbroker.rules.templates import Template
 from rpcbroker.rules.types import FAILURE, SUCCESS
@@ -28,6 +29,11 @@ BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_BUFFER = 16 << 10
 """KiB of a response that a node may take."""
 DEFAULT_BUFFER = 256
+MAX_ERROR = 256 << 10
+"""Characters of a response that is no success which become metadata."""
+MAX_URL = 64 << 10
+MAX_HEADERS = 64 << 10
+"""Characters of the headers of a request: what is longer no server takes."""
 
 _HEAD = re.compile(r"((?:[^:/?#]*://)?[^/?#]*)([^#]*)", re.DOTALL)
 """Scheme and host of a URL, and what comes behind; a fragment is not sent."""
@@ -137,10 +143,16 @@ class UrlTemplate:
     def fill(self, message: RuleMessage) -> str:
         """ASCII. Raises NodeFailed."""
         text = self._head.fill(message) + self._tail.fill(message)
-        query = "&".join(
-            f"{_coded(key.fill(message))}={_coded(value.fill(message))}" for key, value in self._parameters
-        )
         shown = text[:200].partition("?")[0]
+        parameters, left = [], MAX_URL - len(text)
+        for key, value in self._parameters:
+            parameters.append(f"{_coded(key.fill(message))}={_coded(value.fill(message))}")
+            left -= len(parameters[-1])
+            if left < 0:
+                break
+        if left < 0:
+            raise NodeFailed(f"{shown!r} would become longer than {MAX_URL:,} characters")
+        query = "&".join(parameters)
         try:
             url = URL.from_text(text + self._mark * bool(query) + query).replace(fragment="")
             # IPv6 has no other spelling, and hyperlink would look for one
@@ -192,7 +204,7 @@ class CallNode:
                 response = await self._once(request)
             except WebCallFailed as error:
                 if pause is None or isinstance(error, WebCallRefused):
-                    raise NodeFailed(str(error), _with(message, {"error": str(error)})) from None
+                    raise NodeFailed(str(error), with_metadata(message, {"error": str(error)})) from None
             else:
                 if pause is None or not (response.status == 429 or response.status >= 500):
                     return _outcome(message, request, response)
@@ -230,8 +242,12 @@ class CallNode:
         )
 
     def _filled_headers(self, message: RuleMessage) -> Iterator[tuple[str, str]]:
+        left = MAX_HEADERS
         for name_template, value_template in self._headers:
             name, value = name_template.fill(message), value_template.fill(message)
+            left -= len(name) + len(value)
+            if left < 0:
+                raise NodeFailed(f"The headers have more than {MAX_HEADERS:,} characters")
             if not _TOKEN.fullmatch(name):
                 raise NodeFailed(f"{name[:50]!r} is no name of a header")
             if _CONTROL.search(value):
@@ -268,14 +284,10 @@ def _outcome(message: RuleMessage, request: WebRequest, response: WebResponse) -
     }
     body = _text(response)
     if 200 <= response.status < 300:
-        return (Out(SUCCESS, replace(_with(message, told), data=_as_data(body))),)
+        return (Out(SUCCESS, replace(with_metadata(message, told), data=_as_data(body))),)
     site = request.url.split("?", 1)[0]
     text = f"{response.status} {response.reason} from {request.method} {site}"
-    raise NodeFailed(text, _with(message, told | {"error": text, "error_body": body}))
-
-
-def _with(message: RuleMessage, told: Mapping[str, str]) -> RuleMessage:
-    return replace(message, metadata={**message.metadata, **told})
+    raise NodeFailed(text, with_metadata(message, told | {"error": text, "error_body": body[:MAX_ERROR]}))
 
 
 def _list(values: tuple[str, ...]) -> str:

@@ -247,6 +247,17 @@ async def test_what_is_likely_to_be_a_mistake_is_said() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_comes_of_a_generator_alone_is_no_mistake() -> None:
+    rest = Rest()
+    chain_id = await new_chain(rest)
+    beat = node("org.thingsboard.rule.engine.debug.TbMsgGeneratorNode", "beat", {"jsScript": "return {msg: 1};"})
+    saved = await save(
+        rest, graph(chain_id, [node(SWITCH, "first"), beat, node(SWITCH, "b")], connection(1, 2, "Success"))
+    )
+    assert "warnings" not in saved
+
+
+@pytest_twisted.ensureDeferred
 async def test_changes_from_another_version_are_refused() -> None:
     rest = Rest()
     chain_id = await new_chain(rest)
@@ -328,7 +339,7 @@ CHAIN = "11111111-2222-4333-8444-555555555555"
         (graph(CHAIN, [node(SWITCH, "a")] * 10_001), "at most 10,000 nodes"),
         (graph(CHAIN, [node(SWITCH, "a")], connection(0, 2**60, "x")), "Invalid request body"),
         (graph(CHAIN, [{"name": "a"}]), "missing required field `type`"),
-        (graph(CHAIN, [node(SWITCH, "a", singletonMode=1)]), "Expected `bool"),
+        (graph(CHAIN, [node(SWITCH, "a", singletonMode=1)]), "Expected `bool | null`"),
     ],
 )
 @pytest_twisted.ensureDeferred
