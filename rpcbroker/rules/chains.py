@@ -31,10 +31,12 @@ NOT_FOUND = "There is no such rule chain"
 class _TenantRules:
     """One tenant's."""
 
-    __slots__ = ("active", "coming", "routes", "stored")
+    __slots__ = ("active", "coming", "root", "routes", "stored")
 
     def __init__(self) -> None:
         self.stored: dict[UUID, StoredChain] = {}
+        self.root: StoredChain | None = None
+        """As it was found last: this is asked for each message."""
         self.active: dict[UUID, ActiveChain | None] = {}
         """Those that were made; None is one that cannot be."""
         self.coming: list[StoredChain] = []
@@ -148,8 +150,11 @@ class RuleChains:
 
     def root(self, tenant_id: UUID) -> StoredChain:
         """The one where the tenant's messages begin."""
-        stored = self._tenants[tenant_id].stored.values()
-        return next((chain for chain in stored if chain.root), None) or default_chain(tenant_id)
+        tenant = self._tenants[tenant_id]
+        if tenant.root is None:
+            stored = tenant.stored.values()
+            tenant.root = next((chain for chain in stored if chain.root), None) or default_chain(tenant_id)
+        return tenant.root
 
     def all(self, tenant_id: UUID) -> list[StoredChain]:
         """All of the tenant's."""
@@ -196,6 +201,7 @@ class RuleChains:
         if there is not None:  # it may have become the root, or ceased to be, meanwhile
             chain = replace(chain, root=there.root)
         tenant.stored[chain.id] = chain
+        tenant.root = None
         self._activate(chain.tenant_id, chain)
         return chain
 
@@ -225,6 +231,7 @@ class RuleChains:
         await self._store.set_root(tenant_id, chain_id, demoted=demoted)
         for each in [*tenant.stored.values(), *([demoted] if demoted else [])]:
             tenant.stored[each.id] = replace(each, root=each.id == chain_id)
+        tenant.root = None
         tenant.routes = None
         self._changed(tenant_id)
         return tenant.stored[chain_id]

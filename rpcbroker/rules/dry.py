@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rpcbroker.core import jsontext
@@ -176,7 +177,8 @@ class DryRun:
             return
         if self._message.type == types.QUESTION:
             try:
-                told.answer = await self._estate.own_answer()
+                own = self._estate.own_answer()
+                told.answer = await own if isinstance(own, Deferred) else own
             except BrokerError as error:
                 told.error = error.message
             if not told.yet:

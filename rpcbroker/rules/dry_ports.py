@@ -157,10 +157,10 @@ class DryEstate:
         if waits and not self.told.yet:
             self.told.answer = payload
 
-    def answer_itself(self, message: RuleMessage) -> Deferred[bytes | None]:
+    def answer_itself(self, message: RuleMessage) -> bytes | Deferred[bytes] | None:
         if not self._is("sessionId", message.metadata.get("sessionId", "")):
-            return succeed(None)
-        return Deferred.fromCoroutine(self.own_answer())
+            return None
+        return self.own_answer()
 
     @property
     def asked(self) -> Mapping[str, Any]:
@@ -168,15 +168,14 @@ class DryEstate:
         body = self.message.body()
         return body if isinstance(body, dict) else {}
 
-    async def own_answer(self) -> bytes | None:
+    def own_answer(self) -> bytes | Deferred[bytes] | None:
         """What the broker itself answers to the question; None if it does not know the method."""
         if self.message.type != types.QUESTION:
             return None
         own = OwnAnswers(self._attributes_of_device, self.now_ms)
         params = jsontext.encode(self.asked.get("params"))
         question = Question(method=str(self.asked.get("method")), params=params, transport="MQTT", own=OWN_OF_MQTT)
-        answer = own.answer(self.message.originator.id, question)
-        return await answer if isinstance(answer, Deferred) else answer
+        return own.answer(self.message.originator.id, question)
 
     async def _attributes_of_device(
         self, _: UUID, client_keys: Sequence[str] | None, shared_keys: Sequence[str] | None

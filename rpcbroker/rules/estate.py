@@ -92,7 +92,7 @@ class TenantEstate:
     def reply(self, session_id: str, request_id: str, payload: bytes) -> None:
         self._questions.reply(self._tenant_id, session_id, request_id, payload)
 
-    def answer_itself(self, message: RuleMessage) -> Deferred[bytes | None]:
+    def answer_itself(self, message: RuleMessage) -> bytes | Deferred[bytes] | None:
         return self._questions.own_answer(self._tenant_id, message.metadata.get("sessionId", ""))
 
     def respond(self, request_id: str, payload: bytes) -> None:

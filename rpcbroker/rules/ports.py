@@ -119,7 +119,7 @@ class Estate(Protocol):
     def reply(self, session_id: str, request_id: str, payload: bytes) -> None:
         """Answer a question of a device. What nobody waits for is dropped, and counted."""
 
-    def answer_itself(self, message: RuleMessage) -> Deferred[bytes | None]:
+    def answer_itself(self, message: RuleMessage) -> bytes | Deferred[bytes] | None:
         """What the broker itself answers to the question that `message` is; None if it does not know the method.
 
         The answer is not sent: that is `reply`'s.

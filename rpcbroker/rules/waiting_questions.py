@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
@@ -102,10 +102,10 @@ class WaitingQuestions:
         else:
             waiting.question.late(payload)
 
-    def own_answer(self, tenant_id: UUID, session_id: str) -> Deferred[bytes | None]:
+    def own_answer(self, tenant_id: UUID, session_id: str) -> bytes | Deferred[bytes] | None:
         """What the broker itself answers to the question; None if it does not know the method, or the question."""
         waiting = self._waiting.get((tenant_id, session_id))
-        return Deferred.fromCoroutine(_own(self._broker, waiting) if waiting else _nothing())
+        return None if waiting is None else self._own(waiting)
 
     def stop(self) -> None:
         """No more are asked; those that wait fail."""
@@ -147,16 +147,10 @@ class WaitingQuestions:
                 outcome = Failure(BrokerError("The answer cannot be given: the server's log says more"))
             self._settle(waiting, outcome)
 
-        Deferred.fromCoroutine(_own(self._broker, waiting)).addBoth(answered)
+        maybeDeferred(self._own, waiting).addBoth(answered)
 
-
-async def _own(broker: Broker, waiting: _Waiting) -> bytes | None:
-    answer = broker.own_answers.answer(waiting.session.device.id, waiting.question)
-    return await answer if isinstance(answer, Deferred) else answer
-
-
-async def _nothing() -> None:
-    return None
+    def _own(self, waiting: _Waiting) -> bytes | Deferred[bytes] | None:
+        return self._broker.own_answers.answer(waiting.session.device.id, waiting.question)
 
 
 def _stopping() -> Unavailable:

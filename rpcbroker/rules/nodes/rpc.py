@@ -165,10 +165,12 @@ class OwnAnswerNode:
         self._estate = place.around.estate
 
     def __call__(self, message: RuleMessage) -> Outcome | Deferred[Outcome]:
-        return Deferred.fromCoroutine(self._answer(message))
+        answer = self._estate.answer_itself(message)
+        if isinstance(answer, Deferred):
+            return answer.addCallback(self._answered, message)
+        return self._answered(answer, message)
 
-    async def _answer(self, message: RuleMessage) -> Outcome:
-        answer = await self._estate.answer_itself(message)
+    def _answered(self, answer: bytes | None, message: RuleMessage) -> Outcome:
         if answer is None:
             return (Out(UNKNOWN_METHOD, message),)
         self._estate.reply(message.metadata.get("sessionId", ""), message.metadata.get("requestId", ""), answer)
