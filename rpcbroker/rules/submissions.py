@@ -30,6 +30,14 @@ from rpcbroker.rules.ports import WantedCall
 
 SHOWN = 50
 """Nodes that a call's time line shows."""
+_ASKED = {
+    "device_id": "device",
+    "method": "method",
+    "params": "params",
+    "oneway": "direction",
+    "persistent": "persistence",
+}
+"""What makes two calls the same, as a time line calls it."""
 SHOWN_TEXT = 255
 """Characters of a label, and of why a node failed, in it: scripts make both."""
 
@@ -207,6 +215,9 @@ class Submissions:
         if patience is not None and not call.persistent:
             patience = max(0.0, patience - (self._messages.now_ms() - given.created_time) / 1000)
         again: Deferred[Reply] = Deferred()
+        changed = [word for name, word in _ASKED.items() if getattr(call, name) != getattr(given, name)]
+        if changed:
+            record.note(self._messages.now_ms(), Mark.CHANGED, ", ".join(changed))
         submission.call = call
         submission.taken = self._broker.give(
             session, call, record, connect_timeout=patience, progress=submission.progress

@@ -27,6 +27,7 @@ from rpcbroker.core.errors import (
 from rpcbroker.core.events import CallOpened, CallRefused, CallSettled
 from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.records import CallRecord
+from rpcbroker.core.settings import RpcSettings
 from rpcbroker.schema.calls import timeline_json
 
 FORWARDING = graph([(SWITCH, "Switch", {}), (CALL, "Call", {})], (0, 1, "RPC Request to Device"))
@@ -419,6 +420,20 @@ def test_who_asks_again_under_the_same_id_joins_the_call_in_the_chain() -> None:
     assert result_of(world.begin(once=True)).payload == b"5"
     assert len(link.calls) == 1
     world.over()
+
+
+def test_who_asks_again_for_a_kept_call_that_the_chain_changed_joins_it_however_much_later() -> None:
+    world = Chain(CHANGING, lambda *_: {"msg": {"method": "set", "params": "[7]"}})
+    link = world.link()
+    kept = {"once": True, "persistent": True, "timeout": 10_000_000}
+    assert result_of(world.begin(**kept)).rpc_id == RPC_ID
+    story = tell(timeline_json(world.record, "lamp"), now=world.now_ms()).text
+    assert "as 'Success', and was changed there (method, params). It was stored" in story
+    world.clock.advance(RpcSettings().idempotency_window + 1)
+    assert len(world.broker.once) == 0
+    assert result_of(world.begin(**kept)).rpc_id == RPC_ID
+    assert isinstance(error_of(world.begin(**kept | {"persistent": False})), VersionConflict)
+    assert len(link.calls) == 1
 
 
 def test_what_was_refused_may_be_asked_for_again_while_its_message_is_still_on_its_way() -> None:
