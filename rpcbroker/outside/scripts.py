@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Clock, Deadlines
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.script_jobs import Job, Known, Lane, ScriptCounts
 from rpcbroker.outside.script_process import WorkerProcess, worker_command
 from rpcbroker.rules.ports import Script, ScriptFailed, ScriptRefused
