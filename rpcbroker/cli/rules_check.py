@@ -15,7 +15,7 @@ from rpcbroker.cli.rule_scripts import scripts
 from rpcbroker.cli.run import run
 from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.words import counted
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.chain import MAX_NAME, ChainRefused
 from rpcbroker.rules.dry import DryRun

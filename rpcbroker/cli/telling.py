@@ -37,6 +37,7 @@ CLAUSES: dict[Mark, Clause] = {
     Mark.AUTHORISED: Clause("was allowed"),
     Mark.ROUTED: Clause("was routed{detail}"),
     Mark.PASSED: Clause("passed{detail}"),
+    Mark.CHANGED: Clause("was changed there{detail}"),
     Mark.STORED: Clause("was stored after {gap}", begins=True),
     Mark.QUEUED: Clause("waited {wait}{detail}"),
     Mark.SENT: Clause("went out{again}{detail} {at}", begins=True),
@@ -55,7 +56,12 @@ CLAUSES: dict[Mark, Clause] = {
 }
 """How each step is told."""
 
-DETAILS: dict[Mark, str] = {Mark.REFUSED: ": {}", Mark.UNACKNOWLEDGED: " ({})", Mark.ANSWERED: ", {}"}
+DETAILS: dict[Mark, str] = {
+    Mark.CHANGED: " ({})",
+    Mark.REFUSED: ": {}",
+    Mark.UNACKNOWLEDGED: " ({})",
+    Mark.ANSWERED: ", {}",
+}
 """How a step's half sentence goes on after the step; of others after a space, or a comma where it gives a reason."""
 
 MOVED_BY = frozenset({Mark.SENT, Mark.RESUMED})

@@ -174,12 +174,15 @@ class Broker:
     async def _begin_once(
         self, session: DeviceSession, request: CallRequest, content: bytes, by: str, accepted: int | None
     ) -> Reply:
-        """What is in the store has been asked for before, however long ago."""
+        """What is in the store has been asked for before, however long ago.
+
+        Of what a rule chain has changed nobody knows any more what was asked for: there the id has to be enough.
+        """
         assert request.request_id is not None
         there = await self._kept_calls.call(session.device.tenant_id, request.request_id)
         if there is None:
             return await self._begin(session, request, by, accepted, None)
-        if content_of(there.call.device_id, there.call) != content:
+        if not there.record.was_changed and content_of(there.call.device_id, there.call) != content:
             raise conflict()
         return Reply(there.call.rpc_id, kept=True)
 

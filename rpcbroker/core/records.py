@@ -34,6 +34,7 @@ class Mark(StrEnum):
     AUTHORISED = "authorised"
     ROUTED = "routed"
     PASSED = "passed"
+    CHANGED = "changed"
     STORED = "stored"
     QUEUED = "queued"
     SENT = "sent"
@@ -97,6 +98,11 @@ class CallRecord(msgspec.Struct, gc=False):
     def was_sent(self) -> bool:
         """Whether any link was given it."""
         return any(mark == Mark.SENT for _, mark, _ in self.moments)
+
+    @property
+    def was_changed(self) -> bool:
+        """Whether the device was given something else than its caller asked for."""
+        return any(mark == Mark.CHANGED for _, mark, _ in self.moments)
 
 
 _ENDS = {CallState.FAILED: Mark.FAILED, CallState.EXPIRED: Mark.EXPIRED}

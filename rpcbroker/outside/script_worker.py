@@ -26,6 +26,7 @@ import signal
 import sys
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 
 from rpcbroker.rules import tbel
@@ -315,7 +316,8 @@ def confine(memory: int) -> None:
         libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.nice(NICENESS)
+    with suppress(PermissionError):  # as a filter of system calls has it, such as that of a systemd unit
+        os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the broker ends its workers itself
     with open("/proc/self/statm", "rb") as file:
         here = int(file.read().split()[0]) * resource.getpagesize()

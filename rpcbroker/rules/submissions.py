@@ -30,6 +30,14 @@ from rpcbroker.rules.ports import WantedCall
 
 SHOWN = 50
 """Nodes that a call's time line shows."""
+_ASKED = {
+    "device_id": "device",
+    "method": "method",
+    "params": "params",
+    "oneway": "direction",
+    "persistent": "persistence",
+}
+"""What makes two calls the same, as a time line calls it."""
 SHOWN_TEXT = 255
 """Characters of a label, and of why a node failed, in it: scripts make both."""
 
@@ -93,6 +101,12 @@ class Submissions:
     ) -> Deferred[Reply]:
         """As core.routes.Rules.call."""
         refusal = session.refusal(call, connect_timeout)
+        if (call.tenant_id, call.rpc_id) in self._submissions:  # its message would stand for this call, too
+            refusal = QueueFull(
+                "An earlier call with this requestUUID has ended, but is in the rule chain still",
+                reason=Reason.QUEUE_FULL,
+                hint="Take another requestUUID, or wait until it has left the chain.",
+            )
         if refusal is not None:
             return fail(session.refuse(call, record, refusal))
         submission = _Submission(call, record, connect_timeout, progress, self._caller_left)
@@ -134,7 +148,7 @@ class Submissions:
     def _run_ended(self, submission: _Submission, run: Run) -> None:
         submission.passed_on = True
         if not submission.waits:
-            self._forget(submission)
+            del self._submissions[submission.key]
             return
         if run.last is not None:
             chain, node = run.last
@@ -171,13 +185,8 @@ class Submissions:
         record.note(record.ended_time, mark, detail)
         self._broker.events.emit(CallRefused, call, error.reason)
         if submission.passed_on:
-            self._forget(submission)
-        submission.outcome.errback(Failure(error))
-
-    def _forget(self, submission: _Submission) -> None:
-        """Unless its id is that of another one by now: what was refused may be asked for again."""
-        if self._submissions.get(submission.key) is submission:
             del self._submissions[submission.key]
+        submission.outcome.errback(Failure(error))
 
     # -- nodes
 
@@ -206,6 +215,9 @@ class Submissions:
         if patience is not None and not call.persistent:
             patience = max(0.0, patience - (self._messages.now_ms() - given.created_time) / 1000)
         again: Deferred[Reply] = Deferred()
+        changed = [word for name, word in _ASKED.items() if getattr(call, name) != getattr(given, name)]
+        if changed:
+            record.note(self._messages.now_ms(), Mark.CHANGED, ", ".join(changed))
         submission.call = call
         submission.taken = self._broker.give(
             session, call, record, connect_timeout=patience, progress=submission.progress

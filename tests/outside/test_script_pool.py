@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -19,11 +20,28 @@ from twisted.internet.task import deferLater
 
 from rpcbroker.core.settings import RulesSettings
 from rpcbroker.outside import script_process, scripts
+from rpcbroker.outside.script_process import worker_command
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.rules.ports import ScriptFailed
 
 BOMB = "return /(a+)+$/.test('a'.repeat(40) + 'b')"
 LOOP = "for (;;);"
+REFUSED = {"x86_64": (141, 272), "aarch64": (140, 97)}
+"""Machine -> its numbers of setpriority and unshare."""
+FILTERED = """
+import ctypes, os, struct, sys
+numbers = [int(each) for each in sys.argv[1].split(",")]
+code = [(0x20, 0, 0, 0)]  # the number of the system call
+code += [(0x15, len(numbers) - place, 0, each) for place, each in enumerate(numbers)]
+code += [(0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, 0x50001)]  # allowed; EPERM
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
+program = Program(len(code), b"".join(struct.pack("HBBI", *each) for each in code))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a program without these system calls, as systemd does it."""
 MAIN = "from rpcbroker.outside.script_worker import main; main(1 << 26, 1 << 20)"
 
 
@@ -102,6 +120,20 @@ async def test_a_process_holds_nothing_of_the_brokers() -> None:
     finally:
         os.close(secret)
         del os.environ["RPCBROKER_SECRET"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_scripts_run_where_the_system_lets_a_process_give_up_less(tmp_path: Path) -> None:
+    program = tmp_path / "filtered"
+    program.write_text(FILTERED)
+    refused = ",".join(map(str, REFUSED[platform.machine()]))
+    async with a_pool(
+        command=lambda settings: [sys.executable, str(program), refused, *worker_command(settings)]
+    ) as pool:
+        assert await run(pool, "return msg.temperature") == 20
+        (pid,) = pids_of(pool)
+        assert field(pid, "Seccomp") == "2"
+        assert os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
 
 
 @pytest_twisted.ensureDeferred

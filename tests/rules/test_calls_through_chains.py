@@ -27,6 +27,7 @@ from rpcbroker.core.errors import (
 from rpcbroker.core.events import CallOpened, CallRefused, CallSettled
 from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.records import CallRecord
+from rpcbroker.core.settings import RpcSettings
 from rpcbroker.schema.calls import timeline_json
 
 FORWARDING = graph([(SWITCH, "Switch", {}), (CALL, "Call", {})], (0, 1, "RPC Request to Device"))
@@ -80,6 +81,27 @@ def test_what_became_of_a_call_that_a_chain_dropped_reads_well() -> None:
     assert story.text.endswith("for no rule chain gave it to the device. It took 10 s in all.")
     assert story.hint is not None
     assert "rpcbroker rules test" in story.hint
+
+
+def test_a_message_of_a_call_that_has_ended_never_stands_for_another_one() -> None:
+    """The result of the first was forgotten, and its message still waits in a node."""
+    delay = {"periodInSeconds": 100}
+    behind = [(0, 1, "RPC Request to Device"), (1, 2, "Success")]
+    world = RuleWorld(idempotency_window=1.0)
+    world.put(graph([(SWITCH, "Switch", {}), (DELAY, "Wait", delay), (CALL, "Call", {})], *behind))
+    link = world.link(reply=b"1")
+    named = {"method": "m", "request_id": UUID(int=7), "once": True}
+    first = world.call(CallRequest(timeout=10, **named))
+    world.clock.advance(12)
+    assert error_of(first).reason is Reason.NOT_FORWARDED
+    world.clock.advance(2)
+    assert isinstance(error_of(world.call(CallRequest(timeout=3_000, **named))), QueueFull)
+    world.clock.advance(100)
+    again = world.call(CallRequest(timeout=3_000, **named))
+    world.clock.advance(101)
+    assert result_of(again).payload == b"1"
+    assert len(link.calls) == 1
+    assert len(world.rules.submissions) == 0
 
 
 # -- what a chain may do to a call on its way
@@ -398,6 +420,20 @@ def test_who_asks_again_under_the_same_id_joins_the_call_in_the_chain() -> None:
     assert result_of(world.begin(once=True)).payload == b"5"
     assert len(link.calls) == 1
     world.over()
+
+
+def test_who_asks_again_for_a_kept_call_that_the_chain_changed_joins_it_however_much_later() -> None:
+    world = Chain(CHANGING, lambda *_: {"msg": {"method": "set", "params": "[7]"}})
+    link = world.link()
+    kept = {"once": True, "persistent": True, "timeout": 10_000_000}
+    assert result_of(world.begin(**kept)).rpc_id == RPC_ID
+    story = tell(timeline_json(world.record, "lamp"), now=world.now_ms()).text
+    assert "as 'Success', and was changed there (method, params). It was stored" in story
+    world.clock.advance(RpcSettings().idempotency_window + 1)
+    assert len(world.broker.once) == 0
+    assert result_of(world.begin(**kept)).rpc_id == RPC_ID
+    assert isinstance(error_of(world.begin(**kept | {"persistent": False})), VersionConflict)
+    assert len(link.calls) == 1
 
 
 def test_what_was_refused_may_be_asked_for_again_while_its_message_is_still_on_its_way() -> None:
