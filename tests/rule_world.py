@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.model import StoredChain
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.ports import Script, ScriptFailed, WebCallFailed, WebRequest, WebResponse
 from rpcbroker.rules.system import RuleSystem
 from rpcbroker.schema.calls import rpc_text

@@ -13,7 +13,7 @@ from rpcbroker.core import access
 from rpcbroker.core.errors import InvalidRequest, NotFound
 from rpcbroker.core.model import PageLink, Principal, Relation
 from rpcbroker.core.ports import Store
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.schema.common import MAX_PAGE_SIZE
 from rpcbroker.schema.relations import (
     COMMON,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -17,13 +18,23 @@ from rpcbroker.core import jsontext
 from rpcbroker.rules.chain import ENTER_CHAIN
 from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, MetadataJSON, NodeJSON, RefJSON
 
+MAX_SIZE = 32 << 20
+"""Bytes of a file: eight times what a broker takes, and what is read takes thirty times as much memory."""
+
 
 def read_bytes(file: str) -> bytes:
-    """All of a file, or of standard input for `-`. Raises Stop."""
+    """All of a file, or of standard input for `-`, without a byte order mark. Raises Stop."""
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if file == "-":
+            read = sys.stdin.buffer.read(MAX_SIZE + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                read = opened.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         raise Stop(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if len(read) > MAX_SIZE:
+        raise Stop(f"{file} has more than {MAX_SIZE:,} bytes.")
+    return read.removeprefix(BOM_UTF8)
 
 
 def read_chains(file: str) -> list[ChainFile]:
@@ -43,6 +54,8 @@ def read_chains(file: str) -> list[ChainFile]:
 
 def _together(given: ChainsFile) -> Iterator[ChainFile]:
     """Graphs say whose they are; those that do not are in the order of the chains. Raises BadJSON."""
+    if not given.rule_chains:
+        raise jsontext.BadJSON("there are no ruleChains in it")
     graphs = {graph.rule_chain_id.id: graph for graph in given.metadata if graph.rule_chain_id}
     if len(given.metadata) != len(given.rule_chains):
         raise jsontext.BadJSON(f"there are {len(given.rule_chains)} ruleChains and {len(given.metadata)} metadata")

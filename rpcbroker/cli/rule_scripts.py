@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.rules.ports import Scripts
 

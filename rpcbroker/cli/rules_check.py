@@ -15,9 +15,9 @@ from rpcbroker.cli.rule_scripts import scripts
 from rpcbroker.cli.run import run
 from rpcbroker.cli.stop import Stop
 from rpcbroker.cli.words import counted
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.accepted import accepted
-from rpcbroker.rules.chain import ChainRefused
+from rpcbroker.rules.chain import MAX_NAME, ChainRefused
 from rpcbroker.rules.dry import DryRun
 from rpcbroker.rules.dry_ports import DryMessage
 from rpcbroker.rules.format import ChainFile
@@ -88,7 +88,7 @@ def _not_there(chain: ChainFile, given: Sequence[ChainFile]) -> Iterator[str]:
 
 def _tell(found: Checked) -> None:
     mark = click.style("BROKEN", fg="red") if found.faults else click.style("ok    ", fg="green")
-    click.echo(f"{mark}  {printable(f'{found.file}: {found.chain}')}, {counted(found.nodes, 'node')}")
+    click.echo(f"{mark}  {printable(f'{found.file}: {found.chain[:MAX_NAME]}')}, {counted(found.nodes, 'node')}")
     for fault in found.faults:
         click.echo(f"        {printable(fault)}")
     for warning in found.warnings:

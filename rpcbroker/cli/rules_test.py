@@ -20,7 +20,7 @@ from rpcbroker.cli.session import logged_in
 from rpcbroker.cli.stop import ExitCode, Stop
 from rpcbroker.cli.values import call_params
 from rpcbroker.core import jsontext
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.chain import ChainRefused
 from rpcbroker.rules.dry import DryRun
 from rpcbroker.rules.dry_ports import DryMessage, asking, calling

@@ -42,15 +42,33 @@ class Lane:
     runs away as soon as it is there does so in one worker, and not in all of them.
     """
 
-    __slots__ = ("jobs", "long_until", "parked", "proves", "tenant_id")
+    __slots__ = ("jobs", "long_until", "parked", "proves", "size", "tenant_id")
 
     def __init__(self, tenant_id: UUID | None) -> None:
         self.tenant_id = tenant_id
         self.jobs: deque[Job] = deque()
+        self.size = 0
+        """Bytes of what its jobs are given."""
         self.long_until = 0.0
         self.proves: Job | None = None
         self.parked = False
         """Its next job has to wait for that."""
+
+    def add(self, job: Job) -> None:
+        """Behind all others."""
+        self.jobs.append(job)
+        self.size += len(job.values)
+
+    def put_back(self, job: Job) -> None:
+        """Before all others."""
+        self.jobs.appendleft(job)
+        self.size += len(job.values)
+
+    def take(self) -> Job:
+        """The next one."""
+        job = self.jobs.popleft()
+        self.size -= len(job.values)
+        return job
 
     @property
     def is_held(self) -> bool:

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline, Deadlines
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.script_jobs import Job
 from rpcbroker.rules.ports import Script
 

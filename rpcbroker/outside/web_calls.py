@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.web_hosts import WebHosts
 from rpcbroker.rules.ports import WebCallFailed, WebCallRefused, WebRequest, WebResponse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -80,6 +81,7 @@ def graph_of(given: MetadataJSON, types: Mapping[str, NodeType]) -> Graph:
         faults.append("firstNodeIndex is missing")
     made = [node for node in nodes if node is not None]
     if not faults:
+        faults += _numbers(made)
         faults += _labels(made, targets)
         faults += _cycles(made, targets)
     if faults:
@@ -146,6 +148,16 @@ def _targets(given: MetadataJSON, faults: list[str]) -> list[dict[str, tuple[int
             continue
         targets[each.from_index].setdefault(each.type, {})[each.to_index] = None
     return [{label: tuple(ends) for label, ends in mine.items()} for mine in targets]
+
+
+def _numbers(nodes: list[RuleNode]) -> list[str]:
+    """Kinds of which there are too many."""
+    counts = Counter((node.type.name, node.type.most) for node in nodes)
+    return [
+        f"it has {count:,} nodes of the type {name}, and may have {most}"
+        for (name, most), count in counts.items()
+        if most is not None and count > most
+    ]
 
 
 def _labels(nodes: list[RuleNode], targets: list[dict[str, tuple[int, ...]]]) -> list[str]:

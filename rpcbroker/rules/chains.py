@@ -13,7 +13,7 @@ from rpcbroker.core.errors import BrokerError, InvalidRequest, NotFound, Payload
 from rpcbroker.core.model import StoredChain
 from rpcbroker.core.ports import KeptRules
 from rpcbroker.core.routes import Routes
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, ActiveNode, activate
 from rpcbroker.rules.chain import Graph, graph_of

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.engine import Arrived, Passed
 from rpcbroker.rules.message import Originator, RuleMessage
 from rpcbroker.rules.types import FAILURE

@@ -18,7 +18,7 @@ from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import Device
 from rpcbroker.core.routes import nobody_answers
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules import types
 from rpcbroker.rules.accepted import accepted
 from rpcbroker.rules.active import ActiveChain, activate

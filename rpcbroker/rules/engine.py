@@ -3,6 +3,8 @@
 Nodes that answer at once are passed in a loop, so a chain of such nodes has ended when `Engine.begin` returns. What
 takes time is a Deferred, and the branch goes on when it fires. A run has ended when every branch has, and it is
 acknowledged when every branch has ended, or come to a node that takes time or is there to acknowledge it.
+
+A little over 400 lines: how a message goes on, and when it has ended, is read at one place.
 """
 
 from __future__ import annotations

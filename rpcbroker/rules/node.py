@@ -93,7 +93,7 @@ class NodeType:
     `configuration` is how it is configured; `make` makes one of it, or raises BadConfiguration. `labels` are those
     under which its messages may go on, None is any. `takes_time`: a cycle may go through it, and what comes in is
     acknowledged at once; `acknowledges`: only the latter. `begins`: it makes messages by itself. `scripts` are those
-    that have to be accepted before the chain is.
+    that have to be accepted before the chain is. `most`: as many of the kind a chain may have.
     """
 
     name: str
@@ -104,3 +104,4 @@ class NodeType:
     acknowledges: bool = False
     begins: bool = False
     scripts: Callable[[Any], tuple[Script, ...]] = lambda _: ()
+    most: int | None = None

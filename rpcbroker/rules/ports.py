@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.model import Attribute, Device, Point, Scope
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.core.values import Value
 from rpcbroker.rules.message import RuleMessage
 

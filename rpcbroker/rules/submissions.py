@@ -101,6 +101,12 @@ class Submissions:
     ) -> Deferred[Reply]:
         """As core.routes.Rules.call."""
         refusal = session.refusal(call, connect_timeout)
+        if (call.tenant_id, call.rpc_id) in self._submissions:  # its message would stand for this call, too
+            refusal = QueueFull(
+                "An earlier call with this requestUUID has ended, but is in the rule chain still",
+                reason=Reason.QUEUE_FULL,
+                hint="Take another requestUUID, or wait until it has left the chain.",
+            )
         if refusal is not None:
             return fail(session.refuse(call, record, refusal))
         submission = _Submission(call, record, connect_timeout, progress, self._caller_left)
@@ -142,7 +148,7 @@ class Submissions:
     def _run_ended(self, submission: _Submission, run: Run) -> None:
         submission.passed_on = True
         if not submission.waits:
-            self._forget(submission)
+            del self._submissions[submission.key]
             return
         if run.last is not None:
             chain, node = run.last
@@ -179,13 +185,8 @@ class Submissions:
         record.note(record.ended_time, mark, detail)
         self._broker.events.emit(CallRefused, call, error.reason)
         if submission.passed_on:
-            self._forget(submission)
-        submission.outcome.errback(Failure(error))
-
-    def _forget(self, submission: _Submission) -> None:
-        """Unless its id is that of another one by now: what was refused may be asked for again."""
-        if self._submissions.get(submission.key) is submission:
             del self._submissions[submission.key]
+        submission.outcome.errback(Failure(error))
 
     # -- nodes
 

@@ -14,7 +14,7 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.model import StoredChain
 from rpcbroker.core.ports import Store
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.active import ActiveChain, ActiveNode
 from rpcbroker.rules.chains import RuleChains
 from rpcbroker.rules.debug import DebugEvents

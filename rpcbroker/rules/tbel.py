@@ -159,6 +159,8 @@ class _Script:
                 self._require(self._divides(index), "a regular expression", index)
             elif self._texts[index] == "(":
                 self._require(not self._calls_a_value(index), "a function without a name", index)
+            elif self._texts[index] in ("==", "!=", "===", "!=="):
+                self._require(not self._compares_members(index), "a comparison with the members of a list", index)
         self._give_back_the_last()
         declared = f"var {', '.join(map(_own, self._assigned))}; " if self._assigned else ""
         return declared + "".join(map("".join, zip(self._spaces, [*self._out, ""], strict=True)))
@@ -266,6 +268,13 @@ class _Script:
         """Whether what is called is found only when the script runs: `a["b"](c)`, `(a.b)(c)`."""
         before = self._text(index - 1)
         return before == "]" or (before == ")" and not self._ends_head(index - 1))
+
+    def _compares_members(self, index: int) -> bool:
+        """Whether a list or a map that is written there is compared: to JavaScript that equals nothing."""
+        before = self._opens.get(index - 1, -1)
+        return self._text(index + 1) in ("[", "{") or (
+            self._text(before) in ("[", "{") and not self._is_value(before - 1)
+        )
 
     def _ends_head(self, index: int) -> bool:
         """Whether the bracket there is that of an `if` or a loop."""

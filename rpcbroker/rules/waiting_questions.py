@@ -18,8 +18,8 @@ from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError, QuestionTimedOut, Reason, Unavailable
 from rpcbroker.core.questions import Question
 from rpcbroker.core.routes import nobody_answers
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.core.settings import RulesSettings
 from rpcbroker.rules import types
 from rpcbroker.rules.engine import Engine, Run, shown
 from rpcbroker.rules.messages import SERVICE, Messages

@@ -12,7 +12,8 @@ from rest import Rest
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.model import Authority, Device, Relation
-from rpcbroker.core.settings import RulesSettings, Settings
+from rpcbroker.core.rules_settings import RulesSettings
+from rpcbroker.core.settings import Settings
 
 ONE, TWO, ASSIGNED, FOREIGN = (
     device(100),

@@ -84,6 +84,7 @@ def test_what_was_found_is_told_as_json(run: Run, write: Callable[..., str]) -> 
     [
         ("{", "is no exported rule chain: not JSON"),
         ('{"nodes":[]}', "is no exported rule chain"),
+        ('{"ruleChains":[],"metadata":[]}', "is no exported rule chain: there are no ruleChains in it"),
         ('{"ruleChain":{"name":"a","id":{"entityType":"RULE_CHAIN","id":"7"}},"metadata":{}}', "its id '7' is no UUID"),
         ('{"ruleChains":[{"name":"a"}],"metadata":[]}', "there are 1 ruleChains and 0 metadata"),
         (f'{{"ruleChain":{"[" * 100}{"]" * 100}}}', "nested deeper"),
@@ -94,6 +95,15 @@ def test_what_is_no_exported_chain_is_refused(run: Run, write: Callable[..., str
     assert done.exit_code == 1
     assert why in done.stderr
     assert "Hint: " in done.stderr
+
+
+def test_a_file_without_end_is_not_read_to_its_end(run: Run) -> None:
+    done = run("rules", "check", "/dev/zero")
+    assert (done.exit_code, done.stderr) == (1, "Error: /dev/zero has more than 33,554,432 bytes.\n")
+
+
+def test_a_file_of_an_editor_that_marks_them_is_read(run: Run, write: Callable[..., str]) -> None:
+    assert run("rules", "check", write("\ufeff" + json.dumps(exported(BOTH)))).exit_code == 0
 
 
 def test_a_file_that_is_not_there(run: Run) -> None:

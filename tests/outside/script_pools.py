@@ -12,7 +12,7 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.rules.ports import Language, Script, ScriptFailed
 

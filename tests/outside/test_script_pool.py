@@ -401,3 +401,17 @@ async def test_what_waits_for_the_proof_of_another_script_runs_then_also_if_that
         assert "ended twice" in await failing(first)
         assert await gatherResults(rest) == list(range(20))
         assert pool.waiting == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_of_a_tenant_takes_only_so_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "MAX_WAITING_SIZE", 1 << 20)
+    large = ["x" * 100_000, {}, ""]
+    async with a_pool(script_workers=1) as pool:
+        waiting = [run_(pool, "return msg.length", *large) for _ in range(11)]
+        text = await failure(pool, "return 1", *large)
+        assert text.startswith("scripts wait already with 1.0"), text
+        waiting.append(run_(pool, "return msg.length", *large, tenant=OTHER))
+        assert await gatherResults(waiting) == [100_000] * 12
+        assert not any(lane.size for lane in pool._lanes.values())
+        assert await run(pool, "return 1", *large) == 1

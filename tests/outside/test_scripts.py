@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 from script_pools import MESSAGE, OTHER, TENANT, a_pool, failing, failure, js, run, tbel
 
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.scripts import ScriptPool, size
 from rpcbroker.rules.ports import Script, ScriptRefused
 

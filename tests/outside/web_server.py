@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadlines
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.outside.web_calls import HttpCalls
 from rpcbroker.rules.ports import WebRequest, WebResponse
 

@@ -17,7 +17,7 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.model import Device
 from rpcbroker.core.questions import Question
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.core.values import json_of, parse_telemetry
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.rules.chain import Graph

@@ -83,6 +83,27 @@ def test_what_became_of_a_call_that_a_chain_dropped_reads_well() -> None:
     assert "rpcbroker rules test" in story.hint
 
 
+def test_a_message_of_a_call_that_has_ended_never_stands_for_another_one() -> None:
+    """The result of the first was forgotten, and its message still waits in a node."""
+    delay = {"periodInSeconds": 100}
+    behind = [(0, 1, "RPC Request to Device"), (1, 2, "Success")]
+    world = RuleWorld(idempotency_window=1.0)
+    world.put(graph([(SWITCH, "Switch", {}), (DELAY, "Wait", delay), (CALL, "Call", {})], *behind))
+    link = world.link(reply=b"1")
+    named = {"method": "m", "request_id": UUID(int=7), "once": True}
+    first = world.call(CallRequest(timeout=10, **named))
+    world.clock.advance(12)
+    assert error_of(first).reason is Reason.NOT_FORWARDED
+    world.clock.advance(2)
+    assert isinstance(error_of(world.call(CallRequest(timeout=3_000, **named))), QueueFull)
+    world.clock.advance(100)
+    again = world.call(CallRequest(timeout=3_000, **named))
+    world.clock.advance(101)
+    assert result_of(again).payload == b"1"
+    assert len(link.calls) == 1
+    assert len(world.rules.submissions) == 0
+
+
 # -- what a chain may do to a call on its way
 
 RPC_ID = UUID(int=0xCA11)

@@ -12,7 +12,7 @@ from rule_world import CALL, REPLY, RULES, SWITCH, TYPE_FILTER, FakeScripts, gra
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules import types
 from rpcbroker.rules.chain import ChainRefused
 from rpcbroker.rules.dry import DryRun, Path, Step

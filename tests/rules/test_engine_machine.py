@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import NotFound, Unavailable
-from rpcbroker.core.settings import RulesSettings
+from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.active import ActiveChain, activate
 from rpcbroker.rules.chain import graph_of
 from rpcbroker.rules.engine import MAX_NESTED, Engine, Passed, Run

@@ -11,8 +11,12 @@ from node_bench import BASE, Bench, refusal
 from rule_world import RuleWorld, graph
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core import jsontext
+from rpcbroker.rules.chain import ChainRefused, graph_of
+from rpcbroker.rules.format import read_graph
 from rpcbroker.rules.message import Originator
 from rpcbroker.rules.nodes.delay import STOPPED
+from rpcbroker.rules.nodes.table import NODE_TYPES
 
 DELAY, GENERATOR = "delay.TbMsgDelayNode", "debug.TbMsgGeneratorNode"
 LAST = {"scriptLang": "JS", "jsScript": "script"}
@@ -299,3 +303,11 @@ def test_a_generator_takes_no_messages() -> None:
 )
 def test_bad_generators_are_refused_by_field(configuration: dict[str, Any], said: str) -> None:
     assert said in refusal(GENERATOR, {**LAST, **configuration})
+
+
+def test_a_chain_has_few_generators() -> None:
+    nodes = [(BASE + GENERATOR, f"Generator {number}", LAST) for number in range(11)]
+    given = read_graph(jsontext.encode(graph(nodes[:10])))
+    assert graph_of(given, NODE_TYPES).first == 0
+    with pytest.raises(ChainRefused, match=r"it has 11 nodes of the type .*TbMsgGeneratorNode, and may have 10"):
+        graph_of(read_graph(jsontext.encode(graph(nodes))), NODE_TYPES)

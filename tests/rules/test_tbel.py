@@ -69,6 +69,7 @@ def value_of(source: str) -> Any:
         ("def eval(of) { return of / 2; } eval(4)", "function eval$(of$) { return of$ / 2; } return eval$(4)"),
         ("try { } catch (eval) { } return eval('1');", "try { } catch (eval$) { } return eval$('1');"),
         ("foreach ($ : msg) { }", "for (var $$ of $.each( msg)) { }"),
+        ("return msg['a'] == msg.list[0];", "return msg['a'] == msg.list[0];"),
         ("if (msg.a) (msg.b).size();", "if (msg.a) (msg.b).$size();"),
         ("", ""),
     ],
@@ -293,6 +294,8 @@ def test_every_name_of_the_tables_is_there_and_nothing_else() -> None:
         ("1 <!-- /*\n; eval('1')\n*/ 2 / .length", "'<!--' is not understood, at line 1"),
         ("1\n--> '\n'", "'-->' is not understood, at line 2"),
         ("msg.list.sort(msg => metadata)", "'=>' is not understood, at line 1"),
+        ("msg.list == [1]", "a comparison with the members of a list is not known here, at line 1"),
+        ("return [:] != msg;", "a comparison with the members of a list is not known here, at line 1"),
         ("return {...eval};", "'..' is not understood, at line 1"),
     ],
 )

@@ -111,3 +111,25 @@ def test_what_waits_when_a_device_comes_back_goes_to_its_session_only_if_that_wa
     again = asker.world.client(5).connect(client_id="another")  # type: ignore[attr-defined]
     asker.world.clock.advance(3.1)
     assert again.received() == []
+
+
+@pytest.mark.parametrize("granted", [0, 1])
+@pytest.mark.parametrize("back", [False, True])
+def test_an_answer_finds_the_session_on_its_new_connection(granted: int, back: bool) -> None:
+    """Of QoS 1 also one that comes while the device is away."""
+    asker = OverMqtt(4, *FAMILIES[0])
+    kept = {"client_id": "kept", "clean_start": False}
+    asker.client = asker.world.client(4).connect(**kept)  # type: ignore[attr-defined]
+    asker.client.listen("v1/devices/me/rpc/response/+", qos=granted)
+    asker.send("soon")
+    asker.said()
+    asker.leave()
+    if not back:
+        asker.world.clock.advance(3.1)
+    again = asker.world.client(4)  # type: ignore[attr-defined]
+    _, *heard = again.enter(**kept)
+    if back:
+        assert heard == []
+        asker.world.clock.advance(3.1)
+        heard = again.received()
+    assert [packet.topic for packet in heard] == [FAMILIES[0][1] + "42"] * int(back or granted == 1)

@@ -18,6 +18,9 @@ from rpcbroker.rules.nodes.scripts import ScriptConfiguration, changed, run
 from rpcbroker.rules.ports import Script
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
+MAX_GENERATORS = 10
+"""In a chain: each may run a script every second, whatever else happens."""
+
 
 class GeneratorConfiguration(ScriptConfiguration, rename="camel"):
     """A message every `periodInSeconds`, `msgCount` in all (0 is no end), about a device, the tenant, or the node."""
@@ -131,4 +134,5 @@ GENERATOR = NodeType(
     labels=(SUCCESS, FAILURE),
     begins=True,
     scripts=lambda configuration: (configuration.script,),
+    most=MAX_GENERATORS,
 )

@@ -31,6 +31,8 @@ from rpcbroker.transports.mqtt.session import MqttSession
 from rpcbroker.transports.near import nearest
 from rpcbroker.transports.uplinks import AttributesQuestion
 from rpcbroker.wire.mqtt.connection import Limits
+from rpcbroker.wire.mqtt.message import Message
+from rpcbroker.wire.mqtt.outbox import Delivery
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
 
@@ -210,7 +212,9 @@ class MqttLink:
     def _answer(self, prefix: str, number: int, payload: bytes) -> None:
         """Publish an answer, whether it was subscribed to or not; at QoS 1 if it was not."""
         topic, granted = f"{prefix}{number}", self._mqtt.granted
-        self._carrier.publish(topic, payload, granted.get(topic, granted.get(prefix + "+", 1)))
+        qos = granted.get(topic, granted.get(prefix + "+", 1))
+        way = self._mqtt.way or self._carrier  # the device may have come back to its session meanwhile
+        way.deliver(Delivery(Message(topic, payload, qos), qos))
 
     def _session_limits(self) -> bytes:
         return jsontext.encode(
