@@ -34,6 +34,11 @@ class Known:
         self.suspended_until = 0.0
         self.why = ""
 
+    def tell(self) -> None:
+        """Tell who waits for the first of its runs, as far as these are over."""
+        while self.in_order and self.in_order[0].is_over:
+            self.in_order.popleft().tell()
+
 
 class Lane:
     """What one tenant has waiting; checks have one together. Its jobs run alone until `long_until`.
@@ -106,6 +111,13 @@ class Job:
         if not self.waiting.called:
             tell = self.waiting.errback if isinstance(self.result, Exception) else self.waiting.callback
             tell(self.result)
+
+    def leave(self) -> None:
+        """It is over: who waits is told when those before it are over, too."""
+        if self.known is None:
+            self.tell()
+        else:
+            self.known.tell()
 
     @property
     def proven(self) -> bool:

@@ -200,8 +200,8 @@ class ScriptPool:
         """The next that somebody waits for, if it may run as `lanes` do."""
         while lanes:
             lane = lanes.popleft()
-            while lane.jobs and lane.jobs[0].waiting.called:  # nobody waits any more
-                lane.take()
+            while lane.jobs and lane.jobs[0].waiting.called:  # nobody waits any more, but perhaps for those behind it
+                self._deadlines.after(0.0, Job.leave, lane.take())
             if not lane.jobs:
                 self._leave(lane)
                 continue
@@ -388,12 +388,7 @@ class ScriptPool:
             self.counts.runs += 1
             self.counts.failures += isinstance(result, Exception)
         job.result = result
-        if job.known is None:
-            job.tell()
-            return
-        in_order = job.known.in_order
-        while in_order and in_order[0].is_over:
-            in_order.popleft().tell()
+        job.leave()
 
 
 def _outcome(word: str, text: str) -> Any:
