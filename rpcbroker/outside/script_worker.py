@@ -34,7 +34,7 @@ from rpcbroker.rules import tbel
 NOBODY = 65534
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
-NICENESS = 5
+NICENESS = 10
 """Calls of devices go before scripts; more would let scripts starve beside a busy broker."""
 
 MAX_CONTEXTS = 100
