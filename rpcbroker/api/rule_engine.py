@@ -85,7 +85,6 @@ class RuleEngine:
             about,
             data,
             timeout=min(timeout, self.max_timeout),
-            customer_id=principal.customer_id,
         )
         return Answer(answer)
 

@@ -48,15 +48,12 @@ class Happenings:
         engine: Engine,
         messages: Messages,
         *,
-        device: Callable[[UUID], Device | None],
         render: Render,
     ) -> None:
-        """`device` finds one that was here since the start."""
         self._events = events
         self._deadlines = deadlines
         self._engine = engine
         self._messages = messages
-        self._device = device
         self._render = render
         self._heard: dict[UUID, frozenset[str]] = {}
         """Tenant -> types of messages that its root chain does anything with."""
@@ -104,10 +101,8 @@ class Happenings:
         if not call.persistent or not self._hears(call.tenant_id, type_):
             return
         about = Originator(DEVICE, call.device_id)
-        device = self._device(call.device_id)
-        customer_id = None if device is None else device.customer_id
         text = self._render(call, state, payload)
-        self._soon(call.tenant_id, self._messages.about(about, type_, text, {}, customer_id=customer_id))
+        self._soon(call.tenant_id, self._messages.about(about, type_, text, {}))
 
     def _refused(self, event: CallRefused) -> None:
         if event.reason is Reason.EXPIRED:  # it is in the store, all the same

@@ -36,7 +36,6 @@ class RuleMessage:
     originator: Originator
     data: bytes
     metadata: Mapping[str, str]
-    customer_id: UUID | None = None
     time: int
 
     def body(self) -> Any:

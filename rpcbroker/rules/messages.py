@@ -25,16 +25,13 @@ class Messages:
         type_: str,
         data: bytes,
         metadata: Mapping[str, str],
-        *,
-        customer_id: UUID | None = None,
     ) -> RuleMessage:
-        """About a device, whose name and type the metadata get. The customer is the device's if no other is given."""
+        """About a device, whose name and type the metadata get."""
         return self.about(
             Originator(DEVICE, device.id),
             type_,
             data,
             {**metadata, "deviceName": device.name, "deviceType": device.type},
-            customer_id=customer_id or device.customer_id,
         )
 
     def about(
@@ -43,8 +40,6 @@ class Messages:
         type_: str,
         data: bytes,
         metadata: Mapping[str, str],
-        *,
-        customer_id: UUID | None = None,
     ) -> RuleMessage:
         """About anything, with just these metadata."""
         return RuleMessage(
@@ -53,6 +48,5 @@ class Messages:
             originator=originator,
             data=data,
             metadata=metadata,
-            customer_id=customer_id,
             time=self.now_ms(),
         )

@@ -44,9 +44,7 @@ class RestRequests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def begin(
-        self, tenant_id: UUID, originator: Originator, data: bytes, *, timeout: float, customer_id: UUID | None
-    ) -> Deferred[bytes]:
+    def begin(self, tenant_id: UUID, originator: Originator, data: bytes, *, timeout: float) -> Deferred[bytes]:
         """As RuleSystem.rest_request."""
         if self._stopping:
             return fail(_stopping())
@@ -54,7 +52,7 @@ class RestRequests:
         key = tenant_id, request_id
         expiration = self._messages.now_ms() + int(timeout * 1000)
         metadata = {"serviceId": SERVICE, "requestUUID": request_id, "expirationTime": str(expiration)}
-        message = self._messages.about(originator, types.REST_REQUEST, data, metadata, customer_id=customer_id)
+        message = self._messages.about(originator, types.REST_REQUEST, data, metadata)
         outcome: Deferred[bytes] = Deferred(lambda _: self._take(key))
         self._waiting[key] = _Request(outcome, self._deadlines.after(timeout, self._overdue, key))
         try:

@@ -82,9 +82,7 @@ class RuleSystem:
             tell=self.debug.passed,
             arrived=self.debug.arrived,
         )
-        self._happenings = Happenings(
-            broker.events, broker.deadlines, self.engine, messages, device=broker.known_device, render=render
-        )
+        self._happenings = Happenings(broker.events, broker.deadlines, self.engine, messages, render=render)
         self.submissions = Submissions(broker, self.engine, messages)
         self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
         self.rest_requests = RestRequests(self.engine, messages, broker.deadlines)
@@ -110,7 +108,6 @@ class RuleSystem:
         data: bytes,
         *,
         timeout: float,
-        customer_id: UUID | None = None,
     ) -> Deferred[bytes]:
         """What a rest call reply node of the tenant's chains answers to the JSON text `data`, which comes in as a
         message about `originator`: that must be the tenant's. `timeout` is seconds.
@@ -118,7 +115,7 @@ class RuleSystem:
         Fails with QuestionTimedOut when the time is over, and at once when the chain has ended without an answer;
         with Unavailable. Cancelling it is to ask no more.
         """
-        return self.rest_requests.begin(tenant_id, originator, data, timeout=timeout, customer_id=customer_id)
+        return self.rest_requests.begin(tenant_id, originator, data, timeout=timeout)
 
     def _chains_changed(self, tenant_id: UUID) -> None:
         self._happenings.hear(tenant_id, self.chains.routes(tenant_id).heard)
