@@ -137,7 +137,7 @@ def test_attributes_are_acknowledged_when_they_are_stored(plant: Plant) -> None:
     plant.say("connect", {"device": "A"})
     saved: Deferred[None] = Deferred()
     real = plant.broker.attributes.save
-    plant.broker.attributes.save = lambda *args: saved.addCallback(lambda _: real(*args))
+    plant.broker.attributes.save = lambda *args, **named: saved.addCallback(lambda _: real(*args, **named))
     waiting = plant.outcome("attributes", {"A": {"version": "1.2.3"}, "B": {"version": 2}})
     assert not waiting.called
     saved.callback(None)
