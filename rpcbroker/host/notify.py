@@ -32,12 +32,16 @@ class Notify:
         self._clock = clock
         self._status: Callable[[], str] = str
         self._told = ""
+        self._stopping = False
         self._warned = False
         self._loops: list[LoopingCall] = []
 
     def ready(self, status: Callable[[], str]) -> None:
-        """Started: from now on the watchdog is fed and `status()`, one line, is kept up to date."""
-        if not self._address:
+        """Started: from now on the watchdog is fed and `status()`, one line, is kept up to date.
+
+        Nothing is told if the end has begun: a broker may be stopped before it was ready.
+        """
+        if not self._address or self._stopping:
             return
         self._status = status
         self._tell("READY=1", f"STATUS={self._new_status()}")
@@ -55,6 +59,7 @@ class Notify:
 
     def stopping(self, status: Callable[[], str]) -> None:
         """The end begins. The watchdog is fed on."""
+        self._stopping = True
         self._status = status
         self._tell("STOPPING=1", f"STATUS={self._new_status()}")
 

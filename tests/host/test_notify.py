@@ -42,6 +42,15 @@ def test_ready_and_the_status_in_one_message_then_only_what_changes(notification
     assert not clock.getDelayedCalls()
 
 
+def test_who_is_stopped_before_it_was_ready_is_not_ready_any_more(notifications: Notifications) -> None:
+    clock = Clock()
+    sender = notify(clock, NOTIFY_SOCKET=notifications.address, WATCHDOG_USEC="6000000")
+    sender.stopping(lambda: "draining 1 call")
+    sender.ready(lambda: "draining 1 call")
+    assert notifications.new() == ["STOPPING=1", "STATUS=draining 1 call"]
+    assert not clock.getDelayedCalls()
+
+
 def test_an_abstract_socket_is_found_too() -> None:
     notifications = Notifications(f"@rpcbroker-{uuid4()}")
     sender = notify(Clock(), NOTIFY_SOCKET=notifications.address)
