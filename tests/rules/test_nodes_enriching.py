@@ -147,6 +147,14 @@ class TestTelemetry:
         assert bench.labels == ["Success"]
         assert bench.came[0][1].metadata == metadata | added
 
+    def test_more_than_metadata_may_hold_is_a_failure(self) -> None:
+        made = world()
+        for number in range(100):
+            result_of_keep(made, made.now_ms() - number, {"long": "x" * 15_000})
+        bench = Bench(TELEMETRY, interval(1, 0, fetchMode="ALL", latestTsKeyNames=["long"]), made)
+        bench.send({})
+        assert bench.failure == "The metadata would have more than 1,048,576 characters"
+
     def test_bad_configurations_and_intervals(self) -> None:
         assert "aggregation must be NONE here, not 'AVG'" in refusal(
             TELEMETRY, interval(2, 1, fetchMode="ALL", aggregation="AVG")

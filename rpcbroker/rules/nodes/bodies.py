@@ -13,10 +13,17 @@ from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Out, Outcome
 from rpcbroker.rules.types import SUCCESS
 
+NO_DEVICE = "Message originator is not a device entity!"
 MAX_MESSAGES = 1_000
 """Messages that one node may make of one."""
 MAX_METADATA = 1 << 20
 """Characters of the metadata of a message: they grow with each node that adds some, and every script gets them."""
+
+
+def require_device(message: RuleMessage) -> None:
+    """Raises NodeFailed, in ThingsBoard's words, if the message is about no device."""
+    if not message.originator.is_device:
+        raise NodeFailed(NO_DEVICE)
 
 
 def body_of(message: RuleMessage) -> Any:

@@ -16,7 +16,7 @@ from rpcbroker.core.model import Point, Scope
 from rpcbroker.rules.errors import BadConfiguration, NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import NodeType, Out, Outcome, Place
-from rpcbroker.rules.nodes.rpc import NO_DEVICE
+from rpcbroker.rules.nodes.bodies import body_of, require_device, with_metadata
 from rpcbroker.rules.templates import Template, text_of
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
@@ -69,7 +69,8 @@ class GetAttributesNode:
         return Deferred.fromCoroutine(self._enrich(message))
 
     async def _enrich(self, message: RuleMessage) -> Outcome:
-        device_id = _require_device(message).originator.id
+        require_device(message)
+        device_id = message.originator.id
         found: dict[str, Any] = {}
         absent = []
         for scope, templates in self._scopes.items():
@@ -178,7 +179,8 @@ class GetTelemetryNode:
         return Deferred.fromCoroutine(self._enrich(message))
 
     async def _enrich(self, message: RuleMessage) -> Outcome:
-        device_id = _require_device(message).originator.id
+        require_device(message)
+        device_id = message.originator.id
         start, end = self._interval(message)
         keys = _filled(self._keys, message)
         history = await self._around.estate.history(device_id, keys, start=start, end=end)
@@ -210,12 +212,6 @@ def _time(pattern: Template, message: RuleMessage) -> int:
         raise NodeFailed(f"The interval {pattern.text!r} is no time in milliseconds: {text[:50]!r}") from None
 
 
-def _require_device(message: RuleMessage) -> RuleMessage:
-    if not message.originator.is_device:
-        raise NodeFailed(NO_DEVICE)
-    return message
-
-
 def _templates(names: Sequence[str] | None) -> tuple[Template, ...]:
     return tuple(Template(name) for name in names or ())
 
@@ -236,14 +232,11 @@ def _point(point: Point) -> dict[str, Any]:
 
 def _with_metadata(message: RuleMessage, found: Mapping[str, Any]) -> RuleMessage:
     texts = {key: text_of(jsontext.decode(jsontext.encode(value))) for key, value in found.items()}
-    return replace(message, metadata={**message.metadata, **texts})
+    return with_metadata(message, texts)
 
 
 def _with_data(message: RuleMessage, found: Mapping[str, Any]) -> RuleMessage:
-    try:
-        body = message.body()
-    except jsontext.BadJSON as error:
-        raise NodeFailed(f"The message is not JSON: {error}") from None
+    body = body_of(message)
     if type(body) is not dict:
         raise NodeFailed("Message body is not an object!")
     return replace(message, data=jsontext.encode({**body, **found}))

@@ -14,12 +14,11 @@ from rpcbroker.core.errors import BrokerError, CallTimeout, NoActiveConnection
 from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Effect, NodeType, Out, Outcome, Place
-from rpcbroker.rules.nodes.bodies import object_of
+from rpcbroker.rules.nodes.bodies import object_of, require_device
 from rpcbroker.rules.ports import WantedCall
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
 UNKNOWN_METHOD = "Unknown Method"
-NO_DEVICE = "Message originator is not a device entity!"
 
 
 class CallConfiguration(msgspec.Struct, rename="camel"):
@@ -44,8 +43,7 @@ class CallNode:
 
 def wanted(message: RuleMessage, timeout: float) -> WantedCall:
     """What the message asks of its device. Raises NodeFailed."""
-    if not message.originator.is_device:
-        raise NodeFailed(NO_DEVICE)
+    require_device(message)
     body = object_of(message)
     if "method" not in body:
         raise NodeFailed("Method is not present in the message!")
@@ -127,8 +125,7 @@ class ReplyNode:
     def __call__(self, message: RuleMessage) -> Outcome:
         metadata = message.metadata
         request, session = metadata.get(self._request), metadata.get(self._session)
-        if not message.originator.is_device:
-            raise NodeFailed(NO_DEVICE)
+        require_device(message)
         if not request:
             raise NodeFailed("Request id is not present in the metadata!")
         if not metadata.get(self._service):

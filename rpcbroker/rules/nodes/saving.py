@@ -16,7 +16,7 @@ from rpcbroker.core.values import LATEST_TIME, Value
 from rpcbroker.rules.errors import BadConfiguration, NodeFailed
 from rpcbroker.rules.message import RuleMessage
 from rpcbroker.rules.node import Effect, Enter, NodeType, Out, Outcome, Place
-from rpcbroker.rules.nodes.rpc import NO_DEVICE
+from rpcbroker.rules.nodes.bodies import require_device
 from rpcbroker.rules.types import ATTRIBUTES, ATTRIBUTES_UPDATED, FAILURE, SUCCESS, TELEMETRY
 
 EACH = "ON_EVERY_MESSAGE"
@@ -134,8 +134,7 @@ class SaveAttributesNode:
 def _require(message: RuleMessage, type_: str) -> None:
     if message.type != type_:
         raise NodeFailed(f"Unsupported msg type: {message.type}")
-    if not message.originator.is_device:
-        raise NodeFailed(NO_DEVICE)
+    require_device(message)
 
 
 def _time(message: RuleMessage) -> int:
