@@ -43,6 +43,7 @@ TABLE: dict[type[e.BrokerError], Row] = {
     e.MethodNotAllowed: Row(405, BAD_REQUEST),
     e.UpgradeRequired: Row(426, BAD_REQUEST),
     e.Unavailable: Row(503, GENERAL),
+    e.NobodyAnswers: Row(404, ITEM_NOT_FOUND),
     e.QuestionTimedOut: Row(408, GENERAL),
     e.CallFailed: Row(500, GENERAL),
     e.NoActiveConnection: Row(409, GENERAL),

@@ -381,7 +381,7 @@ class Broker:
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
         """The answer to a device's question (client-side RPC), as JSON text.
 
-        Raises, or fails with, CallFailed with the reason NO_HANDLER, and the method's name, when nobody answers it;
+        Raises, or fails with, NobodyAnswers, which names the method; CallFailed;
         QuestionTimedOut; InvalidRequest, Unavailable.
         """
         return self.rules.ask(session, question)

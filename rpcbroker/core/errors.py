@@ -144,6 +144,13 @@ class CallFailed(BrokerError):
     refused = False
 
 
+class NobodyAnswers(CallFailed):
+    """A device asked the server, and neither a rule chain nor the broker itself knows the method."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason=Reason.NO_HANDLER)
+
+
 class QuestionTimedOut(BrokerError):
     """A device, or an application, asked the rules; and nothing had answered when its time was over, or will."""
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import Call, Reply
-from rpcbroker.core.errors import CallFailed, Reason
+from rpcbroker.core.errors import NobodyAnswers, Reason
 from rpcbroker.core.pending import Progress
 from rpcbroker.core.questions import OwnAnswers, Question
 from rpcbroker.core.records import CallRecord
@@ -67,10 +67,10 @@ class Rules(Protocol):
         """Nothing more begins. What nodes hold back is let go, and calls that no device was given yet end."""
 
 
-def nobody_answers(method: str, faults: str = "") -> CallFailed:
+def nobody_answers(method: str, faults: str = "") -> NobodyAnswers:
     """The error of a question; `faults` says what failed where it might have been answered."""
     text = f"no rule answers the method {jsontext.encode(method).decode()}"
-    return CallFailed(f"{text}: {faults}" if faults else text, reason=Reason.NO_HANDLER)
+    return NobodyAnswers(f"{text}: {faults}" if faults else text)
 
 
 class NoRules:

@@ -32,6 +32,7 @@ TABLE: dict[type[e.BrokerError], Code] = {
     e.MethodNotAllowed: Code.METHOD_NOT_ALLOWED,
     e.UpgradeRequired: Code.BAD_REQUEST,
     e.Unavailable: Code.SERVICE_UNAVAILABLE,
+    e.NobodyAnswers: Code.NOT_FOUND,
     e.QuestionTimedOut: Code.GATEWAY_TIMEOUT,
     e.CallFailed: Code.INTERNAL_SERVER_ERROR,
     e.NoActiveConnection: Code.GATEWAY_TIMEOUT,

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.errors import BrokerError, CallFailed, InvalidRequest, PayloadTooLarge, Reason, Unavailable
+from rpcbroker.core.errors import BrokerError, InvalidRequest, NobodyAnswers, PayloadTooLarge, Unavailable
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.provisioning import ProvisionStatus
 from rpcbroker.core.sessions import DeviceSession
@@ -159,14 +159,12 @@ class CoapSite:
         own = {"getSessionLimits": partial(self._session_limits, session)}
         timeout = self._settings().question_timeout
 
-        def failed(failure: Failure) -> Response:
-            failure.trap(CallFailed)
-            if failure.value.reason is not Reason.NO_HANDLER:
-                failure.raiseException()
+        def nobody(failure: Failure) -> Response:
+            failure.trap(NobodyAnswers)
             return _answer(request, jsontext.encode({"error": failure.value.message}), Code.NOT_FOUND)
 
         said = maybeDeferred(self._uplinks(request).ask, session, self._body(session, request), own, timeout)
-        return said.addCallbacks(partial(_answer, request), failed)
+        return said.addCallbacks(partial(_answer, request), nobody)
 
     def _session_limits(self, session: DeviceSession) -> bytes:
         limits = {"maxPayloadSize": self._settings().max_body_size}

@@ -15,13 +15,12 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import (
     BrokerError,
-    CallFailed,
     InvalidRequest,
     MethodNotAllowed,
+    NobodyAnswers,
     NotAuthenticated,
     NotFound,
     PayloadTooLarge,
-    Reason,
 )
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import HttpDeviceSettings
@@ -145,14 +144,12 @@ class HttpDevices:
     def _ask(self, request: Any, session: DeviceSession, _: Target) -> None:
         own = {"getSessionLimits": lambda: self._limits_of(session)}
 
-        def failed(failure: Failure) -> None:
-            failure.trap(CallFailed)
-            if failure.value.reason is not Reason.NO_HANDLER:
-                failure.raiseException()
+        def nobody(failure: Failure) -> None:
+            failure.trap(NobodyAnswers)
             answer(request, 404, jsontext.encode({"error": failure.value.message}))
 
         said = maybeDeferred(self._uplinks.ask, session, _body(request), own)
-        said.addCallbacks(lambda text: answer(request, 200, text), failed).addErrback(self._failed, request)
+        said.addCallbacks(lambda text: answer(request, 200, text), nobody).addErrback(self._failed, request)
 
     def _limits_of(self, session: DeviceSession) -> bytes:
         limits = self._broker.quotas.limits_of(session.device)
