@@ -87,7 +87,6 @@ class RuleSystem:
         self.questions = WaitingQuestions(broker, self.engine, messages, lambda: self.settings)
         self.rest_requests = RestRequests(self.engine, messages, broker.deadlines)
         self.traffic = Traffic(
-            broker,
             self.chains,
             self.engine,
             messages,

@@ -9,13 +9,7 @@ from uuid import UUID
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from rpcbroker.core import jsontext
-from rpcbroker.core.broker import Broker
-from rpcbroker.core.calls import Call, Reply
 from rpcbroker.core.errors import InvalidRequest
-from rpcbroker.core.pending import Progress
-from rpcbroker.core.questions import Question
-from rpcbroker.core.records import CallRecord
-from rpcbroker.core.routes import Routes
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.values import Posted, Value, Values
 from rpcbroker.rules import types
@@ -33,7 +27,6 @@ class Traffic:
 
     def __init__(
         self,
-        broker: Broker,
         chains: RuleChains,
         engine: Engine,
         messages: Messages,
@@ -42,35 +35,14 @@ class Traffic:
         submissions: Submissions,
         rest_requests: RestRequests,
     ) -> None:
-        self._broker = broker
-        self._chains = chains
         self._engine = engine
         self._messages = messages
-        self._questions = questions
-        self._submissions = submissions
-        self._rest_requests = rest_requests
-
-    # -- core.routes.Rules
-
-    def routes(self, tenant_id: UUID) -> Routes:
-        return self._chains.routes(tenant_id)
-
-    def call(
-        self,
-        session: DeviceSession,
-        call: Call,
-        record: CallRecord,
-        *,
-        connect_timeout: float | None,
-        progress: Progress | None,
-    ) -> Deferred[Reply]:
-        return self._submissions.begin(session, call, record, connect_timeout=connect_timeout, progress=progress)
-
-    def cancel(self, record: CallRecord, why: str) -> bool:
-        return self._submissions.cancel(record, why)
-
-    def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
-        return self._questions.ask(session, question)
+        self._stops = (submissions.stop, questions.stop, rest_requests.stop, chains.stop)
+        # Who does it all is asked without a step between, for this is asked with each call.
+        self.routes = chains.routes
+        self.call = submissions.begin
+        self.cancel = submissions.cancel
+        self.ask = questions.ask
 
     def telemetry(self, session: DeviceSession, posted: Posted) -> Deferred[None] | None:
         """One message for each time. Done when all of them are acknowledged."""
@@ -93,10 +65,8 @@ class Traffic:
         return maybeDeferred(self._begin, tenant_id, [message])
 
     def stop(self) -> None:
-        self._submissions.stop()
-        self._questions.stop()
-        self._rest_requests.stop()
-        self._chains.stop()
+        for stop in self._stops:
+            stop()
 
     def _begin(self, tenant_id: UUID, messages: Iterable[RuleMessage]) -> Deferred[None] | None:
         """All of them. None: they are acknowledged. Raises, or fails with, what kept the broker from keeping one."""
