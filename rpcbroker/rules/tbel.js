@@ -449,9 +449,7 @@
     const rearrange = (map, by, ascending) => {
         const keys = sorted(Object.keys(map), by);
         if (ascending === false) { keys.reverse(); }
-        const values = keys.map((key) => map[key]);
-        keys.forEach((key) => delete map[key]);
-        keys.forEach((key, index) => put(map, key, values[index]));
+        for (const key of keys) { const value = map[key]; delete map[key]; put(map, key, value); }
     };
 
     hide(Array.prototype, {
@@ -512,13 +510,7 @@
         with(index, value) { const made = Array.from(this); made.$set(index, value); return made; },
         toArray() { return Array.from(this); },
     });
-    hide(Unique.prototype, {
-        add(value) {
-            const there = this.$contains(value);
-            if (!there) { this.push(value); }
-            return !there;
-        },
-    });
+    hide(Unique.prototype, { add(value) { return !this.$contains(value) && this.push(value) > 0; } });
     const keep = (list, wanted) => {
         const left = Array.from(list).filter(wanted), changed = left.length !== list.length;
         list.length = 0;
