@@ -1,6 +1,8 @@
 """The records of the broker: frozen values that every wing may hold and none can change.
 
 Times named `*_time` are epoch milliseconds, as on the wire.
+
+Over 400 lines: what the broker keeps and speaks of, in one place for all floors above.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rule chains over REST: what comes back as it was sent, what is refused, and what holds from when on."""
+"""Rule chains over REST: what comes back as it was sent, what is refused, and what holds from when on.
+
+Over 400 lines: all operations share chains that were made and sent by hand; what is refused is one long table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One request for many devices: in which order, how many at a time, and what is known after a crash."""
+"""One request for many devices: in which order, how many at a time, and what is known after a crash.
+
+Over 400 lines: one fleet, and each thing that may happen to a bulk of calls to it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Telemetry on its way to the store: taken at once, read at once, written behind, and nothing lost."""
+"""Telemetry on its way to the store: taken at once, read at once, written behind, and nothing lost.
+
+Over 400 lines: one path, from what is parsed to what is read, and each of its limits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Processes of scripts: who is blamed, who runs when, what they hold, and that none is left."""
+"""Processes of scripts: who is blamed, who runs when, what they hold, and that none is left.
+
+Over 400 lines: all of it needs real processes, and what tells them apart.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""HTTP requests of rule nodes, to real servers on loopback."""
+"""HTTP requests of rule nodes, to real servers on loopback.
+
+Over 400 lines: each way in which a server may behave is a server here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Calls of callers on their way through a chain."""
+"""Calls of callers on their way through a chain.
+
+Over 400 lines: what may become of a call is told once for each way that it may take.
+"""
 
 from __future__ import annotations
 

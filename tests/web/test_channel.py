@@ -1,4 +1,7 @@
-"""One HTTP connection: deadlines, turns, back-pressure, and what its parser refuses, on a clock."""
+"""One HTTP connection: deadlines, turns, back-pressure, and what its parser refuses, on a clock.
+
+Over 400 lines: each state of a connection, with each thing that a caller may do in it.
+"""
 
 from __future__ import annotations
 

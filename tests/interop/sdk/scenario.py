@@ -5,6 +5,8 @@
 `PREFIX` begins the names of all that is made. Each line printed is JSON: `{"connect": TOKEN}` asks for a
 device with this access token, which answers calls of the method `get` with `{"got": params}`; a line on
 stdin says that it is there. The last line, `{"saw": ...}`, is for the test to judge.
+
+Over 400 lines: one scenario, so that all SDKs are asked for the same.
 """
 
 from __future__ import annotations
