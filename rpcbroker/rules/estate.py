@@ -20,13 +20,10 @@ from rpcbroker.core.presence import PRESENCE_KEYS
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.values import Posted, Value, parse_telemetry, points_in
 from rpcbroker.rules.message import RuleMessage
-from rpcbroker.rules.ports import Direction, WantedCall
+from rpcbroker.rules.ports import MAX_RELATED, Direction, WantedCall
 from rpcbroker.rules.rest_requests import RestRequests
 from rpcbroker.rules.submissions import Submissions
 from rpcbroker.rules.waiting_questions import WaitingQuestions
-
-MAX_RELATED = 1_000
-"""Devices that one message may be sent on to."""
 
 
 class TenantEstate:
@@ -68,7 +65,7 @@ class TenantEstate:
             outward=direction is Direction.FROM,
             type_=relation,
             levels=levels,
-            limit=MAX_RELATED,
+            limit=MAX_RELATED + 1,
         )
 
     async def _session(self, device_id: UUID) -> DeviceSession:

@@ -93,6 +93,10 @@ class WebCalls(Protocol):
         with WebCallRefused."""
 
 
+MAX_RELATED = 1_000
+"""Devices that one message may be sent on to along relations."""
+
+
 class Direction(StrEnum):
     """Of a relation, seen from the originator."""
 
@@ -108,7 +112,10 @@ class Estate(Protocol):
     def device_named(self, name: str) -> Deferred[Device | None]: ...
 
     def related(self, device_id: UUID, direction: Direction, relation: str, *, levels: int) -> Deferred[list[UUID]]:
-        """Devices that are related so, nearest first, each once, over at most `levels` relations; "" is any type."""
+        """Devices that are related so, nearest first, each once, over at most `levels` relations; "" is any type.
+
+        Of more than MAX_RELATED one more than these.
+        """
 
     def call(self, message: RuleMessage, wanted: WantedCall) -> Deferred[bytes]:
         """Call the message's device; the reply's JSON text: `{}` for one-way, `{"rpcId":"..."}` for persistent ones.

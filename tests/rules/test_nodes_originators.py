@@ -13,6 +13,7 @@ from rule_world import RuleWorld
 
 from rpcbroker.core.model import Device, Relation
 from rpcbroker.rules.message import Originator
+from rpcbroker.rules.ports import MAX_RELATED
 
 CHANGE, DUPLICATE = "transform.TbChangeOriginatorNode", "transform.TbDuplicateMsgToRelatedNode"
 RELATION = "filter.TbCheckRelationNode"
@@ -276,3 +277,28 @@ def test_messages_are_told_apart_by_their_members(
     bench = Bench("filter.TbCheckMessageNode", configuration)
     bench.send([1])
     assert bench.failure == "The message is not a JSON object"
+
+
+def test_where_some_would_be_left_out_none_is_meant_and_that_is_said() -> None:
+    many = [device(number) for number in range(2_000, 2_000 + MAX_RELATED + 1)]
+    world = world_of(B, *many)
+    for each in many:
+        relation = Relation(tenant_id=TENANT, source=A.id, target=each.id, type="Contains")
+        result_of(world.store.rules.relate(relation, most=2 * MAX_RELATED))
+    too_many = "More than 1,000 devices are related so"
+    certain = {"direction": "TO", "relationType": "Contains", "checkForSingleEntity": True, "entityType": "DEVICE"}
+    for type_, configuration in (
+        (DUPLICATE, {"relationsQuery": query()}),
+        (CHANGE, {"originatorSource": "RELATED", "relationsQuery": query()}),
+        (RELATION, certain | {"entityId": str(B.id)}),
+    ):
+        bench = Bench(type_, configuration, world)
+        bench.send({})
+        assert bench.failure == too_many
+    bench = Bench(RELATION, {"direction": "TO", "relationType": "Contains"}, world)
+    bench.send({})
+    assert bench.labels == ["True"]
+    result_of(world.store.delete_device(many[0].id))
+    bench = Bench(DUPLICATE, {"relationsQuery": query()}, world)
+    bench.send({})
+    assert len(originators(bench)) == MAX_RELATED

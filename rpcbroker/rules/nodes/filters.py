@@ -7,11 +7,13 @@ from uuid import UUID
 import msgspec
 from twisted.internet.defer import Deferred
 
+from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import CUSTOMER, DEVICE, RULE_NODE, TENANT, RuleMessage
 from rpcbroker.rules.node import NodeType, Out, Outcome, Place
 from rpcbroker.rules.nodes.bodies import object_of
 from rpcbroker.rules.nodes.flow import NothingToConfigure
-from rpcbroker.rules.ports import Direction
+from rpcbroker.rules.nodes.originators import TOO_MANY_RELATED
+from rpcbroker.rules.ports import MAX_RELATED, Direction
 from rpcbroker.rules.types import ATTRIBUTES, FAILURE, FALSE, LABELS, OTHER, QUESTION, TELEMETRY, TRUE
 
 
@@ -142,6 +144,8 @@ class RelationNode:
         if originator.is_device:
             found = await self._estate.related(originator.id, self._direction, self._type, levels=1)
         there = bool(found) if self._other is None else self._other in found
+        if not there and len(found) > MAX_RELATED:  # it may be one of those that were not looked at
+            raise NodeFailed(TOO_MANY_RELATED)
         return (Out(TRUE if there else FALSE, message),)
 
 

@@ -16,10 +16,11 @@ from rpcbroker.rules.errors import NodeFailed
 from rpcbroker.rules.message import CUSTOMER, DEVICE, TENANT, Originator, RuleMessage
 from rpcbroker.rules.node import NodeType, Out, Outcome, Place
 from rpcbroker.rules.nodes.bodies import several
-from rpcbroker.rules.ports import Direction, Estate
+from rpcbroker.rules.ports import MAX_RELATED, Direction, Estate
 from rpcbroker.rules.templates import Template
 from rpcbroker.rules.types import FAILURE, SUCCESS
 
+TOO_MANY_RELATED = f"More than {MAX_RELATED:,} devices are related so"
 MAX_LEVELS = 20
 """Relations, one behind the other, that are followed where a chain names no limit."""
 
@@ -51,13 +52,15 @@ class RelationsQuery(msgspec.Struct, rename="camel"):
 
 
 async def related(estate: Estate, query: RelationsQuery, originator: Originator) -> list[Originator]:
-    """Those, nearest first; each once. Raises NodeFailed when there are none."""
+    """Those, nearest first; each once. Raises NodeFailed when there are none, or too many to tell all."""
     if not originator.is_device:
         raise NodeFailed("Only devices have relations, and the message is about none")
     found: dict[UUID, None] = {}
     for each in query.filters or [RelationFilter()]:
         type_, levels = each.relation_type or "", query.max_level or MAX_LEVELS
         some = await estate.related(originator.id, query.direction, type_, levels=levels)
+        if len(some) > MAX_RELATED:
+            raise NodeFailed(TOO_MANY_RELATED)
         if query.fetch_last_level_only and levels > 1:
             nearer = set(await estate.related(originator.id, query.direction, type_, levels=levels - 1))
             some = [device_id for device_id in some if device_id not in nearer]
