@@ -32,6 +32,8 @@ from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
+from rpcbroker.core.feed import Feed
+from rpcbroker.core.feed_sources import FeedSources
 from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
@@ -132,6 +134,8 @@ class BrokerService(Service):
         self.bulks = Bulks(
             caller=self.broker, store=self.store, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.bulk
         )
+        self.feed = Feed(self.broker, now_ms=wall_clock_ms, seconds=reactor.seconds, settings=settings.feed)
+        FeedSources(self.broker, self.feed, now_ms=wall_clock_ms)
         self.scripts = ScriptPool(reactor, reactor, self.broker.deadlines, lambda: self._settings.rules)
         self.web = HttpCalls(reactor=reactor, deadlines=self.broker.deadlines, settings=lambda: self._settings.rules)
         self.rules = RuleSystem(
@@ -406,6 +410,7 @@ class BrokerService(Service):
         self.broker.attributes.settings = settings.attributes
         self.bulks.settings = settings.bulk
         self.rules.settings = settings.rules
+        self.feed.settings = settings.feed
         self.rest.reconfigure(settings)
 
     # -- stop

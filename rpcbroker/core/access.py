@@ -124,6 +124,19 @@ def require_callable(principal: Principal, method: str, *, oneway: bool) -> None
         )
 
 
+def may_see_payloads(principal: Principal, method: str | None) -> bool:
+    """Whether what a call says may be known by somebody who may see its device: an API key must be one for such calls.
+
+    `method` None is of no call: values, messages of rule chains.
+    """
+    scope = principal.scope
+    if scope is None:
+        return True
+    if _RANK[scope.access] < _RANK[KeyAccess.CALL]:
+        return False
+    return not scope.methods or (method is not None and any(_fits(pattern, method) for pattern in scope.methods))
+
+
 def require_rule_requests(principal: Principal, *, about_device: bool = False) -> None:
     """Who may send messages to the rule chains. Raises PermissionDenied, which names the rule.
 

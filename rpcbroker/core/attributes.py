@@ -11,6 +11,7 @@ from msgspec import Raw
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
+from rpcbroker.core.events import AttributesKept, EventBus
 from rpcbroker.core.model import Attribute, Scope
 from rpcbroker.core.ports import KeptValues
 from rpcbroker.core.settings import AttributeSettings
@@ -29,12 +30,14 @@ class Attributes:
         settings: AttributeSettings,
         now_ms: Callable[[], int],
         tell: Callable[[UUID, bytes], None],
+        events: EventBus,
     ) -> None:
         """`tell` is given a device and the JSON text of what became of its shared attributes, as Link has it."""
         self.settings = settings
         self._store = store
         self._now_ms = now_ms
         self._tell = tell
+        self._events = events
         self._writes: Counter[UUID] = Counter()
 
     def parse(self, payload: bytes) -> dict[str, Value]:
@@ -61,17 +64,24 @@ class Attributes:
         )
 
         def stored(written: list[str]) -> None:
+            changed = {key: values[key] for key in written}
             if tell:
-                self._told(device_id, scope, {key: values[key] for key in written})
+                self._told(device_id, scope, changed)
+            if changed:
+                self._events.emit(AttributesKept, device_id, scope, changed, ())
 
         return self._written(device_id, saved, stored)
 
     def delete(self, device_id: UUID, scope: Scope, keys: Sequence[str]) -> Deferred[list[str]]:
         """Fires with those that there were, when they are gone; of shared ones the device has been told then."""
         deleted = self._store.delete_attributes(device_id, scope, keys)
-        return self._written(
-            device_id, deleted, lambda gone: self._told(device_id, scope, {"deleted": gone} if gone else {})
-        )
+
+        def done(gone: list[str]) -> None:
+            if gone:
+                self._told(device_id, scope, {"deleted": gone})
+                self._events.emit(AttributesKept, device_id, scope, {}, gone)
+
+        return self._written(device_id, deleted, done)
 
     def read(self, device_id: UUID, scopes: Sequence[Scope] = (), keys: Sequence[str] = ()) -> Deferred[Any]:
         """A tuple of those Attributes that there are; no scopes, or no keys, are all.

@@ -5,7 +5,7 @@ A little over 400 lines: it is the facade, and whoever looks for what a wing may
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -67,10 +67,18 @@ class Broker:
         self.deadlines = Deadlines(clock)
         self.wire_ids = WireIds(store.reserve_wire_ids)
         self.telemetry = Telemetry(
-            store.values, settings=telemetry or TelemetrySettings(), deadlines=self.deadlines, now_ms=now_ms
+            store.values,
+            settings=telemetry or TelemetrySettings(),
+            deadlines=self.deadlines,
+            now_ms=now_ms,
+            events=self.events,
         )
         self.attributes = Attributes(
-            store.values, settings=attributes or AttributeSettings(), now_ms=now_ms, tell=self._tell_attributes
+            store.values,
+            settings=attributes or AttributeSettings(),
+            now_ms=now_ms,
+            tell=self._tell_attributes,
+            events=self.events,
         )
         self._store = store
         self._now_ms = now_ms
@@ -288,6 +296,10 @@ class Broker:
         session = self._sessions.get(device_id)
         return session.device if session else None
 
+    def sessions_of(self, tenant_id: UUID) -> Iterator[DeviceSession]:
+        """Those of the tenant's devices that were needed since the start."""
+        return (session for session in self._sessions.values() if session.device.tenant_id == tenant_id)
+
     def name_of(self, principal: Principal, device_id: UUID) -> str | None:
         """The name of a device that was called lately, if it exists for `principal`."""
         session = self._sessions.get(device_id)
@@ -390,7 +402,7 @@ class Broker:
         """Tell how a question ended; None is with an answer."""
         if reason is Reason.NO_HANDLER:
             session.note(NearMiss.NO_HANDLER, f"has asked {question.method!r}, which nobody answers")
-        self.events.emit(QuestionAnswered, question.method, question.transport, reason)
+        self.events.emit(QuestionAnswered, session.device, question.method, question.transport, reason)
 
     def keep_telemetry(self, session: DeviceSession, posted: Posted) -> Deferred[None] | None:
         """What a device measured; as Telemetry.keep."""

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from twisted.logger import Logger
 
+from rpcbroker.core.bulk import Bulk
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.presence import Presence
-from rpcbroker.core.values import Value
+from rpcbroker.core.values import Posted, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class QuestionAnswered:
     """A device asked the server (client-side RPC) over `transport`; `reason` says why it got an error, if it did."""
 
     sequence: int
+    device: Device
     method: str
     transport: str
     reason: Reason | None
@@ -123,6 +125,34 @@ class AttributesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetryKept:
+    """A device's telemetry is kept, whoever sent it. `posted` are times (epoch ms), each with values by their keys."""
+
+    sequence: int
+    device_id: UUID
+    posted: Posted
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesKept:
+    """Attributes of a device are written or `deleted`, whoever did that; the values of those that changed."""
+
+    sequence: int
+    device_id: UUID
+    scope: Scope
+    values: Mapping[str, Value]
+    deleted: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkChanged:
+    """A bulk began, went on or ended, and that is written."""
+
+    sequence: int
+    bulk: Bulk
+
+
+@dataclass(frozen=True, slots=True)
 class CallDeleted:
     """A persistent call that had ended is forgotten; `payload` is what it was answered with, as JSON text."""
 
@@ -151,6 +181,9 @@ EventT = TypeVar(
     ProvisioningEnded,
     PresenceChanged,
     AttributesChanged,
+    TelemetryKept,
+    AttributesKept,
+    BulkChanged,
     CallDeleted,
     DeviceExpelled,
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
+from rpcbroker.core.feed_settings import FeedSettings, WampSettings
 from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.core.setting import Duration, Rate, Size, UrlPath, setting
 
@@ -66,6 +67,12 @@ class HttpSettings:
     )
     customer_rate: Rate = setting((), "requests of one customer's users, in the same form", live=True)
     user_rate: Rate = setting((), "requests of one user, API keys included, in the same form", live=True)
+    allowed_origins: tuple[str, ...] = setting(
+        [],
+        "origins such as https://app.example.org whose pages may open WebSockets here, beside the broker's own; empty "
+        "is any, for no cookie is read and each connection has to prove who it is",
+        live=True,
+    )
     public_url: str = setting(
         "",
         "how people reach this server, such as https://rpc.example.org; links use the Host header if empty",
@@ -514,6 +521,8 @@ class Settings:
     rpc: RpcSettings = field(default_factory=RpcSettings)
     bulk: BulkSettings = field(default_factory=BulkSettings)
     rules: RulesSettings = field(default_factory=RulesSettings)
+    feed: FeedSettings = field(default_factory=FeedSettings)
+    wamp: WampSettings = field(default_factory=WampSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     attributes: AttributeSettings = field(default_factory=AttributeSettings)

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import BrokerError, NotFound, Reason, Unavailable
+from rpcbroker.core.events import EventBus, TelemetryKept
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point, StoredSeries
 from rpcbroker.core.ports import KeptValues, NumberedPoint
@@ -61,11 +62,13 @@ class Telemetry:
         settings: TelemetrySettings,
         deadlines: Deadlines,
         now_ms: Callable[[], int],
+        events: EventBus,
     ) -> None:
         self.settings = settings
         self._store = store
         self._deadlines = deadlines
         self._now_ms = now_ms
+        self._events = events
         self._series: dict[UUID, _Series] = {}
         self._loading: dict[UUID, list[Deferred[_Series]]] = {}
         self._unwritten: dict[UUID, _Series] = {}
@@ -163,6 +166,7 @@ class Telemetry:
             self._unwritten[device_id] = series
             if not self._scheduled:
                 self._schedule(INTERVAL)
+        self._events.emit(TelemetryKept, device_id, posted)
 
     def _add_keys(self, counts: dict[str, int], posted: Posted) -> None:
         """Raises BadJSON if they are too many."""

@@ -21,6 +21,7 @@ from twisted.logger import capturedLogs, formatEvent
 from rpcbroker.core import telemetry
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import NotFound, Unavailable
+from rpcbroker.core.events import EventBus
 from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point
 from rpcbroker.core.setting import Size
@@ -66,6 +67,7 @@ class Made:
             settings=TelemetrySettings(**settings),
             deadlines=Deadlines(self.clock),
             now_ms=lambda: EPOCH_MS + round(self.clock.seconds() * 1000),
+            events=EventBus(),
         )
         for device_id in (ONE, TWO):
             result_of(self.telemetry.load(device_id))

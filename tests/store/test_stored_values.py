@@ -292,12 +292,15 @@ from twisted.internet import reactor
 from fakes import *
 from stores import *
 from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.events import EventBus
 from rpcbroker.core.model import Scope
 from rpcbroker.core.settings import TelemetrySettings
 from rpcbroker.core.telemetry import Telemetry
 store = sql_store({url_of(tmp_path)!r})
 store.open(first_records=first_records)
-telemetry = Telemetry(store.values, settings=TelemetrySettings(), deadlines=Deadlines(reactor), now_ms=lambda: 5)
+telemetry = Telemetry(
+    store.values, settings=TelemetrySettings(), deadlines=Deadlines(reactor), now_ms=lambda: 5, events=EventBus()
+)
 def made(_):
     telemetry.keep(device().id, telemetry.parse(b'{{"k":1.5}}')).addCallback(look)
 def look(_=None):

@@ -1,0 +1,281 @@
+"""The traffic of RPC as it happens, for those who may see the devices that it is about.
+
+What happens is made into FeedEvents only while somebody of its tenant watches, and a moment after that, so that who
+comes back misses nothing. How events reach their watchers is the business of the wings.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from twisted.logger import Logger
+
+from rpcbroker.core import access, jsontext
+from rpcbroker.core.broker import Broker
+from rpcbroker.core.errors import TooManyRequests
+from rpcbroker.core.feed_settings import FeedSettings
+from rpcbroker.core.model import Device, Principal
+
+ROOT = "rpcbroker."
+"""All topics of the feed begin so."""
+_EVENT_SIZE = 1_000
+"""Bytes of an event beside its payloads, about."""
+
+MayWatch = Callable[[Principal], bool]
+
+
+class FeedEvent:
+    """Something that happened in a tenant: what its watchers are told, each as far as it may know it.
+
+    `topic` is such as `rpcbroker.call.<deviceId>.sent`. `seq` increases in the tenant, over restarts too. `fields` are
+    JSON values; `payloads` are more of them, as JSON text, for those who ask for them. `device` is the device that it
+    is about, None if that is gone or it is about none; `visible` then says who may know of it. `method` is that of a
+    call.
+    """
+
+    __slots__ = ("_encoded", "device", "fields", "method", "payloads", "seq", "topic", "ts", "visible")
+
+    def __init__(
+        self,
+        seq: int,
+        ts: int,
+        topic: str,
+        fields: dict[str, Any],
+        *,
+        device: Device | None = None,
+        method: str | None = None,
+        payloads: Mapping[str, bytes] | None = None,
+        visible: MayWatch = access.may_see_all,
+    ) -> None:
+        self.seq = seq
+        self.ts = ts
+        self.topic = topic
+        self.fields = {"seq": seq, "ts": ts, **fields}
+        self.device = device
+        self.method = method
+        self.payloads = payloads or {}
+        self.visible = visible
+        self._encoded: dict[tuple[str, bool], bytes] = {}
+
+    def may_be_seen(self, principal: Principal) -> bool:
+        """Whether this event exists, as far as this principal can tell."""
+        return self.visible(principal) if self.device is None else access.may_see(principal, self.device)
+
+    def payloads_may_be_seen(self, principal: Principal) -> bool:
+        """Whether somebody who may see the event may see its payloads, too: who could make such a call."""
+        return access.may_see_payloads(principal, self.method)
+
+    def members(self, payloads: bool) -> dict[str, Any]:
+        """`fields`, and what the payloads say if they are wanted."""
+        if not payloads or not self.payloads:
+            return self.fields
+        return self.fields | {name: jsontext.decode(text) if text else None for name, text in self.payloads.items()}
+
+    def encoded(self, name: str, payloads: bool, encode: Callable[[dict[str, Any]], bytes]) -> bytes:
+        """`members`, encoded once for all who want it so: `name` is of the encoding."""
+        key = name, payloads and bool(self.payloads)
+        found = self._encoded.get(key)
+        if found is None:
+            found = self._encoded[key] = encode(self.members(payloads))
+        return found
+
+    @property
+    def size(self) -> int:
+        return _EVENT_SIZE + sum(map(len, self.payloads.values()))
+
+
+class Watch:
+    """What one watcher wants to be told. `principal` is who it is: put another one here, and it holds from then on."""
+
+    __slots__ = ("deliver", "device_id", "principal", "values", "wants")
+
+    def __init__(
+        self,
+        principal: Principal,
+        deliver: Callable[[FeedEvent], object],
+        *,
+        device_id: UUID | None = None,
+        values: bool = False,
+        wants: Callable[[FeedEvent], bool] | None = None,
+    ) -> None:
+        """`device_id`: events of this device only; `values`: its telemetry and attributes, instead of all else;
+        `wants`: of those, which."""
+        self.principal = principal
+        self.deliver = deliver
+        self.device_id = device_id
+        self.values = values
+        self.wants = wants
+
+
+class _Watched:
+    """One tenant, while it is watched or was a moment ago."""
+
+    __slots__ = ("count", "kept", "seq", "size", "until", "watches")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.watches: dict[tuple[bool, UUID | None], list[Watch]] = {}
+        """By whether they want values, and by the device that they are for."""
+        self.count = 0
+        self.until = 0.0
+        """When nobody has watched for long enough to be forgotten; clock seconds."""
+        self.kept: deque[FeedEvent] = deque()
+        self.size = 0
+
+    def told(self, values: bool, device_id: UUID | None) -> tuple[Watch, ...]:
+        """Who may want to hear of it."""
+        of_all = self.watches.get((values, None), ())
+        of_device = () if device_id is None else self.watches.get((values, device_id), ())
+        return (*of_all, *of_device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """What a source of the feed tells; members as in FeedEvent. `about` is the id of the device.
+
+    `values`: it is telemetry or attributes, which may be many, and nobody hears of them again.
+    """
+
+    tenant_id: UUID
+    topic: str
+    fields: dict[str, Any]
+    about: UUID | None = None
+    device: Device | None = None
+    method: str | None = None
+    payloads: Mapping[str, bytes] | None = None
+    visible: MayWatch = access.may_see_all
+    values: bool = False
+
+
+class Feed:
+    """All tenants'. `listening` is called with whether anybody watches at all, whenever that changes."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        now_ms: Callable[[], int],
+        seconds: Callable[[], float],
+        settings: FeedSettings,
+    ) -> None:
+        self.settings = settings
+        self.listening: Callable[[bool], object] = lambda anybody: None
+        self._broker = broker
+        self._now_ms = now_ms
+        self._seconds = seconds
+        self._tenants: dict[UUID, _Watched] = {}
+
+    # -- watchers
+
+    def watch(self, watch: Watch) -> Callable[[], None]:
+        """Tell it of events from now on; what comes back ends that.
+
+        `deliver` is called at once, in the middle of what happens, and must neither raise nor take long.
+        Raises TooManyRequests for more watches of the tenant than there may be.
+        """
+        tenant_id = watch.principal.tenant_id
+        watched = self._watched(tenant_id)
+        if watched.count >= self.settings.max_watchers:
+            raise TooManyRequests("Too many watch this tenant's traffic", retry_after=self.settings.replay)
+        key = watch.values, watch.device_id
+        watched.watches.setdefault(key, []).append(watch)
+        watched.count += 1
+
+        def end() -> None:
+            watches = watched.watches.get(key, [])
+            if watch not in watches:
+                return
+            watches.remove(watch)
+            if not watches:
+                del watched.watches[key]
+            watched.count -= 1
+            if not watched.count:
+                self._linger(tenant_id, watched)
+
+        return end
+
+    def seq(self, tenant_id: UUID) -> int:
+        """The number of the last event, and from now on a watcher who begins after it misses none for a while."""
+        return self._watched(tenant_id).seq
+
+    def since(self, principal: Principal, seq: int) -> list[FeedEvent] | None:
+        """Events after that one which this principal may see; None if not all of them are kept any more."""
+        watched = self._tenants.get(principal.tenant_id)
+        if watched is None:
+            return None
+        oldest = watched.kept[0].seq if watched.kept else watched.seq + 1
+        if not oldest - 1 <= seq <= watched.seq:
+            return None
+        return [event for event in watched.kept if event.seq > seq and event.may_be_seen(principal)]
+
+    def is_watched(self, tenant_id: UUID, device_id: UUID | None = None, *, values: bool = False) -> bool:
+        """Whether it is worth while to tell of what happens there."""
+        watched = self._tenants.get(tenant_id)
+        return watched is not None and (not values or bool(watched.told(True, device_id)))
+
+    # -- what happens
+
+    def tell(self, happened: Happened) -> None:
+        """Tell those of the tenant who watch it, and may."""
+        watched = self._tenants.get(happened.tenant_id)
+        if watched is None:
+            return
+        watched.seq += 1
+        event = FeedEvent(
+            watched.seq,
+            self._now_ms(),
+            happened.topic,
+            happened.fields,
+            device=happened.device,
+            method=happened.method,
+            payloads=happened.payloads if self.settings.payloads else None,
+            visible=happened.visible,
+        )
+        if not happened.values:
+            self._keep(watched, event)
+        for watch in watched.told(happened.values, happened.about):
+            if (watch.wants is None or watch.wants(event)) and event.may_be_seen(watch.principal):
+                try:
+                    watch.deliver(event)
+                except Exception:
+                    self._log.failure("a watcher failed")
+
+    # -- inside
+
+    def _watched(self, tenant_id: UUID) -> _Watched:
+        watched = self._tenants.get(tenant_id)
+        if watched is None:
+            first = not self._tenants
+            watched = self._tenants[tenant_id] = _Watched(self._now_ms() * 1000)
+            self._linger(tenant_id, watched)
+            if first:
+                self.listening(True)
+        return watched
+
+    def _linger(self, tenant_id: UUID, watched: _Watched) -> None:
+        watched.until = self._seconds() + self.settings.replay
+        self._broker.deadlines.after(self.settings.replay, self._forget, tenant_id)
+
+    def _forget(self, tenant_id: UUID) -> None:
+        watched = self._tenants.get(tenant_id)
+        if watched is None or watched.count or self._seconds() < watched.until:
+            return
+        del self._tenants[tenant_id]
+        if not self._tenants:
+            self.listening(False)
+
+    def _keep(self, watched: _Watched, event: FeedEvent) -> None:
+        settings, kept = self.settings, watched.kept
+        kept.append(event)
+        watched.size += event.size
+        oldest = event.ts - int(settings.replay * 1000)
+        while watched.size > settings.max_replay_size or kept[0].ts < oldest:
+            watched.size -= kept.popleft().size
+            if not kept:
+                break
