@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from rpcbroker.core.jsontext import MAX_DEPTH
 from rpcbroker.core.model import Principal
 
 
@@ -15,7 +16,7 @@ class Serializer(Protocol):
     binary: bool
     """Whether it makes binary messages, not text."""
 
-    def decode(self, data: bytes) -> list[Any]:
+    def decode(self, data: bytes, max_depth: int = MAX_DEPTH) -> list[Any]:
         """One message, as a list. Raises Malformed, before anything large or deep is made of it."""
         ...
 
