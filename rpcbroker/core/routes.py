@@ -99,7 +99,7 @@ class NoRules:
         raise AssertionError("attributes go straight")
 
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
-        answer = self._own_answers.answer(session.device.id, question)
+        answer = self._own_answers.answer(session.device, question)
         self._answered(session, question, Reason.NO_HANDLER if answer is None else None)
         if answer is None:
             raise nobody_answers(question.method)
