@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -171,4 +171,8 @@ class Methods(Protocol):
 
         Fails with Refused, as the application says it; cancelling it interrupts the application.
         """
+        ...
+
+    def methods(self, tenant_id: UUID) -> Iterable[str]:
+        """The names of all that are registered."""
         ...

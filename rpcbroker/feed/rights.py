@@ -36,9 +36,7 @@ def space_of(principal: Principal) -> Space:
     customers = {scope.customer_id} if scope.customer_id else set()
     if principal.authority is not Authority.TENANT_ADMIN:
         customers.add(principal.customer_id or NULL_UUID)
-    return Space(
-        principal.tenant_id, frozenset(customers), frozenset(scope.device_ids), frozenset(scope.device_types)
-    )
+    return Space(principal.tenant_id, frozenset(customers), frozenset(scope.device_ids), frozenset(scope.device_types))
 
 
 def may_same(one: Principal, other: Principal) -> bool:

@@ -14,9 +14,9 @@ from rpcbroker.core import access
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.feed import ROOT, Feed, FeedEvent, Watch
 from rpcbroker.core.feed_sources import TOPICS
+from rpcbroker.feed import uris
 from rpcbroker.feed.ports import Joined
 
-EXACT, PREFIX, WILDCARD = "exact", "prefix", "wildcard"
 _VALUES = f"{ROOT}values"
 _UUID_LENGTH = 36
 
@@ -32,7 +32,7 @@ class Watching:
     def subscribe(self, session: Joined, subscription: int, topic: str, match: str, options: dict[str, Any]) -> None:
         """Raises InvalidRequest for a topic that never is published; PermissionDenied, TooManyRequests."""
         access.require_not_sys_admin(session.principal)
-        if match == EXACT:
+        if match == uris.EXACT:
             _require_topic(topic)
         watched = _Subscription(session, subscription, match, payloads=wants_payloads(session, options))
         watch = Watch(
@@ -71,7 +71,7 @@ class _Subscription:
     def __init__(self, session: Joined, subscription: int, match: str, *, payloads: bool) -> None:
         self._session = session
         self._id = subscription
-        self._tells_topic = match != EXACT
+        self._tells_topic = match != uris.EXACT
         self._payloads = payloads
         self.n = 0
 
@@ -98,10 +98,10 @@ def wants_payloads(session: Joined, options: dict[str, Any]) -> bool:
 def device_of(topic: str, match: str) -> UUID | None:
     """The device that all events of this subscription are about; None if there may be several, or none."""
     components = topic.split(".")
-    if len(components) < 3 or (match == WILDCARD and len(components) != 4):
+    if len(components) < 3 or (match == uris.WILDCARD and len(components) != 4):
         return None  # bulks and chains have ids, too, and topics of three components
     family, text = components[1], components[2]
-    if not (TOPICS.get(family) or (match == WILDCARD and not family)):
+    if not (TOPICS.get(family) or (match == uris.WILDCARD and not family)):
         return None
     if len(text) != _UUID_LENGTH:
         return None  # the beginning of an id, or any
@@ -113,14 +113,14 @@ def device_of(topic: str, match: str) -> UUID | None:
 
 def names_values(topic: str, match: str) -> bool:
     """Telemetry and attributes are many: only who names them gets them, and nothing else by the same subscription."""
-    return f"{topic}.".startswith(f"{_VALUES}.") or (match == WILDCARD and topic.split(".")[1:2] == ["values"])
+    return f"{topic}.".startswith(f"{_VALUES}.") or (match == uris.WILDCARD and topic.split(".")[1:2] == ["values"])
 
 
 def fitting(topic: str, match: str) -> Callable[[FeedEvent], bool]:
     """Whether an event fits. https://wamp-proto.org/spec.html, "Pattern-based Subscriptions"."""
-    if match == EXACT:
+    if match == uris.EXACT:
         return lambda event: event.topic == topic
-    if match == PREFIX:
+    if match == uris.PREFIX:
         return lambda event: event.topic.startswith(topic)
     components = topic.split(".")
     given = [(place, component) for place, component in enumerate(components) if component]
