@@ -118,11 +118,12 @@ class Dealer:
         if callee is None:
             raise TooManyRequests("Those who answer this procedure have too many calls to answer", retry_after=1)
         invoked = Invoked(self, callee, callee.next_request(), waiting)
+        self._invoked.setdefault(callee, {})[invoked.request] = invoked
         try:
             callee.send(messages.invocation(invoked.request, registration.id, details, payload))
         except ValueError as error:
+            self.close(invoked)
             raise refused(INVALID_ARGUMENT, f"The arguments cannot be told to who answers: {error}") from None
-        self._invoked.setdefault(callee, {})[invoked.request] = invoked
         registration.callees.remove(callee)
         registration.callees.append(callee)
         return invoked
