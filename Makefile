@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo serve test lint docs fuzz soak bench clean
+.PHONY: help demo serve test lint docs vendor fuzz soak bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,9 @@ foreign:
 $(JS): tests/interop/js/package.json | foreign
 	npm --prefix $(<D) install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
+
+vendor:  ## fetch the console's foreign modules from npm again, as they are pinned
+	$(PYTHON) tools/vendor.py
 
 fuzz: $(VENV)/.tests-installed $(VENV)-fuzz/.installed  ## fuzz the API for long, with a seed of its own
 	FUZZ_EXAMPLES=100 $(ALONE_PYTHONS) $(BIN)/python -m pytest tests/interop/test_fuzz.py

@@ -54,6 +54,7 @@ from rpcbroker.transports.coap.ports import CoapPorts
 from rpcbroker.transports.http.site import PREFIX, HttpDevices
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
+from rpcbroker.web.console import Console
 from rpcbroker.web.front_door import FrontDoor, Mount
 from rpcbroker.web.websocket import Socket
 
@@ -208,7 +209,7 @@ class BrokerService(Service):
             reactor=reactor,
         )
         self._door = FrontDoor(
-            self.rest.site.resource(),
+            Console(self.rest.site.resource(), shown=lambda: self._settings.http.console),
             settings=settings.http,
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,

@@ -282,6 +282,7 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "saveRuleChainMetaData": lambda it: [graph_of(it.its.rule_chain_id)],
     "saveDefaultRuleChain": lambda _: [{"name": "new-chain"}],
     "importRuleChains": rule_chains,
+    "testRuleChain": lambda _: [{"type": "POST_TELEMETRY_REQUEST"}],
     "testScript": lambda _: [{"script": "return msg;", "scriptType": "json"}],
     "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
     "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],

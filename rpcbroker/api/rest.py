@@ -32,6 +32,7 @@ from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -126,6 +127,7 @@ class RestApi:
                 chains=Chains(rules, **made),
                 rule_events=RuleEvents(rules),
                 rule_scripts=RuleScripts(rules),
+                rule_trials=RuleTrials(rules),
                 audit=Audit(store.audit),
                 health=health,
                 metrics=metrics,

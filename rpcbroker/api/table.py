@@ -32,6 +32,7 @@ from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_engine_table import rule_engine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.api.rules_table import rules
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
@@ -92,6 +93,7 @@ class Handlers:
     chains: Chains
     rule_events: RuleEvents
     rule_scripts: RuleScripts
+    rule_trials: RuleTrials
     audit: Audit
     health: Health
     metrics: Metrics
@@ -109,7 +111,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
-        *rules(to.chains, to.rule_events, to.rule_scripts),
+        *rules(to.chains, to.rule_events, to.rule_scripts, to.rule_trials),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
         *second_names(to.devices, to.customers, to.users),

@@ -26,6 +26,9 @@ OWN_OF_MQTT = {"getSessionLimits": lambda: b"{}"}
 """What only a connection knows, which there is none of: that it is answered can be told, not with what."""
 
 
+ScopeName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(Scope)})$")]
+
+
 class DryDevice(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """A device that need not exist."""
 
@@ -48,7 +51,7 @@ class DryMessage(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     metadata: dict[str, str] = {}
     originator: DryDevice = msgspec.field(default_factory=DryDevice)
     related: list[DryDevice] = []
-    attributes: dict[Scope, dict[str, msgspec.Raw]] = {}
+    attributes: dict[ScopeName, dict[str, msgspec.Raw]] = {}
     telemetry: dict[str, msgspec.Raw] = {}
     reply: Any = msgspec.field(default_factory=dict)
     offline: bool = False
