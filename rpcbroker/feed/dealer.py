@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any
 
@@ -73,9 +73,10 @@ class Dealer:
         """How many this member has."""
         return len(self._registered.get(member, ()))
 
-    def has(self, procedure: str) -> bool:
-        """Whether anybody answers it."""
-        return procedure in self._procedures
+    @property
+    def procedures(self) -> Collection[str]:
+        """All that somebody answers."""
+        return self._procedures.keys()
 
     def register(self, member: Member, procedure: str, invoke: str) -> Registration:
         """Raises Refused if it is taken, or is answered in another way."""

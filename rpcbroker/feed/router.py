@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.feed_settings import FeedSettings, WampSettings
 from rpcbroker.feed import uris
 from rpcbroker.feed.calls import Asked
-from rpcbroker.feed.errors import Refused
+from rpcbroker.feed.errors import Refused, told
 from rpcbroker.feed.messages import Received
 from rpcbroker.feed.meta import Meta
 from rpcbroker.feed.ports import Connection, Payload, Procedures, Rights, Watching
 from rpcbroker.feed.realm import Realms
 from rpcbroker.feed.rights import Space
-from rpcbroker.feed.session import Session, Surroundings
+from rpcbroker.feed.session import Session
+from rpcbroker.feed.surroundings import Surroundings
 
 
 class Router:
@@ -65,14 +67,20 @@ class Router:
         """As ports.Methods."""
         realm = self._realms.find(Space(tenant_id))
         procedure = f"{uris.METHODS}{method}"
-        if realm is None or not realm.dealer.has(procedure):
+        if realm is None or procedure not in realm.dealer.procedures:
             return None
         asked = Asked()
         try:
             asked.call = realm.dealer.call(procedure, payload, {}, asked)
-        except Refused as error:
-            asked.error(error.told)
+        except (BrokerError, Refused) as error:
+            asked.error(told(error))
         return asked.answer
+
+    def methods(self, tenant_id: UUID) -> Iterable[str]:
+        """As ports.Methods."""
+        realm = self._realms.find(Space(tenant_id))
+        procedures = () if realm is None else realm.dealer.procedures
+        return [each.removeprefix(uris.METHODS) for each in procedures if each.startswith(uris.METHODS)]
 
     def stop(self) -> None:
         """All sessions are told, and end."""

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from twisted.logger import Logger
 
 from rpcbroker.core import access
-from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError, InvalidRequest, NotAuthenticated, PermissionDenied, TokenExpired
 from rpcbroker.core.feed import ROOT
-from rpcbroker.core.feed_settings import FeedSettings, WampSettings
+from rpcbroker.core.feed_settings import WampSettings
 from rpcbroker.feed import errors, messages, rights, uris
 from rpcbroker.feed.calls import KILL_NO_WAIT, Caller, Served
 from rpcbroker.feed.dealer import ROUND_ROBIN, SINGLE
 from rpcbroker.feed.errors import Refused, Told, Violation, refused, told
 from rpcbroker.feed.member import Member
 from rpcbroker.feed.messages import Received, Type
-from rpcbroker.feed.meta import Meta
-from rpcbroker.feed.ports import Connection, Invocation, Payload, Procedure, Procedures, Rights, Watching
-from rpcbroker.feed.realm import Realm, Realms
+from rpcbroker.feed.ports import Connection, Invocation, Payload, Procedure
+from rpcbroker.feed.realm import Realm
 from rpcbroker.feed.subscriptions import Publication
+from rpcbroker.feed.surroundings import FEATURES, Surroundings
 
 REALM = "rpcbroker"
 METHOD = "ticket"
@@ -38,22 +37,6 @@ LOOK_INTERVAL = 1.0
 """Seconds between two looks at a session: whether its ticket is still good, and whether it reads."""
 MAX_TIMEOUT = 3600
 """Seconds; the longest time that a call can be given. Longer ones are taken for it."""
-FEATURES = {
-    "broker": {
-        "pattern_based_subscription": True,
-        "publisher_exclusion": True,
-        "publisher_identification": True,
-        "session_meta_api": True,
-    },
-    "dealer": {
-        "progressive_call_results": True,
-        "call_canceling": True,
-        "call_timeout": True,
-        "caller_identification": True,
-        "shared_registration": True,
-        "session_meta_api": True,
-    },
-}
 _LISTS = tuple(f"{kind}{whom}" for kind in ("exclude", "eligible") for whom in ("", "_authid", "_authrole"))
 _CLOSE = f"{ROOT}close."
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, POLICY, INTERNAL_ERROR, TRY_LATER = 1000, 1001, 1002, 1008, 1011, 1013
@@ -67,23 +50,6 @@ class State(Enum):
     CHALLENGED = "before AUTHENTICATE"
     JOINED = "after WELCOME"
     OVER = "after its end"
-
-
-@dataclass(slots=True, kw_only=True)
-class Surroundings:
-    """What all sessions share. `parse` makes Received of a list, or raises Violation."""
-
-    parse: Callable[[list[Any]], Received]
-    rights: Rights
-    watching: Watching
-    procedures: Procedures
-    meta: Meta
-    realms: Realms
-    settings: Callable[[], WampSettings]
-    feed: Callable[[], FeedSettings]
-    deadlines: Deadlines
-    seconds: Callable[[], float]
-    new_id: Callable[[], int]
 
 
 class Session:
