@@ -122,8 +122,10 @@ class Api:
         """Write events as they come. Raises what they raise."""
         _begin(request, answer, EVENT_STREAM)
         request.setHeader("X-Accel-Buffering", "no")  # nginx would keep events back until it has enough of them
-        if request.method != b"HEAD":
-            await EventStream(request, self._deadlines).send(events)
+        if request.method == b"HEAD":
+            await events.aclose()
+        else:
+            await EventStream(request, self._deadlines, answer.patience).send(events)
 
     async def _handle(self, route: Route, request: Request, parameters: dict[str, str], note: Note | None) -> Any:
         given: list[Any] = []
@@ -148,6 +150,9 @@ class Api:
             members["url"] = self._url(request)
         if route.needs_who:
             members["who"] = lambda: self._asking(request)
+        if route.stream:
+            members["last_event_id"] = _header(request, b"last-event-id")
+            members["who"] = lambda: self._permitted(route, request)
         if route.may_stream:
             members["events"] = _prefers_events(_header(request, b"accept"))
         return await route.handler(*given, **members)
@@ -155,6 +160,12 @@ class Api:
     def _asking(self, request: Request) -> Principal | None:
         header = _authorization(request)
         return self._who.principal(header) if header else None
+
+    def _permitted(self, route: Route, request: Request) -> Principal:
+        """Who asks, if that one may use the route now. Raises NotAuthenticated, PermissionDenied."""
+        principal = self._who.principal(_authorization(request))
+        require(principal, route.roles or frozenset(), route.access)
+        return principal
 
     def _url(self, request: Request) -> str:
         """How the caller reaches this server, for links."""
