@@ -144,9 +144,7 @@ class FeedSources:
         self._call(event.call, record, CallState.DELETED, Mark.CANCELLED, forgotten=True)
 
     def _progressed(self, event: CallProgressed) -> None:
-        self._call(
-            event.call, event.record, CallState.DELIVERED, Mark.PROGRESS, payloads={"progress": event.payload}
-        )
+        self._call(event.call, event.record, CallState.DELIVERED, Mark.PROGRESS, payloads={"progress": event.payload})
 
     def _settled(self, event: CallSettled) -> None:
         self._call(
