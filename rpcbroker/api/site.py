@@ -22,7 +22,6 @@ from werkzeug.routing import UnicodeConverter
 from rpcbroker.api.audit import Auditor
 from rpcbroker.api.errors import Rendered, render
 from rpcbroker.api.event_stream import Events, EventStream
-from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import JSON, Answer, Note, Route
 from rpcbroker.api.who import Who, require
 from rpcbroker.core import jsontext
@@ -36,6 +35,7 @@ from rpcbroker.core.errors import (
 )
 from rpcbroker.core.model import Principal
 from rpcbroker.core.settings import HttpSettings
+from rpcbroker.schema.ids import parse_uuid
 from rpcbroker.wire.events import EVENT_STREAM, Event, encode
 
 _JSON_TYPE = re.compile(
