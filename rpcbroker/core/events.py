@@ -202,6 +202,7 @@ class CallDeleted:
 
     sequence: int
     call: Call
+    record: CallRecord
     payload: bytes
 
 
