@@ -181,6 +181,7 @@ class BrokerService(Service):
             broker=self.broker,
             bulks=self.bulks,
             rules=self.rules,
+            feed=self.feed,
             health=Health(self._checks(), reactor),
             metrics=metrics,
             key=lambda: self._key,
@@ -428,6 +429,7 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self.bulks.finish()
         self.web.stop()
+        self.rest.streams.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()

@@ -18,6 +18,7 @@ from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.enrolment import Claims, ProvisionKeys
+from rpcbroker.api.feed import FeedStreams
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.keys import Keys
@@ -45,6 +46,7 @@ from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.claiming import Claiming
+from rpcbroker.core.feed import Feed
 from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
@@ -64,6 +66,7 @@ class RestApi:
         broker: Broker,
         bulks: Bulks,
         rules: RuleSystem,
+        feed: Feed,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -85,6 +88,7 @@ class RestApi:
         self.provisioning = Provisioning(trail=self.trail, new_token=new_token, **inside, **made)
         self.claiming = Claiming(now_ms=now_ms, **inside)
         self.health = health
+        self.streams = FeedStreams(feed=feed, broker=broker)
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
@@ -104,6 +108,7 @@ class RestApi:
                 persistent=PersistentCalls(ledger),
                 call_records=CallRecords(ledger),
                 bulk_calls=BulkCalls(bulks, audit=self.trail, new_uuid=new_uuid),
+                feed=self.streams,
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),

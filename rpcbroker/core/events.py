@@ -197,6 +197,7 @@ class CallDeleted:
 
     sequence: int
     call: Call
+    record: CallRecord
     payload: bytes
 
 

@@ -5,7 +5,7 @@ Listens to the broker only while somebody watches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +34,16 @@ from rpcbroker.core.feed import Feed, Happened
 from rpcbroker.core.model import Device
 from rpcbroker.core.presence import Presence
 from rpcbroker.core.records import CallRecord, Mark
+
+TOPICS: Mapping[str, tuple[str, ...]] = {
+    "call": tuple(state.lower() for state in CallState),
+    "device": ("connected", "disconnected", "callable", "not_callable", "near_miss", "asked"),
+    "values": ("telemetry", "attributes"),
+    "bulk": (),
+    "rule": (),
+}
+"""All there are: what comes after `rpcbroker.`, and, if anything does, after the id that follows; the id is that of a
+device then."""
 
 _STEPS = {
     CallState.QUEUED: Mark.PUT_BACK,
@@ -90,7 +100,7 @@ class FeedSources:
     def _call(
         self,
         call: Call,
-        record: CallRecord | None,
+        record: CallRecord,
         state: CallState,
         step: Mark,
         *,
@@ -101,21 +111,10 @@ class FeedSources:
         if not self._feed.is_watched(call.tenant_id):
             return
         device = self._broker.known_device(call.device_id)
-        accepted = record.moments[0][0] if record is not None and record.moments else call.created_time
         payloads: dict[str, bytes] = {"params": call.params} if params else {}
         payloads |= more.pop("payloads", {})
-        fields: dict[str, Any] = {
-            "deviceId": str(call.device_id),
-            "deviceName": device.name if device else None,
-            "rpcId": str(call.rpc_id),
-            "method": call.method,
-            "oneway": call.oneway,
-            "persistent": call.persistent,
-            "state": state.value,
-            "step": step.value,
-            "ms": self._now_ms() - accepted,
-            **more,
-        }
+        fields = call_fields(record, device, now=self._now_ms())
+        fields |= {"state": state.value, "step": step.value, **more}
         if reason is not None:
             fields["reason"] = reason.value
         self._feed.tell(
@@ -140,13 +139,10 @@ class FeedSources:
         self._call(event.call, event.record, event.state, _STEPS.get(event.state) or _delivered(event.record))
 
     def _deleted(self, event: CallDeleted) -> None:
-        record = self._broker.recorder.find(event.call.tenant_id, event.call.rpc_id)
-        self._call(event.call, record, CallState.DELETED, Mark.CANCELLED, forgotten=True)
+        self._call(event.call, event.record, CallState.DELETED, Mark.CANCELLED, forgotten=True)
 
     def _progressed(self, event: CallProgressed) -> None:
-        self._call(
-            event.call, event.record, CallState.DELIVERED, Mark.PROGRESS, payloads={"progress": event.payload}
-        )
+        self._call(event.call, event.record, CallState.DELIVERED, Mark.PROGRESS, payloads={"progress": event.payload})
 
     def _settled(self, event: CallSettled) -> None:
         self._call(
@@ -282,6 +278,21 @@ def _delivered(record: CallRecord) -> Mark:
     """Over some links what is written has arrived, and nobody acknowledges it."""
     marks = (Mark(mark) for _, mark, _ in reversed(record.moments))
     return next((mark for mark in marks if mark in (Mark.SENT, Mark.ACKNOWLEDGED)), Mark.ACKNOWLEDGED)
+
+
+def call_fields(record: CallRecord, device: Device | None, *, now: int) -> dict[str, Any]:
+    """A call, as it is told; `ms` counts from when it was accepted to `now`, epoch ms."""
+    accepted = record.moments[0][0] if record.moments else record.created_time
+    return {
+        "deviceId": str(record.device_id),
+        "deviceName": device.name if device else None,
+        "rpcId": str(record.rpc_id),
+        "method": record.method,
+        "oneway": record.oneway,
+        "persistent": record.persistent,
+        "state": record.state.value,
+        "ms": now - accepted,
+    }
 
 
 def presence_fields(presence: Presence) -> dict[str, Any]:

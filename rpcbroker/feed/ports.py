@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -32,9 +32,11 @@ class Serializer(Protocol):
         """A dictionary with string keys, without its beginning: its members as they stand in a longer one."""
         ...
 
-    def event(self, subscription: int, publication: int, n: int, members: bytes, count: int) -> bytes:
+    def event(
+        self, subscription: int, publication: int, topic: str | None, *, n: int, members: bytes, count: int
+    ) -> bytes:
         """An EVENT without arguments whose keyword arguments are `n` and `members`, which `encode_members` made of
-        `count` members."""
+        `count` members. `topic` is told in its details, if there is one."""
         ...
 
 
@@ -96,6 +98,8 @@ class Joined(Protocol):
     principal: Principal
     """Who it is; after a renewal of its ticket another value, which may do the same."""
     connection: Connection
+    payloads: bool
+    """Whether it said in HELLO that it wants them with all events: authextra `{"payloads": true}`."""
 
     def send(self, message: list[Any]) -> None:
         """At once. Raises ValueError if it cannot be said in the encoding of the session."""
@@ -167,4 +171,8 @@ class Methods(Protocol):
 
         Fails with Refused, as the application says it; cancelling it interrupts the application.
         """
+        ...
+
+    def methods(self, tenant_id: UUID) -> Iterable[str]:
+        """The names of all that are registered."""
         ...

@@ -173,12 +173,13 @@ class DryEstate:
 
     def own_answer(self) -> bytes | Deferred[bytes] | None:
         """What the broker itself answers to the question; None if it does not know the method."""
-        if self.message.type != types.QUESTION:
+        device = self.devices.get(self.message.originator.id)
+        if self.message.type != types.QUESTION or device is None:
             return None
         own = OwnAnswers(self._attributes_of_device, self.now_ms)
         params = jsontext.encode(self.asked.get("params"))
         question = Question(method=str(self.asked.get("method")), params=params, transport="MQTT", own=OWN_OF_MQTT)
-        return own.answer(self.message.originator.id, question)
+        return own.answer(device, question)
 
     async def _attributes_of_device(
         self, _: UUID, client_keys: Sequence[str] | None, shared_keys: Sequence[str] | None

@@ -6,7 +6,7 @@ request node that such a message reaches takes the call. A call that no node tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import msgspec
@@ -136,6 +136,10 @@ class Submissions:
         error = CallCancelled(f"The call was cancelled {why}", reason=Reason.CANCELLED)
         self._end(submission, error, Mark.CANCELLED, why)
         return True
+
+    def calls(self, tenant_id: UUID) -> Iterator[CallRecord]:
+        """As core.routes.Rules.calls."""
+        return (each.record for each in self._submissions.values() if each.waits and each.call.tenant_id == tenant_id)
 
     def _show(self, submission: _Submission, passed: Passed) -> None:
         """In the time line, until a device has the call."""
