@@ -54,6 +54,7 @@ from rpcbroker.transports.coap.ports import CoapPorts
 from rpcbroker.transports.http.site import PREFIX, HttpDevices
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
+from rpcbroker.web.console import Console
 from rpcbroker.web.front_door import FrontDoor, Mount
 from rpcbroker.web.websocket import Socket
 
@@ -180,6 +181,7 @@ class BrokerService(Service):
             broker=self.broker,
             bulks=self.bulks,
             rules=self.rules,
+            feed=self.feed,
             health=Health(self._checks(), reactor),
             metrics=metrics,
             key=lambda: self._key,
@@ -208,7 +210,7 @@ class BrokerService(Service):
             reactor=reactor,
         )
         self._door = FrontDoor(
-            self.rest.site.resource(),
+            Console(self.rest.site.resource(), shown=lambda: self._settings.http.console),
             settings=settings.http,
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
@@ -427,6 +429,7 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self.bulks.finish()
         self.web.stop()
+        self.rest.streams.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()

@@ -18,6 +18,7 @@ from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.enrolment import Claims, ProvisionKeys
+from rpcbroker.api.feed import FeedStreams
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.keys import Keys
@@ -32,6 +33,7 @@ from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -44,6 +46,7 @@ from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.claiming import Claiming
+from rpcbroker.core.feed import Feed
 from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
@@ -63,6 +66,7 @@ class RestApi:
         broker: Broker,
         bulks: Bulks,
         rules: RuleSystem,
+        feed: Feed,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -84,6 +88,7 @@ class RestApi:
         self.provisioning = Provisioning(trail=self.trail, new_token=new_token, **inside, **made)
         self.claiming = Claiming(now_ms=now_ms, **inside)
         self.health = health
+        self.streams = FeedStreams(feed=feed, broker=broker)
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
@@ -103,6 +108,7 @@ class RestApi:
                 persistent=PersistentCalls(ledger),
                 call_records=CallRecords(ledger),
                 bulk_calls=BulkCalls(bulks, audit=self.trail, new_uuid=new_uuid),
+                feed=self.streams,
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
@@ -126,6 +132,7 @@ class RestApi:
                 chains=Chains(rules, **made),
                 rule_events=RuleEvents(rules),
                 rule_scripts=RuleScripts(rules),
+                rule_trials=RuleTrials(rules),
                 audit=Audit(store.audit),
                 health=health,
                 metrics=metrics,

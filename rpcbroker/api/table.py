@@ -17,6 +17,7 @@ from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.enrolment import Claims, ProvisionKeys
 from rpcbroker.api.enrolment_table import enrolment
+from rpcbroker.api.feed import FeedStreams
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.login import Login
@@ -32,6 +33,7 @@ from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_engine_table import rule_engine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.api.rules_table import rules
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
@@ -60,10 +62,12 @@ from rpcbroker.schema.devices import (
     SaveDeviceQuery,
     TenantDevicesQuery,
 )
+from rpcbroker.schema.feed import FeedQuery
 from rpcbroker.schema.health import HealthJSON, VersionJSON
 from rpcbroker.schema.people import (
     ActivateQuery,
 )
+from rpcbroker.wire.events import EVENT_STREAM
 
 READ = KeyAccess.READ
 CONFLICTS = (e.AlreadyExists, e.VersionConflict)
@@ -77,6 +81,7 @@ class Handlers:
     persistent: PersistentCalls
     call_records: CallRecords
     bulk_calls: BulkCalls
+    feed: FeedStreams
     devices: Devices
     fleet: Fleet
     values: Values
@@ -92,6 +97,7 @@ class Handlers:
     chains: Chains
     rule_events: RuleEvents
     rule_scripts: RuleScripts
+    rule_trials: RuleTrials
     audit: Audit
     health: Health
     metrics: Metrics
@@ -103,17 +109,36 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         *calls(to.calls, to.persistent, to.call_records),
         *bulk_calls(to.bulk_calls),
+        *_feed(to.feed),
         *_devices(to.devices, to.fleet),
         *values(to.values),
         *relations(to.relations),
         *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
-        *rules(to.chains, to.rule_events, to.rule_scripts),
+        *rules(to.chains, to.rule_events, to.rule_scripts, to.rule_trials),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
         *second_names(to.devices, to.customers, to.users),
     )
+
+
+def _feed(feed: FeedStreams) -> tuple[Route, ...]:
+    watch = Route(
+        operation="watchFeed",
+        method="GET",
+        path="/api/feed",
+        handler=feed.watch,
+        roles=USERS,
+        tag="Feed",
+        access=READ,
+        query=FeedQuery,
+        answers=str,
+        content_type=EVENT_STREAM,
+        stream=True,
+        errors=(e.NotFound,),
+    )
+    return (watch,)
 
 
 def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:

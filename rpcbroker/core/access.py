@@ -113,7 +113,7 @@ def require_callable(principal: Principal, method: str, *, oneway: bool) -> None
     if scope is None:
         return
     require_key_access(principal, KeyAccess.CALL)
-    if scope.methods and not any(_fits(pattern, method) for pattern in scope.methods):
+    if scope.methods and not any(fits(pattern, method) for pattern in scope.methods):
         raise PermissionDenied(
             "The API key may not call this method", hint=f"Its rule 'methods' allows {', '.join(scope.methods)}."
         )
@@ -134,7 +134,7 @@ def may_see_payloads(principal: Principal, method: str | None) -> bool:
         return True
     if _RANK[scope.access] < _RANK[KeyAccess.CALL]:
         return False
-    return not scope.methods or (method is not None and any(_fits(pattern, method) for pattern in scope.methods))
+    return not scope.methods or (method is not None and any(fits(pattern, method) for pattern in scope.methods))
 
 
 def require_rule_requests(principal: Principal, *, about_device: bool = False) -> None:
@@ -158,7 +158,7 @@ def require_rule_requests(principal: Principal, *, about_device: bool = False) -
         )
 
 
-def _fits(pattern: str, method: str) -> bool:
+def fits(pattern: str, method: str) -> bool:
     """`*` stands for any text, also for none; everything else for itself."""
     first, *parts = pattern.split("*")
     if not parts:

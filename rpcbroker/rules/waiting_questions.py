@@ -150,7 +150,7 @@ class WaitingQuestions:
         maybeDeferred(self._own, waiting).addBoth(answered)
 
     def _own(self, waiting: _Waiting) -> bytes | Deferred[bytes] | None:
-        return self._broker.own_answers.answer(waiting.session.device.id, waiting.question)
+        return self._broker.own_answers.answer(waiting.session.device, waiting.question)
 
 
 def _stopping() -> Unavailable:
