@@ -178,10 +178,12 @@ class FeedSources:
         presence, device = event.presence, event.device
         if not self._feed.is_watched(device.tenant_id):
             return
-        if event.connected is None:
-            word, cause = ("callable", "not_callable")[not presence.callable.value], presence.callable.cause
-        else:
+        if event.connected is not None:
             word, cause = ("connected", "disconnected")[not event.connected], presence.connected.cause
+        elif event.callable is not None:
+            word, cause = ("callable", "not_callable")[not event.callable], presence.callable.cause
+        else:
+            return
         self._device(device, word, {"cause": cause, **presence_fields(presence)})
 
     def _missed(self, event: NearlyMissed) -> None:
