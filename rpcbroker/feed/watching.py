@@ -79,11 +79,7 @@ class _Subscription:
         session = self._session
         payloads = self._payloads and bool(event.payloads) and event.payloads_may_be_seen(session.principal)
         serializer = session.connection.serializer
-        try:
-            members = event.encoded(serializer.name, payloads, serializer.encode_members)
-        except ValueError:  # JSON has numbers that no other encoding has
-            payloads = False
-            members = event.encoded(serializer.name, payloads, serializer.encode_members)
+        members = event.encoded(serializer.name, payloads, serializer.encode_members)
         topic = event.topic if self._tells_topic else None
         count = len(event.fields) + (len(event.payloads) if payloads else 0)
         session.send_later(serializer.event(self._id, event.seq, topic, n=self.n, members=members, count=count))

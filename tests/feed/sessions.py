@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import ADMIN
 
 from rpcbroker.core.model import Principal
-
-
-class Json:
-    """A serializer that a reader understands at a glance."""
-
-    name = "json"
-    binary = False
-
-    def decode(self, data: bytes) -> list[Any]:
-        return json.loads(data)
-
-    def encode(self, message: list[Any]) -> bytes:
-        return json.dumps(message).encode()
-
-    def encode_members(self, members: dict[str, Any]) -> bytes:
-        return json.dumps(members).encode()[1:]
-
-    def event(
-        self, subscription: int, publication: int, topic: str | None, *, n: int, members: bytes, count: int
-    ) -> bytes:
-        details = {"topic": topic} if topic else {}
-        assert len(json.loads(b"{" + members)) == count
-        return b'[36,%d,%d,%b,[],{"n":%d,%b]' % (subscription, publication, json.dumps(details).encode(), n, members)
+from rpcbroker.feed.codec import JSON
+from rpcbroker.feed.ports import Serializer
 
 
 @dataclass(eq=False)
 class FakeConnection:
     """Takes `room` more messages that may wait; None is any number."""
 
-    serializer: Any = field(default_factory=Json)
+    serializer: Serializer = JSON
     peer: str = "127.0.0.1"
     room: int | None = None
     sent: list[Any] = field(default_factory=list)
