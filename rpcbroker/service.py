@@ -39,6 +39,7 @@ from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
+from rpcbroker.feed.wamp import Wamp
 from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
@@ -149,7 +150,9 @@ class BrokerService(Service):
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )
-        self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
+        self._keeper = PresenceKeeper(
+            self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
+        )
         self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,
@@ -182,7 +185,7 @@ class BrokerService(Service):
             bulks=self.bulks,
             rules=self.rules,
             feed=self.feed,
-            health=Health(self._checks(), reactor),
+            health=Health(self._checks(), reactor, self._urls),
             metrics=metrics,
             key=lambda: self._key,
             run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
@@ -190,6 +193,18 @@ class BrokerService(Service):
             seconds=reactor.seconds,
             new_uuid=uuid4,
             new_token=new_access_token,
+        )
+        self.wamp = Wamp(
+            settings=settings,
+            broker=self.broker,
+            store=self.store,
+            feed=self.feed,
+            trail=self.rest.trail,
+            rights=self.rest.who,
+            now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
+            new_uuid=uuid4,
+            new_id=lambda: 1 + secrets.randbelow(1 << 53),
         )
         self.http_devices = HttpDevices(
             broker=self.broker,
@@ -297,18 +312,18 @@ class BrokerService(Service):
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()
         self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
-        urls = self._listeners.urls | self._socket_urls()
+        urls = self._urls()
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
         for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
         self._reactor.callWhenRunning(self._tell_when_ready)
         super().startService()
 
-    def _socket_urls(self) -> dict[str, str]:
-        """`mqtt-ws` and `mqtt-wss`, beside the URLs of the listeners that speak them."""
+    def _urls(self) -> dict[str, str]:
+        """Of the listeners, and `mqtt-ws` and `mqtt-wss` for what is spoken on those of HTTP."""
         path = self._settings.mqtt.websocket_path
         urls = {name: self._listeners.urls.get(name, "") for name in ("http", "https")}
-        return {
+        return self._listeners.urls | {
             f"mqtt-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
             for name, url in urls.items()
             if path and url.startswith(f"{name}://")
@@ -412,7 +427,8 @@ class BrokerService(Service):
         self.broker.attributes.settings = settings.attributes
         self.bulks.settings = settings.bulk
         self.rules.settings = settings.rules
-        self.feed.settings = settings.feed
+        self.feed.settings = self._keeper.settings = settings.feed
+        self.wamp.reconfigure(settings)
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -430,6 +446,7 @@ class BrokerService(Service):
         await self.bulks.finish()
         self.web.stop()
         self.rest.streams.stop()
+        self.wamp.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()

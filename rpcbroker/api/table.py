@@ -8,6 +8,8 @@ from typing import Any
 
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit
+from rpcbroker.api.boards import Boards
+from rpcbroker.api.boards_table import boards
 from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.bulk_table import bulk_calls
 from rpcbroker.api.call_records import CallRecords
@@ -27,7 +29,7 @@ from rpcbroker.api.people_table import people
 from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
 from rpcbroker.api.relations_table import relations
-from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
+from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Action, Route
 from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_engine_table import rule_engine
@@ -58,12 +60,13 @@ from rpcbroker.schema.devices import (
     DiagnosticsJSON,
     EntitySubtypeJSON,
     PresenceJSON,
+    PresenceQuery,
     PutDeviceBody,
     SaveDeviceQuery,
     TenantDevicesQuery,
 )
 from rpcbroker.schema.feed import FeedQuery
-from rpcbroker.schema.health import HealthJSON, VersionJSON
+from rpcbroker.schema.health import EndpointsJSON, HealthJSON, VersionJSON
 from rpcbroker.schema.people import (
     ActivateQuery,
 )
@@ -85,6 +88,7 @@ class Handlers:
     devices: Devices
     fleet: Fleet
     values: Values
+    boards: Boards
     relations: Relations
     rule_engine: RuleEngine
     provision_keys: ProvisionKeys
@@ -112,6 +116,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_feed(to.feed),
         *_devices(to.devices, to.fleet),
         *values(to.values),
+        *boards(to.boards),
         *relations(to.relations),
         *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
@@ -185,7 +190,13 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         get("getDeviceById", "/api/device/<device_id>", devices.get, answers=DeviceJSON),
         get("getDeviceInfoById", "/api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
         change("deleteDevice", "DELETE", "/api/device/<device_id>", devices.delete, Action.DELETED),
-        get("getDevicePresence", "/api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
+        get(
+            "getDevicePresence",
+            "/api/device/<device_id>/presence",
+            devices.presence,
+            query=PresenceQuery,
+            answers=PresenceJSON,
+        ),
         get(
             "getDeviceDiagnostics",
             "/api/device/<device_id>/diagnostics",
@@ -305,6 +316,16 @@ def _server(health: Health, metrics: Metrics, pages: Pages) -> tuple[Route, ...]
         get("healthz", "/healthz", health.healthy, answers=HealthJSON),
         get("readyz", "/readyz", health.ready, answers=HealthJSON),
         get("version", "/version", health.version, answers=VersionJSON),
+        Route(
+            operation="endpoints",
+            method="GET",
+            path="/api/endpoints",
+            handler=health.endpoints,
+            roles=EVERYONE,
+            tag="Server",
+            access=READ,
+            answers=EndpointsJSON,
+        ),
         get(
             "metrics",
             "/metrics",

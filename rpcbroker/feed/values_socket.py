@@ -1,7 +1,7 @@
 """ThingsBoard's own WebSocket, as far as its RPC widgets need it: attributes and telemetry as they change.
 
-https://thingsboard.io/docs/user-guide/telemetry/#websocket-api. Entity queries, counts and alarms are not served: whoever
-asks for them is told so. Calls never come this way; they are made over REST.
+https://thingsboard.io/docs/user-guide/telemetry/#websocket-api. Entity queries, counts and alarms are not served, and
+whoever asks for them is told so. Calls never come this way: they are made over REST.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class ValuesSocket:
         """Also again, with another token of the same user."""
         before = self._principal
         try:
-            principal = self._shared.rights.principal(ticket)
+            principal = self._shared.rights.of_ticket(ticket)
             self._shared.rights.count(principal)
         except TooManyRequests as error:
             self._close(LATER, error.message)
@@ -194,7 +194,7 @@ class ValuesSocket:
 
     def _look(self, _: None) -> None:
         try:
-            principal = self._shared.rights.principal(self._ticket)
+            principal = self._shared.rights.of_ticket(self._ticket)
         except BrokerError as error:
             self._close(POLICY, error.message)
         else:
@@ -342,8 +342,9 @@ def _scopes(text: str | None) -> tuple[Scope, ...]:
 
 
 def _require_points(command: Command) -> None:
-    if (command.agg or "NONE") != "NONE":
-        raise InvalidRequest(f"Points are not aggregated here: agg must be NONE, not: {command.agg[:20]}")
+    agg = command.agg or "NONE"
+    if agg != "NONE":
+        raise InvalidRequest(f"Points are not aggregated here: agg must be NONE, not: {agg[:20]}")
     if command.limit is not None and command.limit < 0:
         raise InvalidRequest("limit must not be negative")
 
