@@ -184,7 +184,7 @@ class BrokerService(Service):
             bulks=self.bulks,
             rules=self.rules,
             feed=self.feed,
-            health=Health(self._checks(), reactor),
+            health=Health(self._checks(), reactor, self._urls),
             metrics=metrics,
             key=lambda: self._key,
             run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
@@ -299,18 +299,18 @@ class BrokerService(Service):
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()
         self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
-        urls = self._listeners.urls | self._socket_urls()
+        urls = self._urls()
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
         for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
         self._reactor.callWhenRunning(self._tell_when_ready)
         super().startService()
 
-    def _socket_urls(self) -> dict[str, str]:
-        """`mqtt-ws` and `mqtt-wss`, beside the URLs of the listeners that speak them."""
+    def _urls(self) -> dict[str, str]:
+        """Of the listeners, and `mqtt-ws` and `mqtt-wss` for what is spoken on those of HTTP."""
         path = self._settings.mqtt.websocket_path
         urls = {name: self._listeners.urls.get(name, "") for name in ("http", "https")}
-        return {
+        return self._listeners.urls | {
             f"mqtt-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
             for name, url in urls.items()
             if path and url.startswith(f"{name}://")

@@ -29,7 +29,7 @@ from rpcbroker.api.people_table import people
 from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
 from rpcbroker.api.relations_table import relations
-from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
+from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Action, Route
 from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_engine_table import rule_engine
@@ -66,7 +66,7 @@ from rpcbroker.schema.devices import (
     TenantDevicesQuery,
 )
 from rpcbroker.schema.feed import FeedQuery
-from rpcbroker.schema.health import HealthJSON, VersionJSON
+from rpcbroker.schema.health import EndpointsJSON, HealthJSON, VersionJSON
 from rpcbroker.schema.people import (
     ActivateQuery,
 )
@@ -316,6 +316,16 @@ def _server(health: Health, metrics: Metrics, pages: Pages) -> tuple[Route, ...]
         get("healthz", "/healthz", health.healthy, answers=HealthJSON),
         get("readyz", "/readyz", health.ready, answers=HealthJSON),
         get("version", "/version", health.version, answers=VersionJSON),
+        Route(
+            operation="endpoints",
+            method="GET",
+            path="/api/endpoints",
+            handler=health.endpoints,
+            roles=EVERYONE,
+            tag="Server",
+            access=READ,
+            answers=EndpointsJSON,
+        ),
         get(
             "metrics",
             "/metrics",

@@ -75,10 +75,10 @@ export async function call(procedure, args = [], kwargs = {}, { onProgress, sign
 function asApiError(error) {
   const uri = error.errorUri;
   if (!uri) return new ApiError({ message: "The connection to the broker was lost" });
-  const { message, hint, rpcId } = error.argsDict ?? {};
+  const { reason, hint, rpcId } = error.argsDict ?? {};
   return new ApiError({
-    message: String(error.argsList?.[0] ?? message ?? uri),
-    reason: uri.startsWith(ERRORS) ? uri.slice(ERRORS.length) : uri,
+    message: String(error.argsList?.[0] ?? uri),
+    reason: reason ?? (uri.startsWith(ERRORS) ? uri.slice(ERRORS.length) : uri),
     hint,
     rpcId,
   });

@@ -131,8 +131,8 @@ class FeedSources:
 
     def _opened(self, event: CallOpened) -> None:
         """What came through a rule chain was accepted before."""
-        last = Mark(event.record.moments[-1][1])
-        step = last if last in _BY_CHAIN else Mark.ACCEPTED
+        marks = [Mark(mark) for _, mark, _ in event.record.moments]
+        step = Mark.ACCEPTED if _BY_CHAIN.isdisjoint(marks) else marks[-1]
         self._call(event.call, event.record, CallState.QUEUED, step, params=True)
 
     def _advanced(self, event: CallAdvanced) -> None:
