@@ -149,7 +149,9 @@ class BrokerService(Service):
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )
-        self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
+        self._keeper = PresenceKeeper(
+            self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
+        )
         self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,
@@ -412,7 +414,7 @@ class BrokerService(Service):
         self.broker.attributes.settings = settings.attributes
         self.bulks.settings = settings.bulk
         self.rules.settings = settings.rules
-        self.feed.settings = settings.feed
+        self.feed.settings = self._keeper.settings = settings.feed
         self.rest.reconfigure(settings)
 
     # -- stop

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
+from rpcbroker.core.boards import Board
 from rpcbroker.core.bulk import BulkPlan
 from rpcbroker.core.bulks import BulkOrder
 from rpcbroker.core.calls import CallRequest, CallState
@@ -62,6 +63,7 @@ class Things:
     provision_key_id: UUID
     rpc_id: UUID
     bulk_id: UUID
+    board_id: UUID
     rule_chain_id: UUID
     rule_node_id: UUID
     customer_title: str
@@ -236,6 +238,13 @@ def rule_chains(it: Asking) -> list[Any]:
     return [{"ruleChains": [chain], "metadata": [graph_of(it.its.rule_chain_id)]}]
 
 
+def boards(it: Asking) -> list[Any]:
+    """About its device, of its customer, or both."""
+    device, customer = {"deviceId": ref(it.its.device_id)}, {"customerId": ref(it.its.customer_id)}
+    content = {"widgets": [{"id": "1", "type": "switch"}]}
+    return [{"title": "new-board", "content": content, **named} for named in (device, customer, device | customer)]
+
+
 def bulk(it: Asking) -> list[Any]:
     devices = [str(it.its.device_id)] if it.knows else [str(it.mine.device_id), str(it.its.device_id)]
     chosen = ({"devices": devices}, {"type": it.its.device_type}, {"customerId": str(it.its.customer_id)})
@@ -269,6 +278,8 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     ],
     "putTenantDeviceByName": lambda it: [{"customerTitle": it.its.customer_title}],
     "saveCustomer": lambda it: [{"id": ref(it.its.customer_id), "title": "taken-over"}],
+    "createBoard": boards,
+    "saveBoard": boards,
     "saveRelation": lambda it: [
         {"from": device_ref(it.its.device_id), "to": device_ref(it.its.other_device_id), "type": "its-type"}
     ],
@@ -341,6 +352,17 @@ class Estate(Rest):
         for target in (self.free_device, self.mine_device):
             relation = Relation(tenant_id=TENANT, source=self.its_device.id, target=target.id, type="its-type")
             result_of(self.store.rules.relate(relation, most=9))
+        self.its_board = Board(
+            id=self.new_uuid(),
+            tenant_id=TENANT,
+            title="its-board-title",
+            content=b'{"widgets":[{"id":"1","type":"its-widget"}]}',
+            created_time=self.now_ms(),
+            updated_time=self.now_ms(),
+            customer_id=self.its_customer.id,
+            device_id=self.its_device.id,
+        )
+        result_of(self.store.boards.create_board(self.its_board))
         self.its_link = self.link(self.its_device, reply=b"{}")
         telemetry = self.broker.telemetry
         result_of(telemetry.keep(self.its_device.id, telemetry.parse(b'{"its-key":"its-point"}')))
@@ -436,6 +458,7 @@ class Estate(Rest):
             provision_key_id=self.its_provision_key.id,
             rpc_id=self.its_rpc_id,
             bulk_id=self.its_bulk.id,
+            board_id=self.its_board.id,
             rule_chain_id=self.its_chain_id,
             rule_node_id=self.its_node_id,
             customer_title=self.its_customer.title,
@@ -472,6 +495,7 @@ class Estate(Rest):
             self.its_key,
             self.admin_key,
             self.its_provision_key,
+            self.its_board,
         )
         digests = {row for row in self.dump()["api_key"] if self.its_key.digest in row}
         assert digests

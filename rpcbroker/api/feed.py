@@ -42,9 +42,10 @@ class FeedStreams:
         """What happens to calls, devices and bulks, as it happens: server-sent events.
 
         Their names are call, device, bulk and rule. The id of an event is its seq, which increases in the tenant; its
-        data is a JSON object that has also `n`, which counts the events of this stream: where it jumps, some were
-        dropped because they were not read fast enough. With Last-Event-ID the stream goes on behind that event; if not
-        all of what was since is kept, the first event is `gap`. When the login ends, the last one is `error`.
+        data is a JSON object that has also `topic`, and `n`, which counts the events of this stream: where it jumps,
+        some were dropped because they were not read fast enough. With Last-Event-ID the stream goes on behind that
+        event; if not all of what was since is kept, the first event is `gap`. When the login ends, the last one is
+        `error`.
         """
         method = checks.plain("method", query.method)
         if query.device_id is not None:
@@ -161,7 +162,8 @@ class _Watcher(AsyncGenerator[bytes, None]):
         payloads = self._payloads and event.payloads_may_be_seen(self._watch.principal)
         members = event.encoded("sse", payloads, jsontext.encode)
         family = event.topic.split(".", 2)[1]
-        text = encode(Event(family, b'{"n":%d,%b' % (self._n, members[1:]), event.seq))
+        data = b'{"n":%d,"topic":"%b",%b' % (self._n, event.topic.encode(), members[1:])
+        text = encode(Event(family, data, event.seq))
         self._waiting.append(text)
         self._size += len(text)
 

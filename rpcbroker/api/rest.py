@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from rpcbroker.api.activation import Activation
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit, Auditor
+from rpcbroker.api.boards import Boards
 from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.call_records import CallRecords
 from rpcbroker.api.calls import Calls
@@ -112,6 +113,7 @@ class RestApi:
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
+                boards=Boards(store=store, visible=visible, **made),
                 relations=self._relations,
                 rule_engine=self._rule_engine,
                 provision_keys=ProvisionKeys(

@@ -8,6 +8,8 @@ from typing import Any
 
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit
+from rpcbroker.api.boards import Boards
+from rpcbroker.api.boards_table import boards
 from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.bulk_table import bulk_calls
 from rpcbroker.api.call_records import CallRecords
@@ -58,6 +60,7 @@ from rpcbroker.schema.devices import (
     DiagnosticsJSON,
     EntitySubtypeJSON,
     PresenceJSON,
+    PresenceQuery,
     PutDeviceBody,
     SaveDeviceQuery,
     TenantDevicesQuery,
@@ -85,6 +88,7 @@ class Handlers:
     devices: Devices
     fleet: Fleet
     values: Values
+    boards: Boards
     relations: Relations
     rule_engine: RuleEngine
     provision_keys: ProvisionKeys
@@ -112,6 +116,7 @@ def routes(to: Handlers) -> tuple[Route, ...]:
         *_feed(to.feed),
         *_devices(to.devices, to.fleet),
         *values(to.values),
+        *boards(to.boards),
         *relations(to.relations),
         *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
@@ -185,7 +190,13 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         get("getDeviceById", "/api/device/<device_id>", devices.get, answers=DeviceJSON),
         get("getDeviceInfoById", "/api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
         change("deleteDevice", "DELETE", "/api/device/<device_id>", devices.delete, Action.DELETED),
-        get("getDevicePresence", "/api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
+        get(
+            "getDevicePresence",
+            "/api/device/<device_id>/presence",
+            devices.presence,
+            query=PresenceQuery,
+            answers=PresenceJSON,
+        ),
         get(
             "getDeviceDiagnostics",
             "/api/device/<device_id>/diagnostics",

@@ -123,12 +123,17 @@ class ProvisioningEnded:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """A device connected, disconnected, or began or ceased to be callable; `connected` is None where it is the last."""
+    """What is known of a device's presence is not what it was.
+
+    `connected` is None unless it connected (also once more) or disconnected, `callable` unless it began or ceased to be
+    callable. With both None it was seen, or another of its connections is the reason now.
+    """
 
     sequence: int
     device: Device
     presence: Presence
     connected: bool | None = None
+    callable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,8 +131,8 @@ class FeedSources:
 
     def _opened(self, event: CallOpened) -> None:
         """What came through a rule chain was accepted before."""
-        last = Mark(event.record.moments[-1][1])
-        step = last if last in _BY_CHAIN else Mark.ACCEPTED
+        marks = [Mark(mark) for _, mark, _ in event.record.moments]
+        step = Mark.ACCEPTED if _BY_CHAIN.isdisjoint(marks) else marks[-1]
         self._call(event.call, event.record, CallState.QUEUED, step, params=True)
 
     def _advanced(self, event: CallAdvanced) -> None:
@@ -178,10 +178,12 @@ class FeedSources:
         presence, device = event.presence, event.device
         if not self._feed.is_watched(device.tenant_id):
             return
-        if event.connected is None:
-            word, cause = ("callable", "not_callable")[not presence.callable.value], presence.callable.cause
-        else:
+        if event.connected is not None:
             word, cause = ("connected", "disconnected")[not event.connected], presence.connected.cause
+        elif event.callable is not None:
+            word, cause = ("callable", "not_callable")[not event.callable], presence.callable.cause
+        else:
+            return
         self._device(device, word, {"cause": cause, **presence_fields(presence)})
 
     def _missed(self, event: NearlyMissed) -> None:

@@ -447,11 +447,11 @@ class DeviceSession:
         if pending.ending is not None:
             return False
         now = around.now_ms()
-        record.note(now, Mark.PROGRESS)
         if pending.state in UNACKNOWLEDGED_STATES:
             self.report(call.wire_id, Step.ACKNOWLEDGED)  # it must have it
             if pending not in self.calls:
                 return True
+        record.note(now, Mark.PROGRESS)
         self.calls.prolong(pending, now + int(around.settings().progress_extension * 1000))
         if call.strategy is SubmitStrategy.ON_RESPONSE:
             self.calls.await_reply(pending)

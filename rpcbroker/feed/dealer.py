@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any
 
@@ -73,9 +73,10 @@ class Dealer:
         """How many this member has."""
         return len(self._registered.get(member, ()))
 
-    def has(self, procedure: str) -> bool:
-        """Whether anybody answers it."""
-        return procedure in self._procedures
+    @property
+    def procedures(self) -> Collection[str]:
+        """All that somebody answers."""
+        return self._procedures.keys()
 
     def register(self, member: Member, procedure: str, invoke: str) -> Registration:
         """Raises Refused if it is taken, or is answered in another way."""
@@ -118,11 +119,12 @@ class Dealer:
         if callee is None:
             raise TooManyRequests("Those who answer this procedure have too many calls to answer", retry_after=1)
         invoked = Invoked(self, callee, callee.next_request(), waiting)
+        self._invoked.setdefault(callee, {})[invoked.request] = invoked
         try:
             callee.send(messages.invocation(invoked.request, registration.id, details, payload))
         except ValueError as error:
+            self.close(invoked)
             raise refused(INVALID_ARGUMENT, f"The arguments cannot be told to who answers: {error}") from None
-        self._invoked.setdefault(callee, {})[invoked.request] = invoked
         registration.callees.remove(callee)
         registration.callees.append(callee)
         return invoked

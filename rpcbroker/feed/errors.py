@@ -66,6 +66,10 @@ class Refused(Exception):
         self.told = told
 
 
+class Violation(Exception):
+    """The session ends. https://wamp-proto.org/spec.html, "Protocol Errors". The text is for people."""
+
+
 def refused(uri: str, sentence: str, *, hint: str | None = None) -> Refused:
     """With a sentence for people, and perhaps another one on what to do about it."""
     return Refused(Told(uri, [sentence], {"hint": hint} if hint else {}))

@@ -13,7 +13,17 @@ from rpcbroker.feed.ports import Connection
 class Member:
     """One session of a realm. Compared by identity."""
 
-    __slots__ = ("_requests", "_seconds", "cancels", "connection", "dropped", "id", "principal", "slow_since")
+    __slots__ = (
+        "_requests",
+        "_seconds",
+        "cancels",
+        "connection",
+        "dropped",
+        "id",
+        "payloads",
+        "principal",
+        "slow_since",
+    )
 
     def __init__(
         self,
@@ -22,13 +32,15 @@ class Member:
         connection: Connection,
         *,
         cancels: bool,
+        payloads: bool,
         seconds: Callable[[], float],
     ) -> None:
-        """`cancels`: it says that as a callee it can be interrupted."""
+        """`cancels`: it says that as a callee it can be interrupted; `payloads` as Joined has it."""
         self.id = session_id
         self.principal = principal
         self.connection = connection
         self.cancels = cancels
+        self.payloads = payloads
         self.dropped = 0
         """What was not sent to it, for it reads slowly."""
         self.slow_since: float | None = None

@@ -38,6 +38,18 @@ class Type(IntEnum):
     YIELD = 70
 
 
+class Received:
+    """What a client sent: autobahn's message, its options as they came, and its URI, which may still be a bad one."""
+
+    __slots__ = ("message", "options", "type", "uri")
+
+    def __init__(self, message: Any, options: dict[str, Any], uri: str) -> None:
+        self.message = message
+        self.type = Type(message.MESSAGE_TYPE)
+        self.options = options
+        self.uri = uri
+
+
 def abort(uri: str, text: str) -> list[Any]:
     return [Type.ABORT, {"message": text}, uri]
 

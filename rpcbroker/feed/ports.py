@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -151,7 +151,7 @@ class Invocation:
     """Tells of results before the last; None if the caller does not want them."""
 
 
-Procedure = Callable[[Invocation], Awaitable[Payload]]
+Procedure = Callable[[Invocation], Coroutine[Deferred[Any], Any, Payload]]
 """Raises BrokerError. Made a Deferred of, and cancelled if its caller cancels, leaves, or has no more time."""
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from autobahn.wamp import message as m
 
+from rpcbroker.feed.errors import Violation
+from rpcbroker.feed.messages import Received
+
 MAX_ID = 2**53
 """https://wamp-proto.org/spec.html, "IDs"."""
 
@@ -42,21 +45,6 @@ _URI = {m.Publish: 3, m.Subscribe: 3, m.Call: 3, m.Register: 3}
 """Where a URI is that may be refused without ending the session."""
 _STANDS_IN = "a"
 """For the URI while autobahn looks at the rest."""
-
-
-class Violation(Exception):
-    """https://wamp-proto.org/spec.html, "Protocol Errors": the session ends. The text is for people."""
-
-
-class Received:
-    """A message, its options as they came, and its URI, which may still be a bad one."""
-
-    __slots__ = ("message", "options", "uri")
-
-    def __init__(self, message: Any, options: dict[str, Any], uri: str) -> None:
-        self.message = message
-        self.options = options
-        self.uri = uri
 
 
 def parse(raw: list[Any]) -> Received:

@@ -74,6 +74,7 @@ def test_each_step_of_a_call_is_an_event_with_its_number_and_its_count(rest: Res
     assert last["seq"] == data[0]["seq"] + 2
     assert last == {
         "n": 3,
+        "topic": f"rpcbroker.call.{rest.device.id}.successful",
         "seq": last["seq"],
         "ts": EPOCH_MS,
         "deviceId": str(rest.device.id),
