@@ -67,8 +67,8 @@ class Peer:
 
     @property
     def member(self) -> Member:
-        assert self.session.member is not None
-        return self.session.member
+        assert self.session.requests is not None
+        return self.session.requests.member
 
     def send(self, message: bytes) -> None:
         if self.closed is None:
