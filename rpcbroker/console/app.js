@@ -144,7 +144,7 @@ function Console() {
     <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), main.current.focus())}>To the content</a>
     <${Side} hash=${hash} />
     <div class="content">
-      <${FeedBanner} />
+      ${session.user.authority !== "SYS_ADMIN" && html`<${FeedBanner} />`}
       <main id="main" tabindex="-1" ref=${main}>
         ${shown ? html`<${Page} key=${hash.split("?")[0]} ...${shown} />` : html`<h1>There is no such page</h1>`}
       </main>
@@ -161,7 +161,7 @@ function Side({ hash }) {
     <header class="side">
       <div class="top">
         <a class="brand" href="#/">rpcbroker</a>
-        <${FeedLamp} />
+        ${authority !== "SYS_ADMIN" && html`<${FeedLamp} />`}
         <button class="menu" aria-expanded=${open} aria-controls="menu" onClick=${() => setOpen(!open)}>Menu</button>
       </div>
       <div id="menu" class=${open ? "open" : ""}>

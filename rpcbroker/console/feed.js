@@ -180,7 +180,7 @@ function lost(number) {
   attempt++;
   client = null;
   become("lost");
-  if (!session.signedIn) return;
+  if (!wanted()) return;
   timer = setTimeout(connect, wait * (0.5 + Math.random()));
   wait = Math.min(wait * 2, LONGEST_WAIT);
 }
@@ -194,8 +194,11 @@ function close() {
   mine?.disconnect().catch(() => {});
 }
 
+// System administrators see no devices, and so no feed.
+const wanted = () => session.signedIn && session.user.authority !== "SYS_ADMIN";
+
 onSession(() => {
-  if (!session.signedIn) {
+  if (!wanted()) {
     close();
   } else if (state === "live") {
     ticket()
@@ -208,5 +211,5 @@ onSession(() => {
 });
 
 addEventListener("online", () => {
-  if (session.signedIn && state === "lost") connect();
+  if (wanted() && state === "lost") connect();
 });

@@ -67,7 +67,7 @@ class Connection(Protocol):
 class Rights(Protocol):
     """Who somebody is."""
 
-    def principal(self, ticket: str) -> Principal:
+    def of_ticket(self, ticket: str) -> Principal:
         """Who shows a JSON Web Token, or an API key. Raises NotAuthenticated; TokenExpired."""
         ...
 

@@ -128,7 +128,7 @@ class Session:
     def _authenticate(self, received: Received) -> None:
         around, ticket = self._around, received.message.signature
         try:
-            principal = around.rights.principal(ticket)
+            principal = around.rights.of_ticket(ticket)
             access.require_not_sys_admin(principal)
         except NotAuthenticated as error:
             self._end(messages.abort("wamp.error.authentication_failed", _sentence(error)), POLICY)
@@ -158,7 +158,7 @@ class Session:
         given = [*call.payload.args, call.payload.kwargs.get("ticket")][0]
         if not isinstance(given, str):
             raise InvalidRequest("ticket must be a text", hint="It is the one argument: a token, or an API key.")
-        principal = self._around.rights.principal(given)
+        principal = self._around.rights.of_ticket(given)
         if not rights.may_same(principal, call.session.principal):
             raise PermissionDenied("The ticket is of another user, or has other rights", hint="Connect with it anew.")
         self._ticket = given
@@ -169,7 +169,7 @@ class Session:
         """Whether it is still who it was, and reads."""
         member = self._member
         try:
-            principal = self._around.rights.principal(self._ticket)
+            principal = self._around.rights.of_ticket(self._ticket)
         except NotAuthenticated as error:
             word = "ticket_expired" if isinstance(error, TokenExpired) else "ticket_revoked"
             self._end(messages.goodbye(f"{_CLOSE}{word}", _sentence(error)), POLICY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,44 @@ def test_it_can_be_switched_off_and_on_while_it_runs(door: ConsoleDoor) -> None:
     assert [door.ask(path).body for path in ("/", SCRIPT)] == [b"{}", b"{}"]
     door.shown = True
     assert door.ask("/").headers["content-type"] == [TYPES["html"]]
+
+
+# -- what the files say
+
+OURS = [path for path in FILES if path.suffix in {".js", ".html", ".css"} and "vendor" not in path.parts]
+IMPORTS = re.compile(
+    r"""^(?:(?:import|export|\}).*?\bfrom|import)\s*["']([^"']+)["']|\bimport\(["']([^"']+)["']""", re.MULTILINE
+)
+LINKS = re.compile(r"""(?:href|src)=["'](/[^"']*)["']""")
+
+
+@pytest.mark.parametrize("file", [path for path in FILES if path.suffix == ".js"], ids=lambda path: path.name)
+def test_what_a_module_imports_is_there(file: Path) -> None:
+    for name in map("".join, IMPORTS.findall(file.read_text())):
+        assert name.startswith("."), f"{name}: a browser knows paths only"
+        assert (file.parent / name).is_file(), name
+
+
+def test_what_the_page_links_to_is_there(door: ConsoleDoor) -> None:
+    links = set(LINKS.findall((DIRECTORY / "index.html").read_text()))
+    assert links - {"/docs"} <= {path.decode() for path in door.site.resource.files}
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda path: path.relative_to(DIRECTORY).as_posix())
+def test_text_stays_text_and_nothing_is_asked_elsewhere(file: Path) -> None:
+    text = file.read_text()
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"):
+        assert way not in text, way
+    for url in re.findall(r"https?://[^\s\"'`<)]+", text):
+        assert url.startswith("http://www.w3.org/"), url
+
+
+def test_what_is_vendored_says_which_version_it_is_and_under_which_licence() -> None:
+    vendor = DIRECTORY / "vendor"
+    pins = json.loads((vendor / "versions.json").read_text())
+    files = {file for pinned in pins.values() for file in pinned["files"]}
+    assert files | {"versions.json", "LICENSES.md", "htm-preact.js"} == {path.name for path in vendor.iterdir()}
+    licences = (vendor / "LICENSES.md").read_text()
+    for name, pinned in pins.items():
+        assert f"## {name} {pinned['version']}: {pinned['license']}\n" in licences
+        assert pinned["integrity"].startswith("sha512-")

@@ -7,6 +7,7 @@ import { CallForm } from "../parts/call_form.js";
 import { Credentials } from "../parts/credentials.js";
 import { Loaded, useLoad } from "../parts/load.js";
 import { Presence } from "../parts/presence.js";
+import { Strip } from "../parts/strip.js";
 import { Time } from "../parts/time.js";
 import { Values } from "../parts/values.js";
 
@@ -71,6 +72,7 @@ function Whereabouts({ deviceId }) {
         </dl>
         <${NearMisses} of=${found.nearMisses} />
       `}<//>
+      <${Strip} deviceId=${deviceId} />
     </section>
   `;
 }

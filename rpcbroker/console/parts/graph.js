@@ -20,14 +20,15 @@ export function Graph({ label, metadata, selected, onSelect, lit }) {
     <div class="graph" role="region" aria-label=${label} tabindex="0">
       <svg width=${size.width} height=${size.height} role="group" aria-label="${nodes.length} nodes">
         <defs>
-          <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
-            <path d="M0 0 8 4 0 8z" />
-          </marker>
+          ${["tip", "lit-tip"].map((id) => html`
+            <marker key=${id} id=${id} viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse" markerWidth="9" markerHeight="9" orient="auto">
+              <path d="M0 0 8 4 0 8z" />
+            </marker>`)}
         </defs>
         <g aria-hidden="true">
           ${drawn.map((edge) => html`
             <g key="${edge.from} ${edge.to}" class="edge ${isLit(edge) ? "lit" : ""}">
-              <path d=${edge.path} marker-end="url(#tip)" />
+              <path d=${edge.path} marker-end="url(#${isLit(edge) ? "lit-tip" : "tip"})" />
               <text x=${edge.x} y=${edge.y}><title>${edge.labels.join(", ")}</title>${cut(edge.labels.join(", "), LONGEST_LABEL)}</text>
             </g>`)}
         </g>

@@ -3,6 +3,8 @@
 import uPlot from "../vendor/uplot.js";
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+
 // `data` is [times in seconds, values of the first line, ...]; `lines` are [{label, colour}], the colour a variable of
 // style.css; `say` is the plot in words, for who does not see it; `unit` stands beside values; `from` and `to` bound the
 // times that are shown.
@@ -60,7 +62,7 @@ function options(place, lines, unit, height) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { auto: false }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1] } },
-    axes: [axis, { ...axis, size: 56, values: (_, values) => values.map((value) => `${value}${unit}`) }],
+    axes: [{ ...axis, values: (_, times) => times.map((seconds) => clock.format(seconds * 1_000)) }, { ...axis, size: 56, values: (_, values) => values.map((value) => `${value}${unit}`) }],
     series: [
       {},
       ...lines.map(({ label, colour }) => ({
