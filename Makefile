@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo serve test lint docs fuzz soak bench clean
+.PHONY: help demo serve test lint docs vendor screenshots fuzz soak bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,7 +38,7 @@ $(VENV)-%/.installed: constraints.txt
 	touch $@
 
 # What is no Python: programs of the system, each with the package that has it, and packages of npm.
-FOREIGN := mosquitto:mosquitto mosquitto_rr:mosquitto-clients curl:curl node:nodejs npm:npm \
+FOREIGN := chromium:chromium mosquitto:mosquitto mosquitto_rr:mosquitto-clients curl:curl node:nodejs npm:npm \
 	coap-client-notls:libcoap3-bin coap-client-openssl:libcoap3-bin coap-server-notls:libcoap3-bin \
 	/usr/lib/postgresql/*/bin/initdb:postgresql
 JS := tests/interop/js/node_modules/.installed
@@ -61,6 +61,12 @@ foreign:
 $(JS): tests/interop/js/package.json | foreign
 	npm --prefix $(<D) install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
+
+vendor:  ## fetch the console's foreign modules from npm again, as they are pinned
+	$(PYTHON) tools/vendor.py
+
+screenshots: $(VENV)/.tests-installed $(JS)  ## make the docs' pictures of the console again
+	SCREENSHOTS=1 $(BIN)/python -m pytest -m screenshots tests/console
 
 fuzz: $(VENV)/.tests-installed $(VENV)-fuzz/.installed  ## fuzz the API for long, with a seed of its own
 	FUZZ_EXAMPLES=100 $(ALONE_PYTHONS) $(BIN)/python -m pytest tests/interop/test_fuzz.py
@@ -89,6 +95,7 @@ bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed pe
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
 	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
 	$(BIN)/python bench/http_devices.py
+	$(BIN)/python bench/feed.py
 
 .PHONY: peers
 peers:

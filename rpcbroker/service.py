@@ -39,6 +39,7 @@ from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
+from rpcbroker.feed.wamp import Wamp
 from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
@@ -54,6 +55,7 @@ from rpcbroker.transports.coap.ports import CoapPorts
 from rpcbroker.transports.http.site import PREFIX, HttpDevices
 from rpcbroker.transports.mqtt.admission import Admission
 from rpcbroker.transports.mqtt.factory import MqttFactory
+from rpcbroker.web.console import Console
 from rpcbroker.web.front_door import FrontDoor, Mount
 from rpcbroker.web.websocket import Socket
 
@@ -148,7 +150,9 @@ class BrokerService(Service):
             now_ms=wall_clock_ms,
             new_uuid=uuid4,
         )
-        self._keeper = PresenceKeeper(self.store, self.broker.deadlines, self.broker.events)
+        self._keeper = PresenceKeeper(
+            self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
+        )
         self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,
@@ -169,6 +173,7 @@ class BrokerService(Service):
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
             http_polls=lambda: self.http_devices.open_polls,
+            wamp=lambda: self.wamp.router,
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,
@@ -180,7 +185,8 @@ class BrokerService(Service):
             broker=self.broker,
             bulks=self.bulks,
             rules=self.rules,
-            health=Health(self._checks(), reactor),
+            feed=self.feed,
+            health=Health(self._checks(), reactor, self._urls),
             metrics=metrics,
             key=lambda: self._key,
             run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
@@ -188,6 +194,18 @@ class BrokerService(Service):
             seconds=reactor.seconds,
             new_uuid=uuid4,
             new_token=new_access_token,
+        )
+        self.wamp = Wamp(
+            settings=settings,
+            broker=self.broker,
+            store=self.store,
+            feed=self.feed,
+            trail=self.rest.trail,
+            rights=self.rest.who,
+            now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
+            new_uuid=uuid4,
+            new_id=lambda: 1 + secrets.randbelow(1 << 53),
         )
         self.http_devices = HttpDevices(
             broker=self.broker,
@@ -208,7 +226,7 @@ class BrokerService(Service):
             reactor=reactor,
         )
         self._door = FrontDoor(
-            self.rest.site.resource(),
+            Console(self.rest.site.resource(), shown=lambda: self._settings.http.console),
             settings=settings.http,
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
@@ -295,18 +313,18 @@ class BrokerService(Service):
         self.certificates.watch(self._settings.server.tls_check)
         self._lag.start()
         self._log.info("rpcbroker {version}, its state in {directory}", version=__version__, directory=self._state_dir)
-        urls = self._listeners.urls | self._socket_urls()
+        urls = self._urls()
         _write_file(self._state_dir / "endpoints.json", json.dumps(urls, indent=2) + "\n", 0o644)
         for name, url in urls.items():
             self._log.info("{name} at {url}", name=name, url=url)
         self._reactor.callWhenRunning(self._tell_when_ready)
         super().startService()
 
-    def _socket_urls(self) -> dict[str, str]:
-        """`mqtt-ws` and `mqtt-wss`, beside the URLs of the listeners that speak them."""
+    def _urls(self) -> dict[str, str]:
+        """Of the listeners, and `mqtt-ws` and `mqtt-wss` for what is spoken on those of HTTP."""
         path = self._settings.mqtt.websocket_path
         urls = {name: self._listeners.urls.get(name, "") for name in ("http", "https")}
-        return {
+        return self._listeners.urls | {
             f"mqtt-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
             for name, url in urls.items()
             if path and url.startswith(f"{name}://")
@@ -410,7 +428,8 @@ class BrokerService(Service):
         self.broker.attributes.settings = settings.attributes
         self.bulks.settings = settings.bulk
         self.rules.settings = settings.rules
-        self.feed.settings = settings.feed
+        self.feed.settings = self._keeper.settings = settings.feed
+        self.wamp.reconfigure(settings)
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -427,6 +446,8 @@ class BrokerService(Service):
         await self.broker.drain(self._settings.server.drain)
         await self.bulks.finish()
         self.web.stop()
+        self.rest.streams.stop()
+        self.wamp.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()

@@ -22,9 +22,21 @@ from twisted.internet.defer import Deferred
 from rpcbroker.api.keys import digest
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.routes import Route
+from rpcbroker.core.boards import Board
 from rpcbroker.core.bulk import BulkPlan
 from rpcbroker.core.bulks import BulkOrder
-from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.calls import CallRequest, CallState
+from rpcbroker.core.errors import Reason
+from rpcbroker.core.events import (
+    BulkChanged,
+    CallOpened,
+    CallProgressed,
+    CallRefused,
+    CallSettled,
+    NearlyMissed,
+    PresenceChanged,
+    QuestionAnswered,
+)
 from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Relation, Scope, User
 from rpcbroker.core.near_misses import NearMiss
 
@@ -51,6 +63,7 @@ class Things:
     provision_key_id: UUID
     rpc_id: UUID
     bulk_id: UUID
+    board_id: UUID
     rule_chain_id: UUID
     rule_node_id: UUID
     customer_title: str
@@ -101,12 +114,11 @@ class Asking:
 
     def requests(self, route: Route) -> Iterator[tuple[str, Any]]:
         """Path with query, and body, of each request to try."""
-        assert not route.stream, f"{route.operation}: say here how a stream is asked for, and what it may tell"
         for changed in self._variants(route.operation):
             path = changed._path(route) + changed._query(route)
             for body in changed._bodies(route):
                 yield path, body
-        if route.operation == "getCalls":
+        if route.operation in ("getCalls", "watchFeed"):
             yield route.path, None
 
     def _variants(self, operation: str) -> list[Asking]:
@@ -174,6 +186,7 @@ class Asking:
             "relationType": "its-type",
             "toId": str(self.its.other_device_id),
             "toType": "DEVICE",
+            "payloads": "true",
         }
         if route.operation in ("getTenantDeviceInfos", "getCustomerDeviceInfos"):
             known["deviceProfileId"] = str(uuid5(self.its.tenant_id, self.its.device_type))
@@ -225,6 +238,13 @@ def rule_chains(it: Asking) -> list[Any]:
     return [{"ruleChains": [chain], "metadata": [graph_of(it.its.rule_chain_id)]}]
 
 
+def boards(it: Asking) -> list[Any]:
+    """About its device, of its customer, or both."""
+    device, customer = {"deviceId": ref(it.its.device_id)}, {"customerId": ref(it.its.customer_id)}
+    content = {"widgets": [{"id": "1", "type": "switch"}]}
+    return [{"title": "new-board", "content": content, **named} for named in (device, customer, device | customer)]
+
+
 def bulk(it: Asking) -> list[Any]:
     devices = [str(it.its.device_id)] if it.knows else [str(it.mine.device_id), str(it.its.device_id)]
     chosen = ({"devices": devices}, {"type": it.its.device_type}, {"customerId": str(it.its.customer_id)})
@@ -258,6 +278,8 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     ],
     "putTenantDeviceByName": lambda it: [{"customerTitle": it.its.customer_title}],
     "saveCustomer": lambda it: [{"id": ref(it.its.customer_id), "title": "taken-over"}],
+    "createBoard": boards,
+    "saveBoard": boards,
     "saveRelation": lambda it: [
         {"from": device_ref(it.its.device_id), "to": device_ref(it.its.other_device_id), "type": "its-type"}
     ],
@@ -282,6 +304,7 @@ BODIES: dict[str, Callable[[Asking], list[Any]]] = {
     "saveRuleChainMetaData": lambda it: [graph_of(it.its.rule_chain_id)],
     "saveDefaultRuleChain": lambda _: [{"name": "new-chain"}],
     "importRuleChains": rule_chains,
+    "testRuleChain": lambda _: [{"type": "POST_TELEMETRY_REQUEST"}],
     "testScript": lambda _: [{"script": "return msg;", "scriptType": "json"}],
     "saveTenant": lambda it: [{"id": ref(it.its.tenant_id), "title": "taken-over"}],
     "login": lambda it: [{"username": it.its.email, "password": PASSWORD if it.knows else "a guess"}],
@@ -329,9 +352,21 @@ class Estate(Rest):
         for target in (self.free_device, self.mine_device):
             relation = Relation(tenant_id=TENANT, source=self.its_device.id, target=target.id, type="its-type")
             result_of(self.store.rules.relate(relation, most=9))
+        self.its_board = Board(
+            id=self.new_uuid(),
+            tenant_id=TENANT,
+            title="its-board-title",
+            content=b'{"widgets":[{"id":"1","type":"its-widget"}]}',
+            created_time=self.now_ms(),
+            updated_time=self.now_ms(),
+            customer_id=self.its_customer.id,
+            device_id=self.its_device.id,
+        )
+        result_of(self.store.boards.create_board(self.its_board))
         self.its_link = self.link(self.its_device, reply=b"{}")
         telemetry = self.broker.telemetry
         result_of(telemetry.keep(self.its_device.id, telemetry.parse(b'{"its-key":"its-point"}')))
+        result_of(telemetry.flush())
         for scope in Scope:
             result_of(self.broker.attributes.save(self.its_device.id, scope, {"its-key": "its-value"}))
         its_call = CallRequest(method="its-method", params=b'"its-params"', persistent=True, timeout=10**6)
@@ -348,6 +383,21 @@ class Estate(Rest):
         self.its_chain_id = self.put(graph([(SWITCH, "its-node", {})]), name="its-chain-name", root=False)
         self.its_node_id = self.rules.chains.active(TENANT, self.its_chain_id).nodes[0].id
         self.session(self.its_device).note(NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
+
+    def everything_happens(self) -> None:
+        """All that the feed tells of, about the first tenant's things, as it is told inside: nothing changes by it."""
+        session, emit = self.session(self.its_device), self.broker.events.emit
+        request = CallRequest(method="its-heard-method", params=b'"its-params"')
+        call = self.broker.make(session, request, self.now_ms(), wire_id=1)
+        emit(CallOpened, call)
+        emit(CallProgressed, call, b'"its-progress"')
+        emit(CallSettled, call, CallState.SUCCESSFUL, None, b'"its-reply"', "MQTT", 0.1)
+        emit(CallRefused, call, Reason.QUEUE_FULL)
+        emit(PresenceChanged, self.its_device, session.presence, True)
+        emit(NearlyMissed, self.its_device, NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
+        emit(QuestionAnswered, self.its_device, "its-question", "MQTT", None)
+        emit(BulkChanged, self.its_bulk)
+        self.clock.advance(0.2)
 
     def _device(self, number: int, name: str, type_: str, customer: Customer | None) -> Device:
         tenant_id = customer.tenant_id if customer else TENANT
@@ -408,6 +458,7 @@ class Estate(Rest):
             provision_key_id=self.its_provision_key.id,
             rpc_id=self.its_rpc_id,
             bulk_id=self.its_bulk.id,
+            board_id=self.its_board.id,
             rule_chain_id=self.its_chain_id,
             rule_node_id=self.its_node_id,
             customer_title=self.its_customer.title,
@@ -444,6 +495,7 @@ class Estate(Rest):
             self.its_key,
             self.admin_key,
             self.its_provision_key,
+            self.its_board,
         )
         digests = {row for row in self.dump()["api_key"] if self.its_key.digest in row}
         assert digests

@@ -16,6 +16,9 @@ from rpcbroker.api.health import Health
 from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.api.routes import Route
+from rpcbroker.core.feed import Feed
+from rpcbroker.core.feed_settings import FeedSettings
+from rpcbroker.core.feed_sources import FeedSources
 from rpcbroker.core.model import NULL_UUID as NULL_TENANT
 from rpcbroker.core.model import AuditEntry, AuditFilter, Authority, Customer, Page, PageLink, User
 from rpcbroker.core.settings import AuditSettings, AuthSettings, HttpSettings, Settings
@@ -39,6 +42,7 @@ class Rest(RuleWorld):
         http: Any = None,
         audit: Any = None,
         rules: Any = None,
+        feed: Any = None,
         now: float = 0.0,
         **auth: Any,
     ) -> None:
@@ -52,6 +56,10 @@ class Rest(RuleWorld):
         self.secrets = iter(range(1, 10**6))
         self.metrics_access = "open"
         self.health = Health({"store": self.store.ping}, self.clock)
+        self.feed = Feed(
+            self.broker, now_ms=self.now_ms, seconds=self.clock.seconds, settings=FeedSettings(**feed or {})
+        )
+        FeedSources(self.broker, self.feed, now_ms=self.now_ms)
         self.rest = RestApi(
             settings=Settings(
                 auth=AuthSettings(**auth), http=HttpSettings(**http or {}), audit=AuditSettings(**audit or {})
@@ -60,6 +68,7 @@ class Rest(RuleWorld):
             broker=self.broker,
             bulks=self.bulks,
             rules=self.rules,
+            feed=self.feed,
             health=self.health,
             metrics=metrics_of(self, access=lambda: self.metrics_access),
             key=lambda: KEY,

@@ -281,7 +281,7 @@ def test_unknown_variables_of_our_prefix_are_warned_of_and_others_are_not() -> N
             "[zzzzzz]\n",
             (
                 "[zzzzzz]: there is no such section; there are server, log, http, http_devices, mqtt, coap, rpc, bulk, "
-                "rules, limits, telemetry, attributes, auth, enrolment, audit, store"
+                "rules, feed, wamp, limits, telemetry, attributes, auth, enrolment, audit, store"
             ),
         ),
         ("mqtt = 1", "mqtt: is a section, not a key: write [mqtt], then key = value"),

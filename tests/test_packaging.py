@@ -18,6 +18,7 @@ NEEDED = {
     "rpcbroker/tap.py",
     "rpcbroker/store/migrations/env.py",
     "rpcbroker/store/migrations/versions/0001_first.py",
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "rpcbroker/console").rglob("*") if path.is_file()),
 }
 
 

@@ -49,6 +49,7 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     ],
     "audit": lambda broker: [broker.rest.trail.settings],
     "rules": lambda broker: [broker.rules.settings, broker._settings.rules],
+    "feed": lambda broker: [broker.feed.settings, broker._keeper.settings],
 }
 """The parts that read each section, as they have it."""
 

@@ -10,11 +10,11 @@ from uuid import UUID
 import msgspec
 
 from rpcbroker.api import checks
-from rpcbroker.api.audit import recorded
 from rpcbroker.api.keys import HINT_LENGTH, Keys, digest
 from rpcbroker.api.routes import Action, Note
 from rpcbroker.api.visible import Visible
 from rpcbroker.core.access import may_see_user
+from rpcbroker.core.audit import recorded
 from rpcbroker.core.errors import InvalidRequest, NotFound, PermissionDenied
 from rpcbroker.core.model import ApiKey, Authority, KeyAccess, KeyScope, Principal, User
 from rpcbroker.core.ports import People

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from rpcbroker.api import checks
-from rpcbroker.api.routes import Action, Note
-from rpcbroker.core import jsontext
+from rpcbroker.api.routes import Note
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.errors import BrokerError, InvalidRequest
 from rpcbroker.core.model import AuditFilter, Principal
@@ -25,14 +23,6 @@ SORTS = {
     "actionStatus": "failure",
 }
 MAX_ACTIONS = 50
-MAX_RECORDED = 4 << 10
-"""Bytes of JSON that are recorded as they are."""
-
-
-def recorded(value: Any) -> Any:
-    """What the log takes of something that may be large: itself, or its size."""
-    size = len(jsontext.encode(value))
-    return value if size <= MAX_RECORDED else f"{size} bytes"
 
 
 class Auditor:
@@ -46,17 +36,14 @@ class Auditor:
         who = note.principal
         if who is None or note.entity_id is None:
             return
-        if note.action is Action.RPC_CALL and not self._trail.settings.calls:
-            return
-        data = dict(note.data or {})
-        if who.key_name is not None:
-            data["apiKey"] = who.key_name
-        data["durationMs"] = round(seconds * 1000, 1)
-        failure = ""
-        if error is not None:
-            failure = f"{error.reason}: {error.message}" if error.reason else error.message
-        self._trail.note(
-            who, note.action.value, (note.entity_type, note.entity_id), name=note.name, data=data, failure=failure
+        self._trail.done(
+            who,
+            note.action.value,
+            (note.entity_type, note.entity_id),
+            name=note.name,
+            data=note.data,
+            error=error,
+            seconds=seconds,
         )
 
 

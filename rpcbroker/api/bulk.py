@@ -9,12 +9,11 @@ from uuid import UUID
 import msgspec
 
 from rpcbroker.api import checks
-from rpcbroker.api.audit import recorded
 from rpcbroker.api.calls import parse_call
 from rpcbroker.api.event_stream import Events
 from rpcbroker.api.routes import Answer, Note
 from rpcbroker.core import jsontext
-from rpcbroker.core.audit import AuditTrail
+from rpcbroker.core.audit import AuditTrail, recorded
 from rpcbroker.core.bulk import Bulk, BulkEntry, BulkPlan, digest
 from rpcbroker.core.bulks import BulkOrder, Bulks
 from rpcbroker.core.calls import CallRequest

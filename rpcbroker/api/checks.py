@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from rpcbroker.api.ids import parse_uuid
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import PageLink
 from rpcbroker.schema.common import MAX_INFO, MAX_PAGE_SIZE, MAX_TEXT, TEXT_PATTERN, Contact, PageQuery, PartQuery
+from rpcbroker.schema.ids import parse_uuid
 from rpcbroker.schema.people import EMAIL_PATTERN, MAX_EMAIL
 
 T = TypeVar("T")

@@ -37,6 +37,7 @@ from rpcbroker.schema.devices import (
     EntitySubtypeJSON,
     GivenCredentials,
     PresenceJSON,
+    PresenceQuery,
     SaveDeviceQuery,
     TenantDevicesQuery,
     credentials_json,
@@ -122,9 +123,12 @@ class Devices:
             raise NotFound(f"Device with name [{name}] is not found")
         return device_json(device)
 
-    async def presence(self, principal: Principal, *, device_id: UUID) -> PresenceJSON:
-        """Connected, callable, last seen: three facts, each with its time and its cause."""
-        return presence_json(await self._broker.session_for(principal, device_id))
+    async def presence(self, principal: Principal, *, device_id: UUID, query: PresenceQuery) -> PresenceJSON:
+        """Connected, callable, last seen: three facts, each with its time and its cause; and how they changed."""
+        session = await self._broker.session_for(principal, device_id)
+        if query.since is None:
+            return presence_json(session)
+        return presence_json(session, await self._store.presence_changes(device_id, query.since))
 
     async def diagnostics(self, principal: Principal, *, device_id: UUID) -> DiagnosticsJSON:
         """Why a device can, or cannot, be called: its presence, its calls, and what it nearly got right."""

@@ -19,7 +19,8 @@ KEEP_ALIVE = 15.0
 MAX_WAITING = 100
 """Events that wait for a caller who reads slowly."""
 
-Events = AsyncGenerator[Event, None]
+Events = AsyncGenerator[Event | bytes, None]
+"""Events, or any number of them as they go over the wire."""
 
 
 class Backlog:
@@ -64,12 +65,15 @@ class Backlog:
 class EventStream:
     """The answer to one request, as a stream of events: one is taken when those before it are on their way."""
 
-    def __init__(self, request: Request, deadlines: Deadlines) -> None:
+    def __init__(self, request: Request, deadlines: Deadlines, patience: float | None = None) -> None:
+        """`patience`: seconds that the caller may read nothing; then the connection is aborted."""
         self._request = request
         self._deadlines = deadlines
+        self._patience = patience
         self._resumed: Deferred[None] | None = None
         """Fires when the caller has read what was written; None if nothing has to be waited for."""
         self._keep_alive: Deadline | None = None
+        self._losing_patience: Deadline | None = None
 
     async def send(self, events: Events) -> None:
         """Write all of `events`. Raises what they raise.
@@ -82,11 +86,12 @@ class EventStream:
         try:
             async with aclosing(events):
                 async for event in events:
-                    self._request.write(encode(event))
+                    self._request.write(event if isinstance(event, bytes) else encode(event))
                     await self._drained(events)
         finally:
-            if self._keep_alive is not None:
-                self._keep_alive.cancel()
+            for deadline in (self._keep_alive, self._losing_patience):
+                if deadline is not None:
+                    deadline.cancel()
             if self._request.channel is not None:  # it is there while the caller is
                 self._request.unregisterProducer()
 
@@ -112,11 +117,18 @@ class EventStream:
     def pauseProducing(self) -> None:
         if self._resumed is None:
             self._resumed = Deferred()
+            if self._patience is not None:
+                self._losing_patience = self._deadlines.after(self._patience, self._abort, None)
 
     def resumeProducing(self) -> None:
+        if self._losing_patience is not None:
+            self._losing_patience.cancel()
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.callback(None)
+
+    def _abort(self, _: None) -> None:
+        self._request.channel.transport.abortConnection()
 
     def stopProducing(self) -> None:
         """The connection is gone, which cancels what sends."""

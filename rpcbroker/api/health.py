@@ -1,4 +1,4 @@
-"""Is it alive; is it ready, and if not, what is not; which version is it."""
+"""Is it alive; is it ready, and if not, what is not; which version is it, and where do devices find it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from rpcbroker import __version__
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.errors import BrokerError, Reason, Unavailable
-from rpcbroker.schema.health import HealthJSON, VersionJSON
+from rpcbroker.core.model import Principal
+from rpcbroker.schema.health import EndpointsJSON, HealthJSON, VersionJSON
 
 TIME_LIMIT = 2.0
 """Seconds that a part may take to say that it is ready: less than most probes wait for the answer."""
@@ -26,8 +27,9 @@ Check = Callable[[], Deferred[Any] | str | None]
 class Health:
     """The handlers that probes ask."""
 
-    def __init__(self, checks: Mapping[str, Check], clock: Clock) -> None:
-        """`checks` by the name of the part, as operators are to read it."""
+    def __init__(self, checks: Mapping[str, Check], clock: Clock, urls: Callable[[], Mapping[str, str]] = dict) -> None:
+        """`checks` by the name of the part, as operators are to read it; `urls` of the listeners, by their schemes."""
+        self._urls = urls
         self._parts = {name: _Part(name, check, clock) for name, check in checks.items()}
         self.stopping = False
 
@@ -49,6 +51,13 @@ class Health:
     async def version(self) -> VersionJSON:
         """Which version it is."""
         return VersionJSON("rpcbroker", __version__)
+
+    async def endpoints(self, principal: Principal) -> EndpointsJSON:
+        """What the server listens for, and where a client on its own machine finds that.
+
+        From elsewhere the ports are the same, unless something stands between.
+        """
+        return EndpointsJSON(dict(self._urls()))
 
 
 class ListeningPort(Protocol):

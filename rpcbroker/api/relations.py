@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from rpcbroker.api import checks
-from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import Note
 from rpcbroker.api.visible import Visible
 from rpcbroker.core import access
@@ -15,6 +14,7 @@ from rpcbroker.core.model import PageLink, Principal, Relation
 from rpcbroker.core.ports import Store
 from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.schema.common import MAX_PAGE_SIZE
+from rpcbroker.schema.ids import parse_uuid
 from rpcbroker.schema.relations import (
     COMMON,
     RelationBody,

@@ -12,12 +12,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from rpcbroker.api.activation import Activation
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit, Auditor
+from rpcbroker.api.boards import Boards
 from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.call_records import CallRecords
 from rpcbroker.api.calls import Calls
 from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.enrolment import Claims, ProvisionKeys
+from rpcbroker.api.feed import FeedStreams
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.keys import Keys
@@ -32,6 +34,7 @@ from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.api.site import Api
 from rpcbroker.api.table import Handlers, routes
 from rpcbroker.api.tenants import Tenants
@@ -44,6 +47,7 @@ from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.claiming import Claiming
+from rpcbroker.core.feed import Feed
 from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.model import Device
 from rpcbroker.core.ports import OpenedStore, Store
@@ -63,6 +67,7 @@ class RestApi:
         broker: Broker,
         bulks: Bulks,
         rules: RuleSystem,
+        feed: Feed,
         health: Health,
         metrics: Metrics,
         key: Callable[[], bytes],
@@ -84,10 +89,11 @@ class RestApi:
         self.provisioning = Provisioning(trail=self.trail, new_token=new_token, **inside, **made)
         self.claiming = Claiming(now_ms=now_ms, **inside)
         self.health = health
+        self.streams = FeedStreams(feed=feed, broker=broker)
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
-        self._who = Who(bearer=self.tokens.verify, api_key=self.keys.verify, settings=settings.http, seconds=seconds)
+        self.who = Who(bearer=self.tokens.verify, api_key=self.keys.verify, settings=settings.http, seconds=seconds)
         rights: dict[str, Any] = {"tokens": self.tokens, "keys": self.keys}
         visible = Visible(store)
         users = Users(people=people, visible=visible, activation=self._activation, **rights, **made)
@@ -103,9 +109,11 @@ class RestApi:
                 persistent=PersistentCalls(ledger),
                 call_records=CallRecords(ledger),
                 bulk_calls=BulkCalls(bulks, audit=self.trail, new_uuid=new_uuid),
+                feed=self.streams,
                 devices=devices,
                 fleet=Fleet(store=store, devices=devices, **made),
                 values=Values(broker=broker, now_ms=now_ms),
+                boards=Boards(store=store, visible=visible, **made),
                 relations=self._relations,
                 rule_engine=self._rule_engine,
                 provision_keys=ProvisionKeys(
@@ -126,6 +134,7 @@ class RestApi:
                 chains=Chains(rules, **made),
                 rule_events=RuleEvents(rules),
                 rule_scripts=RuleScripts(rules),
+                rule_trials=RuleTrials(rules),
                 audit=Audit(store.audit),
                 health=health,
                 metrics=metrics,
@@ -135,7 +144,7 @@ class RestApi:
         pages.show(self.table)
         self.site = Api(
             self.table,
-            who=self._who,
+            who=self.who,
             auditor=Auditor(self.trail),
             settings=settings.http,
             deadlines=deadlines,
@@ -166,7 +175,7 @@ class RestApi:
         self._relations.settings = settings.rules
         self._rule_engine.max_timeout = settings.rpc.max_timeout
         self.site.settings = settings.http
-        self._who.reconfigure(settings.http)
+        self.who.reconfigure(settings.http)
 
     def flush(self) -> Deferred[Any]:
         """Write what waits to be written; fires when it is, or could not be."""

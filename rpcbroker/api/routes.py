@@ -54,12 +54,14 @@ class Answer:
     """A result that is not simply JSON to be made: a text, events, or one with headers or a status of its own.
 
     Events go out as they come. A BrokerError that they raise is the last one: `error`, with the JSON error object.
+    `patience`: seconds that the caller may leave events unread, if not as long as any answer; then it is cut off.
     """
 
     body: bytes | Events = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
     content_type: str = JSON
+    patience: float | None = None
 
 
 @dataclass(slots=True)
@@ -93,8 +95,10 @@ class Route:
     failures; the handler returns a value of that type, or an Answer. `action` and `entity` (a type) are
     what the audit log says; the handler is then given a Note as `note`. `needs_url` gives it the server's
     own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody, `may_stream` whether
-    the caller prefers events to JSON as `events`. The answer of a `stream` does not end. If the caller leaves, a GET
-    ends, and what says `ends_with_caller`; anything else goes on to its end.
+    the caller prefers events to JSON as `events`. The answer of a `stream` does not end; its handler is given the
+    header Last-Event-ID as `last_event_id`, empty if there is none, and a `who` that tells who asks as long as that
+    one may, and raises what refuses it then. If the caller leaves, a GET ends, and what says `ends_with_caller`;
+    anything else goes on to its end.
     """
 
     operation: str

@@ -10,7 +10,6 @@ from uuid import UUID
 import msgspec
 
 from rpcbroker.api import checks
-from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import Action, Note
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest, NotFound, PayloadTooLarge, VersionConflict
@@ -29,6 +28,7 @@ from rpcbroker.rules.format import (
 from rpcbroker.rules.saving import NODE, graph_to_keep, kept_graph, with_chains_moved
 from rpcbroker.rules.system import RuleSystem
 from rpcbroker.schema.common import MAX_TEXT, EntityId, PageJSON, page_json
+from rpcbroker.schema.ids import parse_uuid
 from rpcbroker.schema.rules import DefaultChainBody, ExportQuery, ImportQuery, ImportResultJSON, RuleChainsQuery
 
 SORTS = {"createdTime": "created_time", "name": "name", "root": "root"}

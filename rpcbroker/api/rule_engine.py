@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from rpcbroker.api.audit import recorded
 from rpcbroker.api.routes import Answer, Note
 from rpcbroker.api.visible import Visible
 from rpcbroker.core import access, jsontext
-from rpcbroker.core.audit import AuditTrail
+from rpcbroker.core.audit import AuditTrail, recorded
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import Principal
 from rpcbroker.rules.message import DEVICE, USER, Originator

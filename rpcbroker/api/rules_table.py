@@ -8,8 +8,11 @@ from rpcbroker.api.routes import ADMINS, Action, Route
 from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.core import errors as e
+from rpcbroker.rules.dry_ports import DryMessage
 from rpcbroker.rules.format import ChainJSON, ChainsBody, ChainsFile, MetadataJSON, SavedMetadataJSON
+from rpcbroker.rules.path_format import PathJSON
 from rpcbroker.schema.common import PageJSON
 from rpcbroker.schema.rules import (
     DefaultChainBody,
@@ -28,7 +31,7 @@ ONE = "/api/ruleChain/<rule_chain_id>"
 EVENTS = "/api/events/<event_entity>/<rule_node_id>"
 
 
-def rules(chains: Chains, events: RuleEvents, scripts: RuleScripts) -> tuple[Route, ...]:
+def rules(chains: Chains, events: RuleEvents, scripts: RuleScripts, trials: RuleTrials) -> tuple[Route, ...]:
     """All of them, in the order of the document."""
     row = partial(Route, roles=ADMINS, tag="Rule chains")
     get = partial(row, method="GET")
@@ -107,6 +110,15 @@ def rules(chains: Chains, events: RuleEvents, scripts: RuleScripts) -> tuple[Rou
             query=ScriptTestQuery,
             body=ScriptTestBody,
             answers=ScriptOutputJSON,
+        ),
+        post(
+            operation="testRuleChain",
+            path=f"{ONE}/test",
+            handler=trials.test,
+            body=DryMessage,
+            answers=PathJSON,
+            errors=(e.TooManyRequests,),
+            ends_with_caller=True,
         ),
         get(
             operation="getRuleNodeEvents",

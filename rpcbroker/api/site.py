@@ -22,7 +22,6 @@ from werkzeug.routing import UnicodeConverter
 from rpcbroker.api.audit import Auditor
 from rpcbroker.api.errors import Rendered, render
 from rpcbroker.api.event_stream import Events, EventStream
-from rpcbroker.api.ids import parse_uuid
 from rpcbroker.api.routes import JSON, Answer, Note, Route
 from rpcbroker.api.who import Who, require
 from rpcbroker.core import jsontext
@@ -36,6 +35,7 @@ from rpcbroker.core.errors import (
 )
 from rpcbroker.core.model import Principal
 from rpcbroker.core.settings import HttpSettings
+from rpcbroker.schema.ids import parse_uuid
 from rpcbroker.wire.events import EVENT_STREAM, Event, encode
 
 _JSON_TYPE = re.compile(
@@ -122,8 +122,10 @@ class Api:
         """Write events as they come. Raises what they raise."""
         _begin(request, answer, EVENT_STREAM)
         request.setHeader("X-Accel-Buffering", "no")  # nginx would keep events back until it has enough of them
-        if request.method != b"HEAD":
-            await EventStream(request, self._deadlines).send(events)
+        if request.method == b"HEAD":
+            await events.aclose()
+        else:
+            await EventStream(request, self._deadlines, answer.patience).send(events)
 
     async def _handle(self, route: Route, request: Request, parameters: dict[str, str], note: Note | None) -> Any:
         given: list[Any] = []
@@ -148,6 +150,9 @@ class Api:
             members["url"] = self._url(request)
         if route.needs_who:
             members["who"] = lambda: self._asking(request)
+        if route.stream:
+            members["last_event_id"] = _header(request, b"last-event-id")
+            members["who"] = lambda: self._permitted(route, request)
         if route.may_stream:
             members["events"] = _prefers_events(_header(request, b"accept"))
         return await route.handler(*given, **members)
@@ -155,6 +160,12 @@ class Api:
     def _asking(self, request: Request) -> Principal | None:
         header = _authorization(request)
         return self._who.principal(header) if header else None
+
+    def _permitted(self, route: Route, request: Request) -> Principal:
+        """Who asks, if that one may use the route now. Raises NotAuthenticated, PermissionDenied."""
+        principal = self._who.principal(_authorization(request))
+        require(principal, route.roles or frozenset(), route.access)
+        return principal
 
     def _url(self, request: Request) -> str:
         """How the caller reaches this server, for links."""

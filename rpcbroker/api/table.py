@@ -8,6 +8,8 @@ from typing import Any
 
 from rpcbroker.api.api_keys import ApiKeys
 from rpcbroker.api.audit import Audit
+from rpcbroker.api.boards import Boards
+from rpcbroker.api.boards_table import boards
 from rpcbroker.api.bulk import BulkCalls
 from rpcbroker.api.bulk_table import bulk_calls
 from rpcbroker.api.call_records import CallRecords
@@ -17,6 +19,7 @@ from rpcbroker.api.customers import Customers
 from rpcbroker.api.devices import Devices
 from rpcbroker.api.enrolment import Claims, ProvisionKeys
 from rpcbroker.api.enrolment_table import enrolment
+from rpcbroker.api.feed import FeedStreams
 from rpcbroker.api.fleet import Fleet
 from rpcbroker.api.health import Health
 from rpcbroker.api.login import Login
@@ -26,12 +29,13 @@ from rpcbroker.api.people_table import people
 from rpcbroker.api.persistent import PersistentCalls
 from rpcbroker.api.relations import Relations
 from rpcbroker.api.relations_table import relations
-from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, HTML, USERS, Action, Route
+from rpcbroker.api.routes import ADMINS, BOTH_ADMINS, EVERYONE, HTML, USERS, Action, Route
 from rpcbroker.api.rule_chains import Chains
 from rpcbroker.api.rule_engine import RuleEngine
 from rpcbroker.api.rule_engine_table import rule_engine
 from rpcbroker.api.rule_events import RuleEvents
 from rpcbroker.api.rule_scripts import RuleScripts
+from rpcbroker.api.rule_trials import RuleTrials
 from rpcbroker.api.rules_table import rules
 from rpcbroker.api.second_names import second_names
 from rpcbroker.api.tenants import Tenants
@@ -56,14 +60,17 @@ from rpcbroker.schema.devices import (
     DiagnosticsJSON,
     EntitySubtypeJSON,
     PresenceJSON,
+    PresenceQuery,
     PutDeviceBody,
     SaveDeviceQuery,
     TenantDevicesQuery,
 )
-from rpcbroker.schema.health import HealthJSON, VersionJSON
+from rpcbroker.schema.feed import FeedQuery
+from rpcbroker.schema.health import EndpointsJSON, HealthJSON, VersionJSON
 from rpcbroker.schema.people import (
     ActivateQuery,
 )
+from rpcbroker.wire.events import EVENT_STREAM
 
 READ = KeyAccess.READ
 CONFLICTS = (e.AlreadyExists, e.VersionConflict)
@@ -77,9 +84,11 @@ class Handlers:
     persistent: PersistentCalls
     call_records: CallRecords
     bulk_calls: BulkCalls
+    feed: FeedStreams
     devices: Devices
     fleet: Fleet
     values: Values
+    boards: Boards
     relations: Relations
     rule_engine: RuleEngine
     provision_keys: ProvisionKeys
@@ -92,6 +101,7 @@ class Handlers:
     chains: Chains
     rule_events: RuleEvents
     rule_scripts: RuleScripts
+    rule_trials: RuleTrials
     audit: Audit
     health: Health
     metrics: Metrics
@@ -103,17 +113,37 @@ def routes(to: Handlers) -> tuple[Route, ...]:
     return (
         *calls(to.calls, to.persistent, to.call_records),
         *bulk_calls(to.bulk_calls),
+        *_feed(to.feed),
         *_devices(to.devices, to.fleet),
         *values(to.values),
+        *boards(to.boards),
         *relations(to.relations),
         *rule_engine(to.rule_engine),
         *enrolment(to.provision_keys, to.claims),
         *people(to.customers, to.login, to.users, to.api_keys, to.tenants),
-        *rules(to.chains, to.rule_events, to.rule_scripts),
+        *rules(to.chains, to.rule_events, to.rule_scripts, to.rule_trials),
         *_audit(to.audit),
         *_server(to.health, to.metrics, to.pages),
         *second_names(to.devices, to.customers, to.users),
     )
+
+
+def _feed(feed: FeedStreams) -> tuple[Route, ...]:
+    watch = Route(
+        operation="watchFeed",
+        method="GET",
+        path="/api/feed",
+        handler=feed.watch,
+        roles=USERS,
+        tag="Feed",
+        access=READ,
+        query=FeedQuery,
+        answers=str,
+        content_type=EVENT_STREAM,
+        stream=True,
+        errors=(e.NotFound,),
+    )
+    return (watch,)
 
 
 def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
@@ -160,7 +190,13 @@ def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:
         get("getDeviceById", "/api/device/<device_id>", devices.get, answers=DeviceJSON),
         get("getDeviceInfoById", "/api/device/info/<device_id>", devices.info, answers=DeviceInfoJSON),
         change("deleteDevice", "DELETE", "/api/device/<device_id>", devices.delete, Action.DELETED),
-        get("getDevicePresence", "/api/device/<device_id>/presence", devices.presence, answers=PresenceJSON),
+        get(
+            "getDevicePresence",
+            "/api/device/<device_id>/presence",
+            devices.presence,
+            query=PresenceQuery,
+            answers=PresenceJSON,
+        ),
         get(
             "getDeviceDiagnostics",
             "/api/device/<device_id>/diagnostics",
@@ -280,6 +316,16 @@ def _server(health: Health, metrics: Metrics, pages: Pages) -> tuple[Route, ...]
         get("healthz", "/healthz", health.healthy, answers=HealthJSON),
         get("readyz", "/readyz", health.ready, answers=HealthJSON),
         get("version", "/version", health.version, answers=VersionJSON),
+        Route(
+            operation="endpoints",
+            method="GET",
+            path="/api/endpoints",
+            handler=health.endpoints,
+            roles=EVERYONE,
+            tag="Server",
+            access=READ,
+            answers=EndpointsJSON,
+        ),
         get(
             "metrics",
             "/metrics",

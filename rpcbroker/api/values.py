@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from rpcbroker.api import checks
-from rpcbroker.api.audit import recorded
 from rpcbroker.api.routes import Note
+from rpcbroker.core.audit import recorded
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.jsontext import BadJSON

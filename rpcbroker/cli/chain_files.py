@@ -15,8 +15,8 @@ from rpcbroker.cli.answers import failure
 from rpcbroker.cli.rest import Rest
 from rpcbroker.cli.stop import Stop
 from rpcbroker.core import jsontext
-from rpcbroker.rules.chain import ENTER_CHAIN
-from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, MetadataJSON, NodeJSON, RefJSON
+from rpcbroker.rules.format import ChainFile, ChainJSON, ChainsFile, MetadataJSON, RefJSON
+from rpcbroker.rules.saving import entered
 
 MAX_SIZE = 32 << 20
 """Bytes of a file: eight times what a broker takes, and what is read takes thirty times as much memory."""
@@ -105,19 +105,6 @@ async def stored_with_entered(rest: Rest, name_or_id: str) -> list[ChainFile]:
 async def _whole(rest: Rest, chain: ChainJSON) -> ChainFile:
     assert chain.id is not None
     return ChainFile(chain, await rest.ask(MetadataJSON, "GET", f"{find.RULE_CHAIN}/{chain.id.id}/metadata"))
-
-
-def entered(graph: MetadataJSON) -> list[str | None]:
-    """The ids of the chains that messages enter from this one; None is the root chain."""
-    older = [each.target_rule_chain_id.id for each in graph.rule_chain_connections or ()]
-    return [*older, *(_entered(node) for node in graph.nodes if node.type == ENTER_CHAIN)]
-
-
-def _entered(node: NodeJSON) -> str | None:
-    configuration = node.configuration or {}
-    if configuration.get("forwardMsgToDefaultRuleChain") is True:
-        return None
-    return str(configuration.get("ruleChainId"))
 
 
 def for_export(file: ChainFile) -> ChainFile:

@@ -34,8 +34,8 @@ from rpcbroker.schema.common import ErrorJSON
 from rpcbroker.schema.devices import DeviceJSON
 from rpcbroker.simulator.carrier import ConnectedDevice
 from rpcbroker.simulator.device import Seen, SimulatedDevice
-from rpcbroker.simulator.gpio import GpioBoard
 from rpcbroker.simulator.mqtt import MqttCarrier
+from rpcbroker.simulator.widgets import WidgetBoard
 
 USER = "demo@example.org"
 LAMP, SLEEPER = "demo-lamp", "demo-sleeper"
@@ -156,7 +156,8 @@ class Demo:
             elif not online.called:
                 online.callback(None)
 
-        lamp = SimulatedDevice(GpioBoard(PINS), clock=self._reactor, rng=rng, observe=self._seen.append)
+        board = WidgetBoard(PINS, seconds=self._reactor.seconds)
+        lamp = SimulatedDevice(board, clock=self._reactor, rng=rng, observe=self._seen.append)
         endpoint = HostnameEndpoint(self._reactor, self._mqtt.host, self._mqtt.port)
         carrier = MqttCarrier(endpoint, lamp, self._token, client_id="demo-lamp", clock=self._reactor)
         self._device = ConnectedDevice(carrier, lamp, clock=self._reactor, rng=rng, on_link=on_link)

@@ -19,6 +19,7 @@ COMMANDS = {
     "call": ("rpcbroker.cli.call", "Call a device and print its reply."),
     "explain": ("rpcbroker.cli.explain", "Tell what became of a call, and what to do if it failed."),
     "calls": ("rpcbroker.cli.calls", "List calls and what became of them; the newest is the last line."),
+    "watch": ("rpcbroker.cli.watch", "Watch calls and devices, as it happens, until Ctrl-C."),
     "cancel": ("rpcbroker.cli.cancel", "Cancel a call that goes on."),
     "bulk": ("rpcbroker.cli.bulk", "Call many devices, and say what did not succeed."),
     "rules": ("rpcbroker.cli.rules", "List, import, check and try out rule chains."),

@@ -1,4 +1,4 @@
-"""The path of a message through rule chains, as people and programs read it."""
+"""The path of a message through rule chains, as people read it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rpcbroker.rules import types
 from rpcbroker.rules.dry import Path, Step
 from rpcbroker.rules.dry_ports import Deed, DeedKind
 from rpcbroker.rules.message import RuleMessage
+from rpcbroker.rules.path_format import originator_name
 
 SHOWN = 100
 """Steps that are told, of a message that goes round and round."""
@@ -80,8 +81,9 @@ def path_lines(path: Path, type_: str) -> Iterator[str]:
             chain = step.chain
             yield printable(f"Chain {chain!r}:")
         yield from (printable(line) for line in _step(step, path.names))
-    if len(path.steps) > SHOWN:
-        yield f"... and {counted(len(path.steps) - SHOWN, 'more step')}"
+    more = len(path.steps[SHOWN:]) + path.omitted
+    if more:
+        yield f"... and {counted(more, 'more step')}"
     if not path.steps:
         yield "The chain has no first node: nothing happens."
     if not path.ended:
@@ -115,7 +117,7 @@ def _changes(before: RuleMessage, after: RuleMessage, names: Mapping[UUID, str])
     if after.type != before.type:
         yield f"type: {after.type}"
     if after.originator != before.originator:
-        yield f"originator: {_originator(after, names)}"
+        yield f"originator: {originator_name(after, names)}"
     if after.data != before.data:
         data = after.data.decode(errors="replace")
         yield f"data: {data[:LONGEST]}{'...' if len(data) > LONGEST else ''}"
@@ -125,39 +127,3 @@ def _changes(before: RuleMessage, after: RuleMessage, names: Mapping[UUID, str])
     gone = [key for key in before.metadata if key not in after.metadata]
     if gone:
         yield f"metadata without {', '.join(gone)}"
-
-
-def _originator(message: RuleMessage, names: Mapping[UUID, str]) -> str:
-    kind, its_id = message.originator
-    return names.get(its_id) or f"{kind} {its_id}"
-
-
-def path_json(path: Path) -> dict[str, Any]:
-    """All of it, as values that JSON has."""
-    return {
-        "steps": [_step_json(step, path.names) for step in path.steps],
-        "answer": None if path.answer is None else msgspec.Raw(path.answer),
-        "error": path.error,
-        "ended": path.ended,
-        "seconds": path.seconds,
-    }
-
-
-def _step_json(step: Step, names: Mapping[UUID, str]) -> dict[str, Any]:
-    message = step.message
-    return {
-        "chain": step.chain,
-        "index": step.index,
-        "node": step.node,
-        "type": step.type,
-        "label": step.label,
-        "text": step.text,
-        "last": step.last,
-        "would": [{"do": deed.kind, **deed.detail} for deed in step.deeds],
-        "message": {
-            "type": message.type,
-            "originator": _originator(message, names),
-            "data": message.data.decode(errors="replace"),
-            "metadata": dict(message.metadata),
-        },
-    }

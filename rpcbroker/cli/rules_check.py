@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import click
 
-from rpcbroker.cli.chain_files import entered, read_chains
+from rpcbroker.cli.chain_files import read_chains
 from rpcbroker.cli.listing import print_json, printable
 from rpcbroker.cli.rule_scripts import scripts
 from rpcbroker.cli.run import run
@@ -22,6 +22,7 @@ from rpcbroker.rules.dry import DryRun
 from rpcbroker.rules.dry_ports import DryMessage
 from rpcbroker.rules.format import ChainFile
 from rpcbroker.rules.ports import Scripts
+from rpcbroker.rules.saving import entered
 
 
 class Checked(NamedTuple):

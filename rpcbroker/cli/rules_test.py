@@ -13,7 +13,7 @@ import msgspec
 
 from rpcbroker.cli.chain_files import read_bytes, read_chains, stored_with_entered
 from rpcbroker.cli.listing import print_json
-from rpcbroker.cli.path_telling import path_json, path_lines
+from rpcbroker.cli.path_telling import path_lines
 from rpcbroker.cli.rule_scripts import scripts
 from rpcbroker.cli.run import run
 from rpcbroker.cli.session import logged_in
@@ -25,6 +25,7 @@ from rpcbroker.rules.chain import ChainRefused
 from rpcbroker.rules.dry import DryRun
 from rpcbroker.rules.dry_ports import DryMessage, asking, calling
 from rpcbroker.rules.format import ChainFile
+from rpcbroker.rules.path_format import path_json
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

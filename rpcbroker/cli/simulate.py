@@ -39,11 +39,12 @@ from rpcbroker.simulator.carrier import Carrier, ConnectedDevice, Refused, Sched
 from rpcbroker.simulator.coap import CoapCarrier
 from rpcbroker.simulator.datagrams import open_dtls, open_udp
 from rpcbroker.simulator.device import Seen, SimulatedDevice
-from rpcbroker.simulator.gpio import DEFAULT_PINS, GpioBoard
+from rpcbroker.simulator.gpio import DEFAULT_PINS
 from rpcbroker.simulator.http import DeviceSite, HttpCarrier, Polling
 from rpcbroker.simulator.mqtt import MqttCarrier
 from rpcbroker.simulator.sse import Bookmark, Streaming
 from rpcbroker.simulator.trust import HttpsPolicy, Trust, TrustError, dtls_context, tls_creator
+from rpcbroker.simulator.widgets import WidgetBoard
 
 TOKEN = "RPCBROKER_DEVICE_TOKEN"  # noqa: S105 - the name of a variable
 """Variable with the device's access token: a command line can be read by all users of a machine."""
@@ -90,7 +91,10 @@ def simulate(name: str, **options: Any) -> None:
     \b
     The device NAME is added if the broker does not know it.
     It answers getGpioStatus, setGpioStatus pin=7 enabled=true, getValue, setValue,
-    echo, getTermInfo and countDown seconds=3, which reports progress each second.
+    getState, setState, checkStatus, rpcCommand, echo, the remote shell (nothing in it is
+    real), and countDown seconds=3, which reports progress each second.
+    It reports its value, state and pins as telemetry when they change.
+    Told to fail '["setValue"]' it fails that method from then on, until fail '[]'.
 
     \b
     Asleep it has no connection; over CoAP it is only silent, and acknowledges nothing:
@@ -167,7 +171,7 @@ class Simulation:
         where = self.given or self.found(url)
         rng = SystemRandom()
         device = SimulatedDevice(
-            GpioBoard(self.gpio),
+            WidgetBoard(self.gpio, seconds=reactor.seconds),
             clock=reactor,
             rng=rng,
             latency=self.latency,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 from uuid import UUID
 
+from rpcbroker.core.boards import Board
 from rpcbroker.core.errors import PermissionDenied
 from rpcbroker.core.model import Authority, Customer, Device, DeviceFilter, KeyAccess, KeyScope, Principal, User
 
@@ -52,6 +53,30 @@ def may_see_customer(principal: Principal, customer: Customer) -> bool:
     if scope is None or scope.customer_id == customer.id:
         return True
     return not (scope.customer_id or scope.device_ids or scope.device_types)
+
+
+def may_see_boards(principal: Principal) -> bool:
+    """Whether there are boards at all for this principal: a key for some devices knows none, for whatever may be on a
+    board is of any."""
+    scope = principal.scope or KeyScope()
+    if principal.authority is Authority.SYS_ADMIN or scope.device_ids or scope.device_types:
+        return False
+    mine = principal.customer_id
+    if principal.authority is Authority.CUSTOMER_USER and mine is None:
+        return False
+    return None in (mine, scope.customer_id) or mine == scope.customer_id
+
+
+def customer_of_boards(principal: Principal) -> UUID | None:
+    """The customer whose boards are all that there are for this principal; None: all of the tenant's are."""
+    return principal.customer_id or (principal.scope or KeyScope()).customer_id
+
+
+def may_see_board(principal: Principal, board: Board) -> bool:
+    """Whether the board exists, as far as this principal can tell; then it may also be changed."""
+    if board.tenant_id != principal.tenant_id or not may_see_boards(principal):
+        return False
+    return customer_of_boards(principal) in (None, board.customer_id)
 
 
 def may_see_user(principal: Principal, user: User) -> bool:
@@ -113,7 +138,7 @@ def require_callable(principal: Principal, method: str, *, oneway: bool) -> None
     if scope is None:
         return
     require_key_access(principal, KeyAccess.CALL)
-    if scope.methods and not any(_fits(pattern, method) for pattern in scope.methods):
+    if scope.methods and not any(fits(pattern, method) for pattern in scope.methods):
         raise PermissionDenied(
             "The API key may not call this method", hint=f"Its rule 'methods' allows {', '.join(scope.methods)}."
         )
@@ -134,7 +159,7 @@ def may_see_payloads(principal: Principal, method: str | None) -> bool:
         return True
     if _RANK[scope.access] < _RANK[KeyAccess.CALL]:
         return False
-    return not scope.methods or (method is not None and any(_fits(pattern, method) for pattern in scope.methods))
+    return not scope.methods or (method is not None and any(fits(pattern, method) for pattern in scope.methods))
 
 
 def require_rule_requests(principal: Principal, *, about_device: bool = False) -> None:
@@ -158,7 +183,7 @@ def require_rule_requests(principal: Principal, *, about_device: bool = False) -
         )
 
 
-def _fits(pattern: str, method: str) -> bool:
+def fits(pattern: str, method: str) -> bool:
     """`*` stands for any text, also for none; everything else for itself."""
     first, *parts = pattern.split("*")
     if not parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rpcbroker.core import jsontext
+from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import AuditEntry, Principal
 from rpcbroker.core.ports import AuditLog
 from rpcbroker.core.settings import AuditSettings
@@ -21,6 +24,18 @@ MAX_WAITING = 50_000
 """Entries that may wait for a slow store; further ones are counted and lost, so that memory is not."""
 MAX_FAILURE = 1_000
 """Characters that are kept of why something failed: it may repeat what was sent."""
+MAX_RECORDED = 4 << 10
+"""Bytes of JSON that are recorded as they are."""
+MAX_METHOD = 255
+"""Characters of a method that are recorded."""
+CALL = "RPC_CALL"
+"""The action that the settings may leave out."""
+
+
+def recorded(value: Any) -> Any:
+    """What the log takes of something that may be large: itself, or its size."""
+    size = len(jsontext.encode(value))
+    return value if size <= MAX_RECORDED else f"{size} bytes"
 
 
 class AuditTrail:
@@ -77,6 +92,38 @@ class AuditTrail:
         if not self._scheduled:
             self._scheduled = True
             self._deadlines.after(INTERVAL, lambda _: self.flush(), None)
+
+    def done(
+        self,
+        principal: Principal,
+        action: str,
+        entity: tuple[str, UUID],
+        *,
+        name: str | None,
+        data: Mapping[str, Any] | None,
+        error: BrokerError | None,
+        seconds: float,
+    ) -> None:
+        """As `note`, of a request that took `seconds`, and failed with `error` if that is one."""
+        if action == CALL and not self.settings.calls:
+            return
+        data = dict(data or {})
+        if principal.key_name is not None:
+            data["apiKey"] = principal.key_name
+        data["durationMs"] = round(seconds * 1000, 1)
+        failure = ""
+        if error is not None:
+            failure = f"{error.reason}: {error.message}" if error.reason else error.message
+        self.note(principal, action, entity, name=name, data=data, failure=failure)
+
+    def of_call(self, request: CallRequest, rpc_id: UUID) -> dict[str, Any]:
+        """What an entry says of a call beside its device: `params` only if the settings say so."""
+        data = {"rpcId": str(rpc_id), "oneWay": request.oneway, "method": request.method[:MAX_METHOD]}
+        if request.persistent:
+            data["persistent"] = True
+        if self.settings.payloads:
+            data["params"] = recorded(jsontext.decode(request.params))
+        return data
 
     def flush(self) -> Deferred[None]:
         """Write what has gathered; fires when it is kept, and also when it could not be."""

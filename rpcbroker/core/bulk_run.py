@@ -30,7 +30,7 @@ from rpcbroker.core.bulk import (
 from rpcbroker.core.calls import CallRequest, CallState, Reply
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import BrokerError, Reason, Unavailable, VersionConflict
-from rpcbroker.core.events import CallSettled, EventBus
+from rpcbroker.core.events import BulkChanged, CallSettled, EventBus
 from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.ports import Store
 from rpcbroker.core.records import Recorder, is_device_error
@@ -42,6 +42,8 @@ PAGE = 500
 """Devices that are read ahead."""
 RETRY = 1.0
 """Seconds after which a store that could not be used, or a broker that took no calls, is asked again."""
+TELL_EVERY = 0.2
+"""Seconds between two events of a bulk that goes on; its end is told at once."""
 
 T = TypeVar("T")
 
@@ -100,6 +102,9 @@ class BulkRun:
         self._not_before = 0.0
         self._bell = Bell(around.caller.deadlines)
         self._until_saved: list[Deferred[None]] = []
+        self._saved = bulk
+        self._told = float("-inf")
+        self._to_tell = False
 
     # -- from outside
 
@@ -109,7 +114,9 @@ class BulkRun:
         Not `anew`: as the store has it after a restart. No call is made before `begin_after` seconds from now.
         """
         self._not_before = self._around.seconds() + begin_after
-        if not anew:
+        if anew:
+            self._tell()
+        else:
             await self._patiently(self._resume)
         while True:
             begun = await self._begin()
@@ -346,7 +353,24 @@ class BulkRun:
             waiting.callback(None)
         for watcher in tuple(self.watchers):
             watcher()
+        self._saved = bulk
+        self._tell()
         return True
+
+    def _tell(self) -> None:
+        """What is written: of many writes the last."""
+        wait = self._told + TELL_EVERY - self._around.seconds()
+        if wait <= 0 or self._saved.ended_time is not None:
+            self._to_tell, self._told = False, self._around.seconds()
+            self._around.caller.events.emit(BulkChanged, self._saved)
+        elif not self._to_tell:
+            self._to_tell = True
+            self._around.caller.deadlines.after(wait, self._tell_rest, None)
+
+    def _tell_rest(self, _: None) -> None:
+        if self._to_tell:
+            self._told = float("-inf")
+            self._tell()
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         """What the store says, as soon as it can; None if it is too late for that."""

@@ -194,7 +194,7 @@ class DeviceCalls:
             seconds = around.seconds() - pending.since
         else:
             seconds = (around.now_ms() - call.created_time) / 1000
-        around.events.emit(CallSettled, call, pending.state, reason, payload, transport, seconds)
+        around.events.emit(CallSettled, call, pending.record, pending.state, reason, payload, transport, seconds)
         self._ended()
 
     def end_kept(

@@ -19,15 +19,26 @@ from rpcbroker.core.errors import Reason
 from rpcbroker.core.model import Device, Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.presence import Presence
+from rpcbroker.core.records import CallRecord
 from rpcbroker.core.values import Posted, Value
 
 
 @dataclass(frozen=True, slots=True)
-class CallOpened:
-    """A call was accepted and waits."""
+class CallRouted:
+    """A call was accepted and is in the rule chain; it is opened when a node gives it to its device."""
 
     sequence: int
     call: Call
+    record: CallRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A call was accepted and waits. `record` is its record here and below, with all that has happened to it."""
+
+    sequence: int
+    call: Call
+    record: CallRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class CallAdvanced:
 
     sequence: int
     call: Call
+    record: CallRecord
     state: CallState
 
 
@@ -45,15 +57,20 @@ class CallProgressed:
 
     sequence: int
     call: Call
+    record: CallRecord
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CallRefused:
-    """A call was not accepted: its device had too many, it had expired, or nothing could take it at once."""
+    """A call was not accepted: its device had too many, it had expired, or nothing could take it at once.
+
+    Or no node of the rule chain gave it to a device. The last moment of `record` tells.
+    """
 
     sequence: int
     call: Call
+    record: CallRecord
     reason: Reason | None
 
 
@@ -67,6 +84,7 @@ class CallSettled:
 
     sequence: int
     call: Call
+    record: CallRecord
     state: CallState
     reason: Reason | None
     payload: bytes
@@ -105,12 +123,17 @@ class ProvisioningEnded:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """A device connected, disconnected, or began or ceased to be callable; `connected` is None where it is the last."""
+    """What is known of a device's presence is not what it was.
+
+    `connected` is None unless it connected (also once more) or disconnected, `callable` unless it began or ceased to be
+    callable. With both None it was seen, or another of its connections is the reason now.
+    """
 
     sequence: int
     device: Device
     presence: Presence
     connected: bool | None = None
+    callable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +176,33 @@ class BulkChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageRecorded:
+    """A message of the rules came to a node that records (`direction` IN), or left it (OUT) under `label`.
+
+    `data`, `metadata` (JSON) and `error` may be cut off. `about` is the type and the id of what it is about.
+    """
+
+    sequence: int
+    tenant_id: UUID
+    chain: tuple[UUID, str]
+    node: tuple[UUID, str]
+    direction: str
+    message_id: UUID
+    message_type: str
+    about: tuple[str, UUID]
+    label: str | None
+    error: str | None
+    data: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallDeleted:
     """A persistent call that had ended is forgotten; `payload` is what it was answered with, as JSON text."""
 
     sequence: int
     call: Call
+    record: CallRecord
     payload: bytes
 
 
@@ -171,6 +216,7 @@ class DeviceExpelled:
 
 EventT = TypeVar(
     "EventT",
+    CallRouted,
     CallOpened,
     CallRefused,
     CallAdvanced,
@@ -184,6 +230,7 @@ EventT = TypeVar(
     TelemetryKept,
     AttributesKept,
     BulkChanged,
+    MessageRecorded,
     CallDeleted,
     DeviceExpelled,
 )

@@ -6,7 +6,7 @@ comes back misses nothing. How events reach their watchers is the business of th
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +91,7 @@ class FeedEvent:
 class Watch:
     """What one watcher wants to be told. `principal` is who it is: put another one here, and it holds from then on."""
 
-    __slots__ = ("deliver", "device_id", "principal", "values", "wants")
+    __slots__ = ("deliver", "device_id", "owner", "principal", "values", "wants")
 
     def __init__(
         self,
@@ -101,26 +101,29 @@ class Watch:
         device_id: UUID | None = None,
         values: bool = False,
         wants: Callable[[FeedEvent], bool] | None = None,
+        owner: object = None,
     ) -> None:
         """`device_id`: events of this device only; `values`: its telemetry and attributes, instead of all else;
-        `wants`: of those, which."""
+        `wants`: of those, which. All of one `owner` count as one watcher; None is nobody else's."""
         self.principal = principal
         self.deliver = deliver
         self.device_id = device_id
         self.values = values
         self.wants = wants
+        self.owner: object = self if owner is None else owner
 
 
 class _Watched:
     """One tenant, while it is watched or was a moment ago."""
 
-    __slots__ = ("count", "kept", "seq", "size", "until", "watches")
+    __slots__ = ("kept", "owners", "seq", "size", "until", "watches")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.watches: dict[tuple[bool, UUID | None], list[Watch]] = {}
         """By whether they want values, and by the device that they are for."""
-        self.count = 0
+        self.owners: Counter[object] = Counter()
+        """How many watches each has."""
         self.until = 0.0
         """When nobody has watched for long enough to be forgotten; clock seconds."""
         self.kept: deque[FeedEvent] = deque()
@@ -174,18 +177,18 @@ class Feed:
     # -- watchers
 
     def watch(self, watch: Watch) -> Callable[[], None]:
-        """Tell it of events from now on; what comes back ends that.
+        """Tell it of events from now on; what comes back ends that, and may be called again.
 
         `deliver` is called at once, in the middle of what happens, and must neither raise nor take long.
         Raises TooManyRequests for more watches of the tenant than there may be.
         """
         tenant_id = watch.principal.tenant_id
         watched = self._watched(tenant_id)
-        if watched.count >= self.settings.max_watchers:
+        if len(watched.owners) >= self.settings.max_watchers and watch.owner not in watched.owners:
             raise TooManyRequests("Too many watch this tenant's traffic", retry_after=self.settings.replay)
         key = watch.values, watch.device_id
         watched.watches.setdefault(key, []).append(watch)
-        watched.count += 1
+        watched.owners[watch.owner] += 1
 
         def end() -> None:
             watches = watched.watches.get(key, [])
@@ -194,8 +197,10 @@ class Feed:
             watches.remove(watch)
             if not watches:
                 del watched.watches[key]
-            watched.count -= 1
-            if not watched.count:
+            watched.owners[watch.owner] -= 1
+            if not watched.owners[watch.owner]:
+                del watched.owners[watch.owner]
+            if not watched.owners:
                 self._linger(tenant_id, watched)
 
         return end
@@ -264,7 +269,7 @@ class Feed:
 
     def _forget(self, tenant_id: UUID) -> None:
         watched = self._tenants.get(tenant_id)
-        if watched is None or watched.count or self._seconds() < watched.until:
+        if watched is None or watched.owners or self._seconds() < watched.until:
             return
         del self._tenants[tenant_id]
         if not self._tenants:

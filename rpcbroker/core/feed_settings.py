@@ -30,6 +30,13 @@ class FeedSettings:
     payloads: bool = setting(
         True, "whether params, replies and values may be watched, by those who ask for them and may see them", live=True
     )
+    presence_history: Duration = setting(
+        86_400.0,
+        "how long it is kept when devices connected, disconnected, began and ceased to be callable, 200 changes of a "
+        "device at most; 0 is not at all",
+        live=True,
+        least=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@ Listens to the broker only while somebody watches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.broker import Broker
-from rpcbroker.core.bulk import visible_bulks
-from rpcbroker.core.calls import Call, CallState
+from rpcbroker.core.bulk import EntryState, visible_bulks
+from rpcbroker.core.calls import FINAL_STATES, Call, CallState
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.events import (
     AttributesKept,
@@ -22,7 +22,9 @@ from rpcbroker.core.events import (
     CallOpened,
     CallProgressed,
     CallRefused,
+    CallRouted,
     CallSettled,
+    MessageRecorded,
     NearlyMissed,
     PresenceChanged,
     QuestionAnswered,
@@ -31,19 +33,30 @@ from rpcbroker.core.events import (
 from rpcbroker.core.feed import Feed, Happened
 from rpcbroker.core.model import Device
 from rpcbroker.core.presence import Presence
-from rpcbroker.core.records import Mark
+from rpcbroker.core.records import CallRecord, Mark
+
+TOPICS: Mapping[str, tuple[str, ...]] = {
+    "call": tuple(state.lower() for state in CallState),
+    "device": ("connected", "disconnected", "callable", "not_callable", "near_miss", "asked"),
+    "values": ("telemetry", "attributes"),
+    "bulk": (),
+    "rule": (),
+}
+"""All there are: what comes after `rpcbroker.`, and, if anything does, after the id that follows; the id is that of a
+device then."""
 
 _STEPS = {
     CallState.QUEUED: Mark.PUT_BACK,
     CallState.SENT: Mark.SENT,
-    CallState.DELIVERED: Mark.ACKNOWLEDGED,
     CallState.TIMEOUT: Mark.UNACKNOWLEDGED,
     CallState.SUCCESSFUL: Mark.ANSWERED,
     CallState.EXPIRED: Mark.EXPIRED,
     CallState.FAILED: Mark.FAILED,
     CallState.DELETED: Mark.CANCELLED,
 }
-"""What has happened to a call that is in a state now, in the words of the time line."""
+"""What has happened to a call that is in a state now, in the words of the time line; DELIVERED may mean more than one
+thing."""
+_BY_CHAIN = frozenset({Mark.PASSED, Mark.CHANGED})
 
 
 class FeedSources:
@@ -54,16 +67,20 @@ class FeedSources:
         self._feed = feed
         self._now_ms = now_ms
         self._listeners: dict[Any, Callable[[Any], None]] = {
-            CallOpened: lambda event: self._call(event.call, CallState.QUEUED, Mark.ACCEPTED, params=True),
-            CallAdvanced: lambda event: self._call(event.call, event.state, _STEPS[event.state]),
+            CallRouted: lambda event: self._call(
+                event.call, event.record, CallState.QUEUED, Mark.ACCEPTED, params=True
+            ),
+            CallOpened: self._opened,
+            CallAdvanced: self._advanced,
             CallProgressed: self._progressed,
             CallSettled: self._settled,
             CallRefused: self._refused,
-            CallDeleted: lambda event: self._call(event.call, CallState.DELETED, Mark.CANCELLED),
+            CallDeleted: self._deleted,
             PresenceChanged: self._presence,
             NearlyMissed: self._missed,
             QuestionAnswered: self._question,
             BulkChanged: self._bulk,
+            MessageRecorded: self._rule,
             TelemetryKept: self._telemetry,
             AttributesKept: self._attributes,
         }
@@ -83,6 +100,7 @@ class FeedSources:
     def _call(
         self,
         call: Call,
+        record: CallRecord,
         state: CallState,
         step: Mark,
         *,
@@ -95,18 +113,8 @@ class FeedSources:
         device = self._broker.known_device(call.device_id)
         payloads: dict[str, bytes] = {"params": call.params} if params else {}
         payloads |= more.pop("payloads", {})
-        fields: dict[str, Any] = {
-            "deviceId": str(call.device_id),
-            "deviceName": device.name if device else None,
-            "rpcId": str(call.rpc_id),
-            "method": call.method,
-            "oneway": call.oneway,
-            "persistent": call.persistent,
-            "state": state.value,
-            "step": step.value,
-            "ms": self._now_ms() - call.created_time,
-            **more,
-        }
+        fields = call_fields(record, device, now=self._now_ms())
+        fields |= {"state": state.value, "step": step.value, **more}
         if reason is not None:
             fields["reason"] = reason.value
         self._feed.tell(
@@ -121,15 +129,27 @@ class FeedSources:
             )
         )
 
+    def _opened(self, event: CallOpened) -> None:
+        """What came through a rule chain was accepted before."""
+        marks = [Mark(mark) for _, mark, _ in event.record.moments]
+        step = Mark.ACCEPTED if _BY_CHAIN.isdisjoint(marks) else marks[-1]
+        self._call(event.call, event.record, CallState.QUEUED, step, params=True)
+
+    def _advanced(self, event: CallAdvanced) -> None:
+        self._call(event.call, event.record, event.state, _STEPS.get(event.state) or _delivered(event.record))
+
+    def _deleted(self, event: CallDeleted) -> None:
+        self._call(event.call, event.record, CallState.DELETED, Mark.CANCELLED, forgotten=True)
+
     def _progressed(self, event: CallProgressed) -> None:
-        self._call(event.call, CallState.DELIVERED, Mark.PROGRESS, payloads={"progress": event.payload})
+        self._call(event.call, event.record, CallState.DELIVERED, Mark.PROGRESS, payloads={"progress": event.payload})
 
     def _settled(self, event: CallSettled) -> None:
-        handed_over = event.state is CallState.DELIVERED
         self._call(
             event.call,
+            event.record,
             event.state,
-            Mark.HANDED_OVER if handed_over else _STEPS[event.state],
+            _STEPS[event.state] if event.state in FINAL_STATES else Mark.HANDED_OVER,
             reason=event.reason,
             transport=event.transport,
             ended=True,
@@ -137,8 +157,9 @@ class FeedSources:
         )
 
     def _refused(self, event: CallRefused) -> None:
-        state = CallState.EXPIRED if event.reason is Reason.EXPIRED else CallState.FAILED
-        self._call(event.call, state, Mark.REFUSED, reason=event.reason, ended=True, params=True)
+        record = event.record
+        step = Mark(record.moments[-1][1])
+        self._call(event.call, record, record.state, step, reason=event.reason, ended=True, params=True)
 
     # -- devices
 
@@ -157,10 +178,12 @@ class FeedSources:
         presence, device = event.presence, event.device
         if not self._feed.is_watched(device.tenant_id):
             return
-        if event.connected is None:
-            word, cause = ("callable", "not_callable")[not presence.callable.value], presence.callable.cause
-        else:
+        if event.connected is not None:
             word, cause = ("connected", "disconnected")[not event.connected], presence.connected.cause
+        elif event.callable is not None:
+            word, cause = ("callable", "not_callable")[not event.callable], presence.callable.cause
+        else:
+            return
         self._device(device, word, {"cause": cause, **presence_fields(presence)})
 
     def _missed(self, event: NearlyMissed) -> None:
@@ -214,14 +237,64 @@ class FeedSources:
                 topic=f"rpcbroker.bulk.{bulk.id}",
                 fields={
                     "bulkId": str(bulk.id),
+                    "method": bulk.request.method,
                     "state": bulk.state.value,
-                    "total": bulk.total,
-                    "counts": {state.value: count for state, count in bulk.counts.items()},
+                    "counts": {state.lower(): bulk.counts.get(state, 0) for state in EntryState}
+                    | {"total": bulk.total},
                     "reason": bulk.reason,
+                    "endedTime": bulk.ended_time,
                 },
                 visible=lambda principal: visible_bulks(principal).fits(bulk),
             )
         )
+
+    # -- rules
+
+    def _rule(self, event: MessageRecorded) -> None:
+        if not self._feed.is_watched(event.tenant_id):
+            return
+        (chain_id, chain), (node_id, node), (kind, about) = event.chain, event.node, event.about
+        self._feed.tell(
+            Happened(
+                tenant_id=event.tenant_id,
+                topic=f"rpcbroker.rule.{chain_id}",
+                fields={
+                    "chainId": str(chain_id),
+                    "chainName": chain,
+                    "nodeId": str(node_id),
+                    "nodeName": node,
+                    "direction": event.direction,
+                    "messageId": str(event.message_id),
+                    "messageType": event.message_type,
+                    "entityType": kind,
+                    "entityId": str(about),
+                    "label": event.label,
+                    "error": event.error,
+                },
+                payloads={"data": jsontext.encode(event.data), "metadata": jsontext.encode(event.metadata)},
+            )
+        )
+
+
+def _delivered(record: CallRecord) -> Mark:
+    """Over some links what is written has arrived, and nobody acknowledges it."""
+    marks = (Mark(mark) for _, mark, _ in reversed(record.moments))
+    return next((mark for mark in marks if mark in (Mark.SENT, Mark.ACKNOWLEDGED)), Mark.ACKNOWLEDGED)
+
+
+def call_fields(record: CallRecord, device: Device | None, *, now: int) -> dict[str, Any]:
+    """A call, as it is told; `ms` counts from when it was accepted to `now`, epoch ms."""
+    accepted = record.moments[0][0] if record.moments else record.created_time
+    return {
+        "deviceId": str(record.device_id),
+        "deviceName": device.name if device else None,
+        "rpcId": str(record.rpc_id),
+        "method": record.method,
+        "oneway": record.oneway,
+        "persistent": record.persistent,
+        "state": record.state.value,
+        "ms": now - accepted,
+    }
 
 
 def presence_fields(presence: Presence) -> dict[str, Any]:

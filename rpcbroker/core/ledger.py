@@ -123,7 +123,7 @@ class Ledger:
         if not await self._store.calls.delete(principal.tenant_id, rpc_id):
             raise _not_found(rpc_id)
         if kept.record.ended_time is not None and kept.record.state is not CallState.DELETED:
-            self._broker.events.emit(CallDeleted, kept.call, kept.response or b"")
+            self._broker.events.emit(CallDeleted, kept.call, kept.record, kept.response or b"")
         return kept
 
     # -- inside

@@ -100,7 +100,7 @@ class Links:
             self.callable = (*self.callable, link)
             if len(self.callable) == 1:
                 self.presence.become_callable(self._now_ms(), _subscribed(link))
-                self._tell_presence()
+                self._tell_presence(callable_=True)
 
     def unsubscribe(self, link: Link, cause: str) -> None:
         """It can take no more calls."""
@@ -139,12 +139,12 @@ class Links:
     def _cease_callable(self, cause: str) -> None:
         self.callable = ()
         self.presence.cease_callable(self._now_ms(), cause)
-        self._tell_presence()
+        self._tell_presence(callable_=False)
 
-    def _tell_presence(self, connected: bool | None = None) -> None:
-        """`connected` as PresenceChanged has it."""
+    def _tell_presence(self, connected: bool | None = None, *, callable_: bool | None = None) -> None:
+        """Both as PresenceChanged has them."""
         self._told = self._now_ms()
-        self._events.emit(PresenceChanged, self.device, self.presence, connected)
+        self._events.emit(PresenceChanged, self.device, self.presence, connected, callable_)
 
     # -- near misses
 

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from rpcbroker.core.calls import Call, CallState, Reply
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.errors import BrokerError, Reason
-from rpcbroker.core.events import CallOpened, EventBus
+from rpcbroker.core.events import CallOpened, CallRefused, EventBus
 from rpcbroker.core.pending import PendingCall
 from rpcbroker.core.ports import KeptCalls, OpenedStore
 from rpcbroker.core.records import CallRecord, KeptCall, Mark, Recorder
@@ -133,11 +133,12 @@ class PersistentCalls:
             await self._store.insert(kept)
         except BrokerError as error:
             self._one_less(device_id)
-            record.ended_time, record.state = self._now_ms(), CallState.FAILED
+            record.ended_time, record.state, record.reason = self._now_ms(), CallState.FAILED, error.reason
             record.note(record.ended_time, Mark.REFUSED, error.message)
+            self._events.emit(CallRefused, call, record, error.reason)
             raise
         record.note(self._now_ms(), Mark.STORED)
-        self._events.emit(CallOpened, call)
+        self._events.emit(CallOpened, call, record)
         self._sweep_at(due)
         if device_id not in self._behind and session.callable and session.calls.kept < WINDOW:
             session.admit(kept)

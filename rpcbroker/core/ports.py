@@ -13,6 +13,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core.boards import KeptBoards
 from rpcbroker.core.bulk import Bulk, BulkEntry, BulkFilter, Change, EntryState, Target
 from rpcbroker.core.calls import Call, CallState
 from rpcbroker.core.model import (
@@ -39,6 +40,7 @@ from rpcbroker.core.model import (
     Tenant,
     User,
 )
+from rpcbroker.core.presence import PresenceChange
 from rpcbroker.core.records import CallRecord, KeptCall
 from rpcbroker.core.values import Value
 
@@ -452,6 +454,9 @@ class Store(Protocol):
     @property
     def rules(self) -> KeptRules: ...
 
+    @property
+    def boards(self) -> KeptBoards: ...
+
     def open(self, *, first_records: Callable[[], tuple[Tenant, User]]) -> OpenedStore:
         """Connect, migrate, load. Blocking: called once, before the reactor runs.
 
@@ -504,8 +509,16 @@ class Store(Protocol):
 
     def presence(self, device_id: UUID) -> Deferred[LastPresence | None]: ...
 
-    def save_presence(self, presences: Sequence[LastPresence]) -> Deferred[None]:
-        """Insert or replace; those of devices that are gone are passed over."""
+    def save_presence(
+        self, presences: Sequence[LastPresence], changes: Sequence[PresenceChange] = (), *, forget: int | None = None
+    ) -> Deferred[None]:
+        """Insert or replace, and add what changed; what is of devices that are gone is passed over.
+
+        Of each device the newest MOST_CHANGES stay; of those before `forget` (epoch ms) only the newest.
+        """
+
+    def presence_changes(self, device_id: UUID, since: int) -> Deferred[list[PresenceChange]]:
+        """Those from `since` (epoch ms) on, the oldest first, led by the last one before, if it is known."""
 
     def ping(self) -> Deferred[None]:
         """One read round trip; for readiness. Fails, once damage has shown, until the store is opened again."""

@@ -16,6 +16,21 @@ PRESENCE_KEYS = frozenset({"active", "lastActivityTime", "lastConnectTime", "las
 """Attributes of the server's scope that nobody can write: the broker knows them itself."""
 
 
+MOST_CHANGES = 200
+"""How many changes of one device's presence are kept; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceChange:
+    """How it was from `time` (epoch ms) on, and why."""
+
+    device_id: UUID
+    time: int
+    connected: bool
+    callable: bool
+    cause: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """Whether something holds, since when, and why. Time and cause are None if it never changed."""

@@ -1,10 +1,10 @@
-"""What a device asks the server (client-side RPC), and what the broker itself answers."""
+"""What a device asks the server (client-side RPC), and what the broker answers, or has an application answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
+from rpcbroker.core.model import Device
 
 
 class QuestionText(msgspec.Struct):
@@ -50,30 +51,48 @@ AttributesOfDevice = Callable[
 """As Attributes.of_device."""
 
 
+class Applications(Protocol):
+    """Those of all tenants that answer questions."""
+
+    def answer(self, device: Device, question: Question) -> Deferred[bytes] | None:
+        """JSON text; None if no application of the device's tenant knows the method.
+
+        Fails with CallFailed as the application says it, or if it is gone, and with QuestionTimedOut.
+        """
+
+    def methods(self, tenant_id: UUID) -> Iterable[str]:
+        """All that applications of this tenant answer."""
+
+
 class OwnAnswers:
-    """What the broker answers by itself, where no rule chain does."""
+    """What the broker answers, where no rule chain does: by itself, or by an application that offers the method."""
 
     def __init__(self, attributes: AttributesOfDevice, now_ms: Callable[[], int]) -> None:
+        self.applications: Applications | None = None
+        """Put here by who assembles the broker."""
         self._attributes = attributes
-        self._answers: dict[str, Callable[[UUID, Question], bytes | Deferred[bytes]]] = {
-            "getCurrentTime": lambda device_id, question: b"%d" % now_ms(),
-            "ping": lambda device_id, question: b'"pong"',
+        self._answers: dict[str, Callable[[Device, Question], bytes | Deferred[bytes]]] = {
+            "getCurrentTime": lambda device, question: b"%d" % now_ms(),
+            "ping": lambda device, question: b'"pong"',
             "getAttributes": self._get_attributes,
-            "getMethods": lambda device_id, question: self._get_methods(question),
+            "getMethods": self._get_methods,
         }
 
-    def answer(self, device_id: UUID, question: Question) -> bytes | Deferred[bytes] | None:
+    def answer(self, device: Device, question: Question) -> bytes | Deferred[bytes] | None:
         """JSON text; None if the method is not known. Raises InvalidRequest for params that cannot be."""
         answer = self._answers.get(question.method)
         if answer is not None:
-            return answer(device_id, question)
+            return answer(device, question)
         own = question.own.get(question.method)
-        return None if own is None else own()
+        if own is not None:
+            return own()
+        return None if self.applications is None else self.applications.answer(device, question)
 
-    def _get_methods(self, question: Question) -> bytes:
-        return jsontext.encode(sorted({*self._answers, *question.own}))
+    def _get_methods(self, device: Device, question: Question) -> bytes:
+        offered = () if self.applications is None else self.applications.methods(device.tenant_id)
+        return jsontext.encode(sorted({*self._answers, *question.own, *offered}))
 
-    def _get_attributes(self, device_id: UUID, question: Question) -> Deferred[bytes]:
+    def _get_attributes(self, device: Device, question: Question) -> Deferred[bytes]:
         """Params as in a request for attributes: `{"clientKeys":"a,b","sharedKeys":"c"}`; neither is all."""
         try:
             wanted = jsontext.decode_as(_AttributesWanted | None, question.params) or _AttributesWanted()
@@ -81,7 +100,7 @@ class OwnAnswers:
             raise InvalidRequest(f"getAttributes takes clientKeys and sharedKeys: {error}") from None
         everything = wanted.client_keys is None and wanted.shared_keys is None
         client, shared = ((), ()) if everything else (_split(wanted.client_keys), _split(wanted.shared_keys))
-        found = Deferred.fromCoroutine(self._attributes(device_id, client, shared))
+        found = Deferred.fromCoroutine(self._attributes(device.id, client, shared))
         return found.addCallback(_halves)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, NoReturn, Protocol
 from uuid import UUID
 
@@ -54,6 +54,9 @@ class Rules(Protocol):
     def cancel(self, record: CallRecord, why: str) -> bool:
         """End a call that no device was given yet; `why` is half a sentence. False if it is in no chain."""
 
+    def calls(self, tenant_id: UUID) -> Iterable[CallRecord]:
+        """Those that no device was given yet."""
+
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
         """As Broker.ask."""
 
@@ -92,6 +95,9 @@ class NoRules:
     def cancel(self, record: CallRecord, why: str) -> bool:
         return False
 
+    def calls(self, tenant_id: UUID) -> Iterable[CallRecord]:
+        return ()
+
     def telemetry(self, *args: object) -> NoReturn:
         raise AssertionError("telemetry goes straight")
 
@@ -99,7 +105,7 @@ class NoRules:
         raise AssertionError("attributes go straight")
 
     def ask(self, session: DeviceSession, question: Question) -> bytes | Deferred[bytes]:
-        answer = self._own_answers.answer(session.device.id, question)
+        answer = self._own_answers.answer(session.device, question)
         self._answered(session, question, Reason.NO_HANDLER if answer is None else None)
         if answer is None:
             raise nobody_answers(question.method)

@@ -91,7 +91,7 @@ class DeviceSession:
         pending = self.calls.open(call, record, progress)
         waiting = pending.waiting
         assert waiting is not None
-        around.events.emit(CallOpened, call)
+        around.events.emit(CallOpened, call, record)
         self._begin(pending)
         if connect_timeout is not None and not self._links.callable:
             self.calls.await_link(pending, connect_timeout)
@@ -124,7 +124,7 @@ class DeviceSession:
         record.state = CallState.EXPIRED if refusal.reason is Reason.EXPIRED else CallState.FAILED
         record.ended_time = self._around.now_ms()
         record.note(record.ended_time, Mark.REFUSED, refusal.message)
-        self._around.events.emit(CallRefused, call, refusal.reason)
+        self._around.events.emit(CallRefused, call, record, refusal.reason)
         return refusal
 
     def cancel(self, record: CallRecord, why: str) -> Deferred[Cancellation]:
@@ -344,7 +344,7 @@ class DeviceSession:
         pending.record.note(self._around.now_ms(), Mark.PUT_BACK, why)
         if pending.advance(Step.PUT_BACK):
             self.calls.keep(pending)
-            self._around.events.emit(CallAdvanced, pending.call, pending.state)
+            self._around.events.emit(CallAdvanced, pending.call, pending.record, pending.state)
         self.go_on()
 
     def give_unanswered(self, link: Link, idle: float) -> None:
@@ -447,16 +447,16 @@ class DeviceSession:
         if pending.ending is not None:
             return False
         now = around.now_ms()
-        record.note(now, Mark.PROGRESS)
         if pending.state in UNACKNOWLEDGED_STATES:
             self.report(call.wire_id, Step.ACKNOWLEDGED)  # it must have it
             if pending not in self.calls:
                 return True
+        record.note(now, Mark.PROGRESS)
         self.calls.prolong(pending, now + int(around.settings().progress_extension * 1000))
         if call.strategy is SubmitStrategy.ON_RESPONSE:
             self.calls.await_reply(pending)
         self.calls.keep(pending)
-        around.events.emit(CallProgressed, call, payload)
+        around.events.emit(CallProgressed, call, record, payload)
         if pending.progress is not None:
             pending.progress(payload)
         return True
@@ -522,7 +522,7 @@ class DeviceSession:
             pending.record.note(self._around.now_ms(), Mark.PUT_BACK, "and the device's connection closed")
             self.calls.keep(pending)
             self.close(CloseReason.DELIVERY_TIMEOUT)  # before anything is given to that connection once more
-            self._around.events.emit(CallAdvanced, pending.call, pending.state)
+            self._around.events.emit(CallAdvanced, pending.call, pending.record, pending.state)
             return
         if pending.call.strategy is not SubmitStrategy.BURST:
             pending.given_to = None  # and so it is given again
@@ -530,7 +530,7 @@ class DeviceSession:
 
     def _went_on(self, pending: PendingCall) -> None:
         self.calls.keep(pending)
-        self._around.events.emit(CallAdvanced, pending.call, pending.state)
+        self._around.events.emit(CallAdvanced, pending.call, pending.record, pending.state)
         self._next()
 
     def end(self, message: str, reason: Reason) -> None:

@@ -73,6 +73,7 @@ class HttpSettings:
         "is any, for no cookie is read and each connection has to prove who it is",
         live=True,
     )
+    console: bool = setting(True, "whether the console, a page for people, is served at /", live=True)
     public_url: str = setting(
         "",
         "how people reach this server, such as https://rpc.example.org; links use the Host header if empty",

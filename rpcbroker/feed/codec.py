@@ -59,9 +59,11 @@ class _Json:
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return jsontext.encode(_changed(members, _to_json) if _has(bytes, members.values()) else members)[1:]
 
-    def event(self, subscription: int, publication: int, n: int, members: bytes, count: int) -> bytes:
-        comma = b"," if count else b""
-        return b'[%d,%d,%d,{},[],{"n":%d%b%b]' % (EVENT, subscription, publication, n, comma, members)
+    def event(
+        self, subscription: int, publication: int, topic: str | None, *, n: int, members: bytes, count: int
+    ) -> bytes:
+        before = jsontext.encode((EVENT, subscription, publication, _details(topic), ()))[:-1]
+        return b'%b,{"n":%d%b%b]' % (before, n, b"," if count else b"", members)
 
 
 class _MessagePack:
@@ -84,9 +86,11 @@ class _MessagePack:
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return self.encode(members)[len(_map_head(len(members))) :]
 
-    def event(self, subscription: int, publication: int, n: int, members: bytes, count: int) -> bytes:
+    def event(
+        self, subscription: int, publication: int, topic: str | None, *, n: int, members: bytes, count: int
+    ) -> bytes:
         encode = msgspec.msgpack.encode
-        before = encode((EVENT, subscription, publication, {}, ()))[1:]
+        before = encode((EVENT, subscription, publication, _details(topic), ()))[1:]
         return b"\x96%b%b\xa1n%b%b" % (before, _map_head(count + 1), encode(n), members)
 
 
@@ -107,10 +111,12 @@ class _Cbor:
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return cbor2.dumps(members)[len(_cbor_head(_CBOR_MAP, len(members))) :]
 
-    def event(self, subscription: int, publication: int, n: int, members: bytes, count: int) -> bytes:
-        before = _cbor_head(0, subscription) + _cbor_head(0, publication)
+    def event(
+        self, subscription: int, publication: int, topic: str | None, *, n: int, members: bytes, count: int
+    ) -> bytes:
+        before = _cbor_head(0, subscription) + _cbor_head(0, publication) + cbor2.dumps(_details(topic))
         size = _cbor_head(_CBOR_MAP, count + 1)
-        return b"\x86\x18\x24%b\xa0\x80%b\x61n%b%b" % (before, size, _cbor_head(0, n), members)
+        return b"\x86\x18\x24%b\x80%b\x61n%b%b" % (before, size, _cbor_head(0, n), members)
 
 
 JSON: Serializer = _Json()
@@ -121,6 +127,10 @@ BY_SUBPROTOCOL = {"wamp.2.json": JSON, "wamp.2.msgpack": MESSAGEPACK, "wamp.2.cb
 """As WebSocket calls them."""
 BY_NUMBER = {1: JSON, 2: MESSAGEPACK, 3: CBOR}
 """As RawSocket does."""
+
+
+def _details(topic: str | None) -> dict[str, str]:
+    return {} if topic is None else {"topic": topic}
 
 
 def _json_values(data: bytes) -> int:

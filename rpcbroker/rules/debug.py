@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from rpcbroker.core import jsontext
+from rpcbroker.core.events import EventBus, MessageRecorded
 from rpcbroker.core.rules_settings import RulesSettings
 from rpcbroker.rules.engine import Arrived, Passed
 from rpcbroker.rules.message import Originator, RuleMessage
@@ -68,9 +69,15 @@ class DebugEvents:
     """All of them. A node that records failures has what leaves it under Failure, one that records all the rest too."""
 
     def __init__(
-        self, settings: Callable[[], RulesSettings], *, now_ms: Callable[[], int], new_uuid: Callable[[], UUID]
+        self,
+        settings: Callable[[], RulesSettings],
+        *,
+        events: EventBus,
+        now_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
     ) -> None:
         self._settings = settings
+        self._bus = events
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._tenants: defaultdict[UUID, _Recorded] = defaultdict(_Recorded)
@@ -113,6 +120,20 @@ class DebugEvents:
             error=None if error is None else _cut(error.encode()),
         )
         self._tenants[at.chain.tenant_id].add(event, self._settings().debug_events)
+        self._bus.emit(
+            MessageRecorded,
+            at.chain.tenant_id,
+            (at.chain.id, at.chain.name),
+            (at.node.id, at.node.name),
+            direction,
+            event.message_id,
+            event.message_type,
+            event.originator,
+            event.label,
+            event.error,
+            event.data,
+            event.metadata,
+        )
 
 
 def _cut(text: bytes) -> str:

@@ -32,6 +32,10 @@ from rpcbroker.rules.ports import RuleSurroundings, Scripts
 
 CALL_LASTS = 10_000
 """Milliseconds that a call, or a request of an application, has in a dry run, if its message does not say it."""
+MAX_KEPT = 8 << 20
+"""Bytes of messages in the steps that are kept: a chain may make a new large one in each of thousands of steps."""
+STEP = 1_000
+"""Bytes that a step takes beside its message, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class Step:
     """
 
     chain: str
+    chain_id: UUID
     index: int
     node: str
     type: str
@@ -59,10 +64,12 @@ class Path:
 
     `answer` is the JSON text that the device that asked, or the caller, gets; `error` is what they are told if they get
     none. Both are None of messages that nobody waits for. `ended` is False if a node would wait for ever. `seconds`
-    is how long delays would have taken. `names` are those of the devices.
+    is how long delays would have taken. `names` are those of the devices. `omitted` counts further steps, for which
+    there was no room.
     """
 
     steps: tuple[Step, ...]
+    omitted: int
     answer: bytes | None
     error: str | None
     ended: bool
@@ -85,7 +92,9 @@ class DryRun:
         now_ms: int,
         new_uuid: Callable[[], UUID],
         settings: RulesSettings,
+        tenant_id: UUID | None = None,
     ) -> None:
+        """`tenant_id` is whose scripts run; a made-up tenant's if there is none."""
         self._chains = chains
         self._given = given
         self._began = now_ms
@@ -93,8 +102,11 @@ class DryRun:
         self._settings = settings
         self._clock = Clock()
         self._scripts = CountedScripts(scripts)
-        self._tenant_id = new_uuid()
+        self._tenant_id = tenant_id or new_uuid()
         self._steps: list[Step] = []
+        self._room = MAX_KEPT
+        self._omitted = 0
+        self._left = False
         self._deeds: list[Deed] = []
         self._made: dict[UUID, ActiveChain] = {}
         self._root: ActiveChain | None = None
@@ -125,26 +137,30 @@ class DryRun:
         first = await self._make()
         engine = Engine(
             lambda _, chain_id: self._root if chain_id is None else self._made.get(chain_id),
-            max_hops=lambda: self._settings.max_hops,
+            max_hops=lambda: 0 if self._left else self._settings.max_hops,
             max_messages=lambda: 1,
             max_size=lambda: self._settings.max_messages_size,
             watches=lambda node: False,
             tell=lambda passed: None,
         )
         run = engine.begin(self._tenant_id, self._message, watch=self._passed, chain=first)
-        while not run.ended:
-            if self._scripts.running:
-                await self._scripts.one_more()
-            elif self._clock.calls:
-                self._clock.advance(self._clock.calls[0].getTime() - self._clock.seconds())
-            else:
-                break
-        for chain in self._made.values():
-            chain.stop()
+        try:
+            while not run.ended:
+                if self._scripts.running:
+                    await self._scripts.one_more()
+                elif self._clock.calls:
+                    self._clock.advance(self._clock.calls[0].getTime() - self._clock.seconds())
+                else:
+                    break
+        finally:
+            self._left = True  # who cancels it wants no more of it: what a script gives now goes nowhere
+            for chain in self._made.values():
+                chain.stop()
         await self._nobody_answered(run)
         told = self._estate.told
         return Path(
             steps=tuple(self._steps),
+            omitted=self._omitted,
             answer=told.answer,
             error=told.error,
             ended=run.ended,
@@ -190,9 +206,15 @@ class DryRun:
 
     def _passed(self, passed: Passed) -> None:
         deeds, self._deeds[:] = tuple(self._deeds), ()
+        if self._room <= 0:
+            self._omitted += 1
+            return
+        went = passed.went
+        self._room -= STEP + len(went.data) + sum(len(key) + len(value) for key, value in went.metadata.items())
         self._steps.append(
             Step(
                 chain=passed.chain.name,
+                chain_id=passed.chain.id,
                 index=passed.node.index,
                 node=passed.node.name,
                 type=passed.node.type,

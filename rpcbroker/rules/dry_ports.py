@@ -26,6 +26,9 @@ OWN_OF_MQTT = {"getSessionLimits": lambda: b"{}"}
 """What only a connection knows, which there is none of: that it is answered can be told, not with what."""
 
 
+ScopeName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(Scope)})$")]
+
+
 class DryDevice(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """A device that need not exist."""
 
@@ -48,7 +51,7 @@ class DryMessage(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     metadata: dict[str, str] = {}
     originator: DryDevice = msgspec.field(default_factory=DryDevice)
     related: list[DryDevice] = []
-    attributes: dict[Scope, dict[str, msgspec.Raw]] = {}
+    attributes: dict[ScopeName, dict[str, msgspec.Raw]] = {}
     telemetry: dict[str, msgspec.Raw] = {}
     reply: Any = msgspec.field(default_factory=dict)
     offline: bool = False
@@ -170,12 +173,13 @@ class DryEstate:
 
     def own_answer(self) -> bytes | Deferred[bytes] | None:
         """What the broker itself answers to the question; None if it does not know the method."""
-        if self.message.type != types.QUESTION:
+        device = self.devices.get(self.message.originator.id)
+        if self.message.type != types.QUESTION or device is None:
             return None
         own = OwnAnswers(self._attributes_of_device, self.now_ms)
         params = jsontext.encode(self.asked.get("params"))
         question = Question(method=str(self.asked.get("method")), params=params, transport="MQTT", own=OWN_OF_MQTT)
-        return own.answer(self.message.originator.id, question)
+        return own.answer(device, question)
 
     async def _attributes_of_device(
         self, _: UUID, client_keys: Sequence[str] | None, shared_keys: Sequence[str] | None

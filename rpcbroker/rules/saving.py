@@ -1,4 +1,4 @@
-"""What a graph becomes when it is kept: its nodes have ids, and recording ends by itself."""
+"""What a graph becomes when it is kept: its nodes have ids, and recording ends by itself; and where it leads."""
 
 from __future__ import annotations
 
@@ -71,3 +71,16 @@ def with_chains_moved(given: MetadataJSON, moved: Mapping[str, UUID]) -> Metadat
 
     graph = without_chain_connections(given)
     return msgspec.structs.replace(graph, nodes=[node_of(node) for node in graph.nodes])
+
+
+def entered(graph: MetadataJSON) -> list[str | None]:
+    """The ids of the chains that messages enter from this one; None is the root chain."""
+    older = [each.target_rule_chain_id.id for each in graph.rule_chain_connections or ()]
+    return [*older, *(_entered(node) for node in graph.nodes if node.type == ENTER_CHAIN)]
+
+
+def _entered(node: NodeJSON) -> str | None:
+    configuration = node.configuration or {}
+    if configuration.get("forwardMsgToDefaultRuleChain") is True:
+        return None
+    return str(configuration.get("ruleChainId"))

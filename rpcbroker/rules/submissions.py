@@ -6,7 +6,7 @@ request node that such a message reaches takes the call. A call that no node tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import msgspec
@@ -18,7 +18,7 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import Call, CallRequest, CallState, Reply, SubmitStrategy
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError, CallCancelled, CallFailed, CallTimeout, QueueFull, Reason, Unavailable
-from rpcbroker.core.events import CallRefused
+from rpcbroker.core.events import CallRefused, CallRouted
 from rpcbroker.core.pending import Progress
 from rpcbroker.core.records import MAX_METHOD, CallRecord, Mark
 from rpcbroker.core.sessions import DeviceSession
@@ -113,6 +113,7 @@ class Submissions:
         self._submissions[submission.key] = submission
         left = (call.expiration_time - self._messages.now_ms()) / 1000
         submission.deadline = self._broker.deadlines.after(left, self._not_forwarded, submission)
+        self._broker.events.emit(CallRouted, call, record)
         message = self._messages.of_device(session.device, types.CALL, _data(call), _metadata(call))
         try:
             run = self._engine.begin(call.tenant_id, message, watch=lambda passed: self._show(submission, passed))
@@ -135,6 +136,10 @@ class Submissions:
         error = CallCancelled(f"The call was cancelled {why}", reason=Reason.CANCELLED)
         self._end(submission, error, Mark.CANCELLED, why)
         return True
+
+    def calls(self, tenant_id: UUID) -> Iterator[CallRecord]:
+        """As core.routes.Rules.calls."""
+        return (each.record for each in self._submissions.values() if each.waits and each.call.tenant_id == tenant_id)
 
     def _show(self, submission: _Submission, passed: Passed) -> None:
         """In the time line, until a device has the call."""
@@ -183,7 +188,7 @@ class Submissions:
         record.reason = error.reason
         record.ended_time = self._messages.now_ms()
         record.note(record.ended_time, mark, detail)
-        self._broker.events.emit(CallRefused, call, error.reason)
+        self._broker.events.emit(CallRefused, call, record, error.reason)
         if submission.passed_on:
             del self._submissions[submission.key]
         submission.outcome.errback(Failure(error))

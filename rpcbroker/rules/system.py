@@ -72,7 +72,7 @@ class RuleSystem:
             changed=self._chains_changed,
             direct=direct,
         )
-        self.debug = DebugEvents(lambda: self.settings, now_ms=now_ms, new_uuid=new_uuid)
+        self.debug = DebugEvents(lambda: self.settings, events=broker.events, now_ms=now_ms, new_uuid=new_uuid)
         self.engine = Engine(
             self.chains.active,
             max_hops=lambda: self.settings.max_hops,

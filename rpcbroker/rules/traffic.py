@@ -41,6 +41,7 @@ class Traffic:
         # Who does it all is asked without a step between, for this is asked with each call.
         self.routes = chains.routes
         self.call = submissions.begin
+        self.calls = submissions.calls
         self.cancel = submissions.cancel
         self.ask = questions.ask
 

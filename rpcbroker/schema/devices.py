@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID, uuid5
@@ -12,7 +13,7 @@ from msgspec import Meta
 from rpcbroker.core.census import Census
 from rpcbroker.core.model import Credentials, CredentialsType, Device, DeviceInfo
 from rpcbroker.core.near_misses import HINTS, NearMiss
-from rpcbroker.core.presence import Fact
+from rpcbroker.core.presence import Fact, PresenceChange
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.schema.common import (
     UUID_PATTERN,
@@ -306,7 +307,22 @@ class MissedJSON(msgspec.Struct, rename="camel"):
     hint: Annotated[str, Meta(description="what to do about it")]
 
 
-class PresenceJSON(msgspec.Struct, rename="camel"):
+class PresenceQuery(msgspec.Struct):
+    """Whether changes are asked for, and which."""
+
+    since: Annotated[EpochMs | None, Meta(description="those from this time on; none at all if it is absent")] = None
+
+
+class PresenceChangeJSON(msgspec.Struct):
+    """How it was from `time` on, and why."""
+
+    time: EpochMs
+    connected: bool
+    callable: bool
+    cause: str | None
+
+
+class PresenceJSON(msgspec.Struct, rename="camel", kw_only=True):
     """Three facts that must not be taken for one another."""
 
     device_id: EntityId
@@ -316,6 +332,13 @@ class PresenceJSON(msgspec.Struct, rename="camel"):
     pending_calls: int
     dropped_replies: int
     near_misses: Annotated[list[MissedJSON], Meta(description="the newest first")]
+    changes: Annotated[
+        list[PresenceChangeJSON] | msgspec.UnsetType,
+        Meta(
+            description="there if `since` was given: the oldest first, led by the last one before that time if it is "
+            "known. They are kept for feed.presence_history, and written up to a second late"
+        ),
+    ] = msgspec.UNSET
 
 
 class LinkJSON(msgspec.Struct):
@@ -325,7 +348,7 @@ class LinkJSON(msgspec.Struct):
     callable: bool
 
 
-class DiagnosticsJSON(PresenceJSON):
+class DiagnosticsJSON(PresenceJSON, kw_only=True):
     """All that is known of why a device can, or cannot, be called."""
 
     summary: Annotated[str, Meta(description="a sentence for people")]
@@ -352,8 +375,12 @@ def _presence(session: DeviceSession) -> dict[str, Any]:
     }
 
 
-def presence_json(session: DeviceSession) -> PresenceJSON:
-    return PresenceJSON(**_presence(session))
+def presence_json(session: DeviceSession, changes: Iterable[PresenceChange] | None = None) -> PresenceJSON:
+    """`changes`: if they were asked for."""
+    if changes is None:
+        return PresenceJSON(**_presence(session))
+    told = [PresenceChangeJSON(each.time, each.connected, each.callable, each.cause) for each in changes]
+    return PresenceJSON(**_presence(session), changes=told)
 
 
 def diagnostics_json(session: DeviceSession) -> DiagnosticsJSON:

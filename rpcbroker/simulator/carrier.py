@@ -38,6 +38,9 @@ class Connection(Protocol):
     gone: Deferred[None]
     """Fires when the connection has ended, after `ready` has; fails with LinkLost if there is more to say of it."""
 
+    def report(self, values: dict[str, Any]) -> None:
+        """Send telemetry. Nothing once it has ended."""
+
     def goodbye(self) -> None:
         """Leave in good order."""
 
@@ -96,7 +99,9 @@ class ConnectedDevice:
         self._asleep = False
         self._crashed = False
         self._failures = 0
+        self._device = device
         device.on_crash = self._crash
+        device.on_values = self._report
 
     def run(self) -> Deferred[None]:
         """Connect, and stay connected. Fires when stopped; fails with Refused."""
@@ -114,6 +119,10 @@ class ConnectedDevice:
         if self._connection is not None:
             self._crashed = True
             self._connection.vanish()
+
+    def _report(self, values: dict[str, Any]) -> None:
+        if self._connection is not None:
+            self._connection.report(values)
 
     def _fall_asleep(self) -> None:
         self._asleep = True
@@ -194,6 +203,7 @@ class ConnectedDevice:
         else:
             self._failures = 0
             self._on_link(None)
+            self._device.connected()
         try:
             await connection.gone
         except LinkLost as error:

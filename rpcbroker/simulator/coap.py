@@ -63,7 +63,7 @@ class CoapConnection:
         self._station = station
         self._client = station.client
         self._device = device
-        self._path = ("api", "v1", *(() if token is None else (token,)), "rpc")
+        self._path = ("api", "v1", *(() if token is None else (token,)))
         self._clock: Any = clock
         self._keep = keep
         self._live = True
@@ -79,6 +79,10 @@ class CoapConnection:
         self._do(self._register())
 
     # -- as each connection
+
+    def report(self, values: dict[str, Any]) -> None:
+        """Post telemetry."""
+        self._say(("telemetry",), values)
 
     def goodbye(self) -> None:
         """Post what is to be posted, and cancel the observation (RFC 7641 3.6)."""
@@ -109,7 +113,9 @@ class CoapConnection:
             self._fail(failure.value)
 
     async def _register(self) -> None:
-        answer = await self._client.request(Code.GET, self._options(observe=_REGISTER), token=self._station.token)
+        answer = await self._client.request(
+            Code.GET, self._options("rpc", observe=_REGISTER), token=self._station.token
+        )
         if answer.code in _REFUSALS:
             raise Refused(f"The broker refused the device: {_said(answer)}. Its access token is not known there.")
         if answer.code >= Code.BAD_REQUEST:
@@ -123,7 +129,7 @@ class CoapConnection:
             self._take(answer.payload)
 
     async def _deregister(self) -> None:
-        await self._client.request(Code.GET, self._options(observe=_DEREGISTER), token=self._station.token)
+        await self._client.request(Code.GET, self._options("rpc", observe=_DEREGISTER), token=self._station.token)
         self._end("The device left.")
 
     async def _post(self, path: tuple[str, ...], value: Any) -> None:
@@ -151,7 +157,7 @@ class CoapConnection:
             self._do(self._fetch(message))
 
     async def _fetch(self, message: Message) -> None:
-        whole = await self._client.whole(message, Code.GET, self._options())
+        whole = await self._client.whole(message, Code.GET, self._options("rpc"))
         self._take(whole.payload)
 
     def _take(self, payload: bytes) -> None:
@@ -168,8 +174,8 @@ class CoapConnection:
                 call_id,
                 told.method,
                 told.params,
-                lambda reply: self._say((call_id,), reply),
-                lambda report: self._say((call_id, "progress"), report),
+                lambda reply: self._say(("rpc", call_id), reply),
+                lambda report: self._say(("rpc", call_id, "progress"), report),
             )
 
     # -- time, and the end

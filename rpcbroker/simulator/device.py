@@ -25,6 +25,9 @@ class Board(Protocol):
     def answer(self, method: str, params: Any) -> Any:
         """The reply to a call, any JSON value; or Lengthy."""
 
+    def values(self) -> dict[str, Any]:
+        """What it reports as telemetry when it connects, and of that again what a call has changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -79,6 +82,8 @@ class SimulatedDevice:
         is called. `observe` is told of each call at the moment it is decided.
         """
         self.on_crash: Callable[[], None] = lambda: None
+        self.on_values: Callable[[dict[str, Any]], None] = lambda _values: None
+        """Told what is to be reported now."""
         self._board = board
         self._clock = clock
         self._rng = rng
@@ -89,6 +94,12 @@ class SimulatedDevice:
         self._until_crash = crash_after
         self._observe = observe
         self._running: dict[str, _Running] = {}
+        self._reported: dict[str, Any] = {}
+
+    def connected(self) -> None:
+        """It can be heard from now on: report all that there is to report."""
+        self._reported = {}
+        self._report()
 
     def receive(self, call_id: str, method: str, params: Any, respond: Say, report: Say) -> None:
         """Take a call; `respond` is called with the reply when it is time, or never, and `report` before with progress.
@@ -145,6 +156,16 @@ class SimulatedDevice:
         running.respond(reply)
         if twice:
             running.respond(reply)
+        self._report()
+
+    def _report(self) -> None:
+        values = self._board.values()
+        news = {
+            key: value for key, value in values.items() if key not in self._reported or self._reported[key] != value
+        }
+        self._reported = values
+        if news:
+            self.on_values(news)
 
     def _crash(self) -> None:
         self._until_crash = self._crash_after

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rpcbroker import __version__
 from rpcbroker.simulator.device import Lengthy
 
 DEFAULT_PINS = (7, 11, 12, 13, 15, 16, 18, 22, 29)
@@ -29,17 +28,16 @@ class GpioBoard:
             "setValue": self._set_value,
             "echo": lambda params: params,
             "countDown": _count_down,
-            "getTermInfo": lambda _params: {
-                "platform": "rpcbroker simulator",
-                "release": __version__,
-                "cwd": "/",
-            },
         }
 
     def answer(self, method: str, params: Any) -> Any:
         """The reply to a call, any JSON value."""
         known = self._methods.get(method)
         return known(params) if known else {"error": f"unknown method '{method}'"}
+
+    def values(self) -> dict[str, Any]:
+        """It reports nothing."""
+        return {}
 
     def _status(self) -> dict[str, bool]:
         return {str(pin): on for pin, on in self.pins.items()}

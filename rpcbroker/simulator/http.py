@@ -155,6 +155,10 @@ class HttpConnection:
 
     # -- as each connection
 
+    def report(self, values: dict[str, Any]) -> None:
+        """Post telemetry."""
+        self._post("/telemetry", values)
+
     def goodbye(self) -> None:
         """Ask for nothing more, and end when the last replies are there."""
         self.live = False

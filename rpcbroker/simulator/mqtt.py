@@ -38,6 +38,7 @@ REQUESTS = "v1/devices/me/rpc/request/"
 RESPONSES = "v1/devices/me/rpc/response/"
 PROGRESS = "v1/devices/me/rpc/progress/"
 CANCELS = "v1/devices/me/rpc/cancel/"
+TELEMETRY = "v1/devices/me/telemetry"
 KEEP_ALIVE = 30
 """Seconds: short enough for the usual NAT."""
 MAX_PACKET_SIZE = 1 << 20
@@ -102,6 +103,10 @@ class DeviceProtocol(Protocol):
         self.gone.callback(None)
 
     # -- what the device does
+
+    def report(self, values: dict[str, Any]) -> None:
+        """Publish telemetry."""
+        self._publish(TELEMETRY, values)
 
     def goodbye(self) -> None:
         """Leave in good order."""

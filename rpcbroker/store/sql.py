@@ -27,8 +27,10 @@ from rpcbroker.core.model import (
     User,
 )
 from rpcbroker.core.ports import OpenedStore
+from rpcbroker.core.presence import PresenceChange
 from rpcbroker.store import tables as t
 from rpcbroker.store.audit import SqlAudit
+from rpcbroker.store.boards import SqlBoards
 from rpcbroker.store.bulk import SqlBulks, running_bulks
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.calls import SqlCalls, waiting_calls
@@ -38,6 +40,7 @@ from rpcbroker.store.enrolment import SqlEnrolment
 from rpcbroker.store.failures import DAMAGED
 from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys
+from rpcbroker.store.presence import add_changes, changes_since, forget_changes
 from rpcbroker.store.queries import (
     CONNECTED,
     contains,
@@ -83,6 +86,7 @@ class SqlStore:
         self.bulks = SqlBulks(database)
         self.enrolment = SqlEnrolment(database, wrote=self._wrote)
         self.rules = SqlRules(database)
+        self.boards = SqlBoards(database)
 
     # -- opening and closing
 
@@ -204,14 +208,24 @@ class SqlStore:
         query = sa.select(t.presence).where(t.presence.c.device_id == device_id)
         return self._database.read(lambda connection: one(connection, query, presence_of))
 
-    def save_presence(self, presences: Sequence[LastPresence]) -> Deferred[None]:
+    def save_presence(
+        self, presences: Sequence[LastPresence], changes: Sequence[PresenceChange] = (), *, forget: int | None = None
+    ) -> Deferred[None]:
+        """See the port."""
         rows = [values(presence) for presence in presences]
 
         def work(connection: Connection) -> None:
-            living = living_devices(connection, [row["device_id"] for row in rows])
+            ids = {each.device_id for each in presences} | {each.device_id for each in changes}
+            living = living_devices(connection, list(ids))
             upsert(connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",))
+            add_changes(connection, [change for change in changes if change.device_id in living])
+            if forget is not None:
+                forget_changes(connection, forget)
 
         return self._database.write(work)
+
+    def presence_changes(self, device_id: UUID, since: int) -> Deferred[list[PresenceChange]]:
+        return self._database.read(lambda connection: changes_since(connection, device_id, since))
 
     # -- what was read lately
 

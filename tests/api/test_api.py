@@ -14,11 +14,11 @@ from rest import BASE, KEY, NULL_UUID, PASSWORD, Rest
 
 from rpcbroker.api import errors as api_errors
 from rpcbroker.api.calls import parse_call
-from rpcbroker.api.ids import parse_uuid
 from rpcbroker.core import errors
 from rpcbroker.core.calls import CallRequest, SubmitStrategy
 from rpcbroker.core.model import Authority
 from rpcbroker.core.near_misses import HINTS, NearMiss
+from rpcbroker.schema.ids import parse_uuid
 
 
 @pytest.fixture

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from uuid import UUID
 
 import pytest
 import pytest_twisted
 from fakes import EPOCH_MS
-from rest import BASE, Rest
-from test_event_stream import decoded
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
+from rest import Rest
+from streams import Stream
 
 ID = UUID(int=7)
 ACCEPT = {"Accept": "text/event-stream"}
@@ -23,43 +20,11 @@ def rest() -> Rest:
     return Rest()
 
 
-class Reader(Protocol):
+class Reader(Stream):
     """Somebody who calls and reads the events as they come."""
 
-    transport: Any
-
     def __init__(self, rest: Rest, path: str = "/api/rpc/twoway", **body: Any) -> None:
-        self.rest = rest
-        self.read = b""
-        self.over = False
-        self.response: Any = None
-        headers = {"X-Authorization": f"Bearer {rest.token}"} | ACCEPT
-        waiting = rest.treq.request("POST", BASE + rest.rpc(path), json={"method": "get"} | body, headers=headers)
-        waiting.addCallback(self._begin)
-        rest.treq.flush()
-
-    def _begin(self, response: Any) -> None:
-        self.response = response
-        response.deliverBody(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.read += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.over = True
-
-    def leave(self) -> None:
-        self.transport.loseConnection()
-        self.rest.treq.flush()
-
-    def events(self) -> list[tuple[str, Any]]:
-        """Those that came since the last time."""
-        self.rest.treq.flush()
-        text, self.read = self.read.decode(), b""
-        return [(name, json.loads(data)) for name, data in decoded(text)]
-
-    def header(self, name: str) -> Any:
-        return self.response.headers.getRawHeaders(name)
+        super().__init__(rest, "POST", rest.rpc(path), {"method": "get"} | body, headers=ACCEPT)
 
 
 def test_interim_answers_come_when_the_device_gives_them_and_the_last_one_ends_it(rest: Rest) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -20,6 +21,7 @@ import pytest_twisted
 from estate import Asking, Estate, Things, nobodys
 from fakes import OTHER_TENANT, TENANT, result_of
 from rest import NULL_TENANT, Rest
+from streams import Stream
 
 from rpcbroker.api.routes import Route
 from rpcbroker.core.model import Authority, KeyAccess, KeyScope
@@ -152,12 +154,22 @@ def without_what_was_sent(asking: Asking, text: str) -> str:
     return re.sub(r'"(timestamp|createdTime)":\s*\d+', "TIME", text)
 
 
+async def watched(world: Estate, method: str, path: str, body: Any, *, token: str | None) -> tuple[int, Any, Any]:
+    """As Rest.ask, of a stream, while everything happens that may be told there; without its numbers."""
+    stream = Stream(world, method, path, body, token=token)
+    world.everything_happens()
+    events = [(name, data | {"seq": 0, "ts": 0}) for name, data in stream.events()]
+    stream.leave()
+    return stream.response.code, events, stream.response.headers
+
+
 async def answers(world: Estate, attacker: Attacker, route: Route, its: Things) -> list[tuple[int, str]]:
     """Status, and all of the answer that matters, of each request that can be made of this."""
     asking = Asking(its, attacker.has(world), knows=False)
     told = []
     for path, body in asking.requests(route):
-        status, answer, headers = await world.ask(route.method, path, body, token=attacker.header(world))
+        ask = partial(watched, world) if route.stream else world.ask
+        status, answer, headers = await ask(route.method, path, body, token=attacker.header(world))
         if path.startswith("/metrics") or route.tag == "Server":
             answer = answer if status != 200 else None  # numbers, and pages that are the same for all
         told_in = sorted((name, value) for name, value in headers.getAllRawHeaders() if name not in BESIDES)
@@ -226,5 +238,9 @@ async def test_the_rightful_owner_gets_an_answer_to_the_same_requests(route: Rou
     if route.tag == "Rule engine":
         refused[route.operation] = 408  # no rule of theirs answers
     for path, body in asking.requests(route):
-        status, answer, _ = await world.ask(route.method, path, body, token=token)
+        if route.stream:
+            status, answer, _ = await watched(world, route.method, path, body, token=token)
+            assert answer, "it is told what happens"
+        else:
+            status, answer, _ = await world.ask(route.method, path, body, token=token)
         assert status == refused.get(route.operation, status if status in (200, 201) else 200), answer

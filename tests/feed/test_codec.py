@@ -242,28 +242,38 @@ def test_numbers_that_an_encoding_has_not_go_as_they_can() -> None:
 NUMBERS = [0, 1, 23, 24, 127, 128, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32, 1 << 53]
 
 
-@given(serializer=serializers, members=st.dictionaries(text.filter(lambda name: name != "n"), values, max_size=40))
-def test_an_event_is_put_together_of_what_was_encoded_once(serializer: Serializer, members: dict[str, Any]) -> None:
+@given(
+    serializer=serializers,
+    members=st.dictionaries(text.filter(lambda name: name != "n"), values, max_size=40),
+    topic=st.none() | text,
+)
+def test_an_event_is_put_together_of_what_was_encoded_once(
+    serializer: Serializer, members: dict[str, Any], topic: str | None
+) -> None:
     encoded = serializer.encode_members(members)
-    event = serializer.event(7, 1 << 53, 300, encoded, len(members))
-    assert serializer.decode(event) == [36, 7, 1 << 53, {}, [], {"n": 300} | members]
+    event = serializer.event(7, 1 << 53, topic, n=300, members=encoded, count=len(members))
+    details = {} if topic is None else {"topic": topic}
+    assert serializer.decode(event) == [36, 7, 1 << 53, details, [], {"n": 300} | members]
 
 
 @each
 @pytest.mark.parametrize("number", NUMBERS[1:])
 def test_others_read_an_event_whatever_its_numbers_are(serializer: Serializer, number: int) -> None:
     members = {"seq": number, "rpcId": "a", "reply": {"a": [1.5, None]}}
-    event = serializer.event(number, number, number, serializer.encode_members(members), len(members))
+    event = serializer.event(
+        number, number, "a.b", n=number, members=serializer.encode_members(members), count=len(members)
+    )
     (read,) = THEIRS[serializer.name].unserialize(event)
     assert isinstance(read, wamp.Event)
-    assert (read.subscription, read.publication, read.kwargs) == (number, number, {"n": number} | members)
+    assert (read.subscription, read.publication, read.topic) == (number, number, "a.b")
+    assert read.kwargs == {"n": number} | members
 
 
 @each
 @pytest.mark.parametrize("size", [0, 1, 14, 15, 16, 22, 23, 24, 255, 256, 65_534, 65_535, 65_536])
 def test_others_read_an_event_however_many_members_it_has(serializer: Serializer, size: int) -> None:
     members = {f"m{i}": i for i in range(size)}
-    event = serializer.event(1, 2, 3, serializer.encode_members(members), size)
+    event = serializer.event(1, 2, None, n=3, members=serializer.encode_members(members), count=size)
     (read,) = THEIRS[serializer.name]._serializer.unserialize(event)
     assert read == [36, 1, 2, {}, [], {"n": 3} | members]
 

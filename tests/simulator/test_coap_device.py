@@ -19,6 +19,7 @@ from rpcbroker.simulator.coap import REFRESH, CoapCarrier
 from rpcbroker.simulator.coap_client import PATIENCE
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
+from rpcbroker.simulator.widgets import WidgetBoard
 from rpcbroker.wire.coap.blockwise import Block
 from rpcbroker.wire.coap.message import Message, decode, encode
 from rpcbroker.wire.coap.numbers import Code, OptionNumber, Type, uint
@@ -63,14 +64,20 @@ class Staying:
     """A device that observes its calls, on a Clock."""
 
     def __init__(
-        self, *, token: str | None = "TOKEN", schedule: Schedule | None = None, opens: Any = None, **more: Any
+        self,
+        *,
+        token: str | None = "TOKEN",
+        schedule: Schedule | None = None,
+        opens: Any = None,
+        board: Any = None,
+        **more: Any,
     ) -> None:
         self.clock = Clock()
         self.wires: list[Wire] = []
         self.told: list[str | None] = []
         self.outcome: list[Any] = []
         self.number = 0
-        device = SimulatedDevice(GpioBoard((7,)), clock=self.clock, rng=Random(1), **more)
+        device = SimulatedDevice(board or GpioBoard((7,)), clock=self.clock, rng=Random(1), **more)
         carrier = CoapCarrier(opens or self._open, device, token, clock=self.clock, rng=Random(2))
         self.connected = ConnectedDevice(
             carrier, device, clock=self.clock, rng=Random(3), schedule=schedule, on_link=self.told.append
@@ -505,3 +512,11 @@ def test_asleep_it_sends_nothing_again() -> None:
     assert staying.wire.heard() == []
     staying.clock.advance(1.0)
     staying.up()
+
+
+def test_what_it_reports_is_telemetry() -> None:
+    staying = Staying(board=WidgetBoard((7,), seconds=Clock().seconds)).up()
+    posted = staying.asked()
+    path = tuple(text for number, text in posted.options if number == OptionNumber.URI_PATH)
+    assert (posted.code, path) == (Code.POST, (b"api", b"v1", b"TOKEN", b"telemetry"))
+    assert posted.payload == b'{"value":0,"state":0,"7":false}'

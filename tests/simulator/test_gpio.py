@@ -54,10 +54,6 @@ def test_echo_returns_params(params: Any) -> None:
     assert GpioBoard().answer("echo", params) == params
 
 
-def test_terminal_info_has_what_the_remote_shell_needs() -> None:
-    assert set(GpioBoard().answer("getTermInfo", None)) == {"platform", "release", "cwd"}
-
-
 def test_an_unknown_method_is_an_error_that_names_it() -> None:
     assert GpioBoard().answer("fly", {}) == {"error": "unknown method 'fly'"}
 

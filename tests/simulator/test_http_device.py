@@ -13,6 +13,7 @@ from rpcbroker.simulator.carrier import CRASH_PAUSE, GOODBYE, ConnectedDevice, R
 from rpcbroker.simulator.device import SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
 from rpcbroker.simulator.http import ANSWER, MAX_BODY, POLL, DeviceSite, HttpCarrier, Polling
+from rpcbroker.simulator.widgets import WidgetBoard
 
 PATH = "/api/v1/T%2FK"
 FIRST, NEXT = f"{PATH}/rpc?timeout=1", f"{PATH}/rpc?timeout={POLL * 1000:.0f}"
@@ -23,12 +24,12 @@ COUNT = b'{"id":8,"method":"countDown","params":{"seconds":2}}'
 class Staying:
     """A device that polls."""
 
-    def __init__(self, *, schedule: Schedule | None = None, **more: Any) -> None:
+    def __init__(self, *, schedule: Schedule | None = None, board: Any = None, **more: Any) -> None:
         self.clock = Clock()
         self.agent = FakeAgent()
         self.told: list[str | None] = []
         self.outcome: list[Any] = []
-        device = SimulatedDevice(GpioBoard((7,)), clock=self.clock, rng=Random(1), **more)
+        device = SimulatedDevice(board or GpioBoard((7,)), clock=self.clock, rng=Random(1), **more)
         site = DeviceSite(self.agent, "http://broker:8080/", "T/K")
         carrier = HttpCarrier(lambda: Polling(site, device, clock=self.clock), self.agent.close)
         self.connected = ConnectedDevice(
@@ -187,3 +188,8 @@ def test_asleep_it_does_not_poll() -> None:
     staying.clock.advance(55.0)
     assert staying.agent.polls[2:] == [FIRST]
     staying.up()
+
+
+def test_what_it_reports_is_telemetry() -> None:
+    staying = Staying(board=WidgetBoard((7,), seconds=Clock().seconds)).up()
+    assert staying.posted == [("/telemetry", b'{"value":0,"state":0,"7":false}')]

@@ -473,3 +473,12 @@ def test_it_falls_asleep_also_when_it_has_no_connection(hanging: bool) -> None:
     staying.connected.stop()
     assert staying.outcome == [None]
     assert staying.clock.getDelayedCalls() == []
+
+
+def test_what_it_reports_is_telemetry() -> None:
+    link = Link().up()
+    link.protocol.report({"value": 5})
+    assert link.far.heard() == [Publish("v1/devices/me/telemetry", b'{"value":5}')]
+    link.far.closes()
+    link.protocol.report({"value": 6})
+    assert link.far.heard() == []

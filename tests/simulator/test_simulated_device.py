@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from rpcbroker.simulator.device import Seen, SimulatedDevice
 from rpcbroker.simulator.gpio import GpioBoard
+from rpcbroker.simulator.widgets import WidgetBoard
 
 
 class Chances(Random):
@@ -157,3 +158,28 @@ def test_each_nth_call_crashes_it_and_takes_all_that_was_worked_on_along() -> No
     fragile.receive("6", "echo", 6, replies.append, silent)
     assert crashes == [3, 6]
     assert clock.getDelayedCalls() == []
+
+
+class Reporting:
+    """A device with pins 7 and 11, and what it was told to report."""
+
+    def __init__(self) -> None:
+        clock = Clock()
+        self.reports: list[Any] = []
+        self.device = SimulatedDevice(WidgetBoard((7, 11), seconds=clock.seconds), clock=clock, rng=Random(1))
+        self.device.on_values = self.reports.append
+
+    def call(self, method: str, params: Any) -> None:
+        self.device.receive("1", method, params, lambda reply: self.reports.append(("reply", reply)), silent)
+
+
+def test_it_reports_everything_when_it_connects_and_then_what_a_call_has_changed_after_its_reply() -> None:
+    reporting = Reporting()
+    reporting.device.connected()
+    reporting.call("getValue", None)
+    reporting.call("setValue", 5)
+    reporting.call("setValue", 5)
+    everything = {"value": 0, "state": 0, "7": False, "11": False}
+    assert reporting.reports == [everything, ("reply", 0), ("reply", 5), {"value": 5}, ("reply", 5)]
+    reporting.device.connected()
+    assert reporting.reports[-1] == everything | {"value": 5}

@@ -225,7 +225,8 @@ async def test_a_store_of_before_calls_were_kept_keeps_all_it_has_and_then_calls
     schema.ensure_schema(in_use)
     after = all_rows(in_use)
     assert {name: after[name] for name in before} == before
-    assert [name for name in after if not after[name]] == ["bulk", "bulk_device", "relation", "rpc", "rule_chain"]
+    new = ["board", "bulk", "bulk_device", "presence_change", "relation", "rpc", "rule_chain"]
+    assert [name for name in after if not after[name]] == new
     with in_use.connect() as connection:
         assert [each for each in verify(connection, now=EPOCH_MS, running=True) if each.broken] == []
     store = sql_store(url)

@@ -1,0 +1,23 @@
+// What calls asked for and were answered, as the feed told it: the broker keeps no params and replies of calls that are
+// not persistent. Held in memory until one signs out.
+
+import { onSession, session } from "../session.js";
+
+const MOST = 500; // calls; the oldest is forgotten
+
+const kept = new Map();
+
+// Hold what an event of a call says beside its fields.
+export function keepPayloads({ rpcId, params, reply }) {
+  if (params === undefined && reply === undefined) return;
+  const before = kept.get(rpcId) ?? {};
+  kept.set(rpcId, { ...before, ...(params !== undefined && { params }), ...(reply !== undefined && { reply }) });
+  if (kept.size > MOST) kept.delete(kept.keys().next().value);
+}
+
+// {params, reply}; undefined is what is not known.
+export const payloadsOf = (rpcId) => kept.get(rpcId) ?? {};
+
+onSession(() => {
+  if (!session.signedIn) kept.clear();
+});
