@@ -1,0 +1,105 @@
+"""The programs of docs/feed.md, run as they stand there against the real daemon and a device on paho."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from daemon import Daemon, environment
+from paho_device import callable_device, end
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "feed.md").read_text()
+PROGRAM = re.compile(r"^<!-- run: (\w+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTS = re.compile(r"^<!-- prints -->\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS, OUTPUTS = PROGRAM.findall(PAGE), PRINTS.findall(PAGE)
+JS = ROOT / "tests" / "interop" / "js"
+TOKEN = "LAMP"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path_factory.mktemp("broker")).login()
+    yield daemon
+    daemon.stop()
+    assert "Traceback" not in daemon.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def lamp(broker: Daemon) -> Iterator[tuple[str, mqtt.Client]]:
+    device_id = broker.add_device("lamp", TOKEN)
+    client = callable_device(broker.mqtt_port, TOKEN, lambda call: {"on": True})
+    yield device_id, client
+    end(client)
+
+
+@contextmanager
+def running(broker: Daemon, number: int, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """The program of this number on the page."""
+    language, text = PROGRAMS[number]
+    if language == "node":
+        assert (JS / "node_modules" / "autobahn").is_dir(), "npm's autobahn is missing; `make test` installs it"
+        command = ["node", "--input-type=module", "--eval", text]
+    else:
+        command = [sys.executable, "-c", text]
+    url = f"ws{broker.http.removeprefix('http')}/ws"
+    process = subprocess.Popen(
+        command,
+        cwd=JS,
+        env=environment(URL=url, TICKET=broker.token or "", **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    return out
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_program_prints_what_the_page_says(broker: Daemon, lamp: tuple[str, Any], number: int) -> None:
+    with running(broker, number, DEVICE=lamp[0]) as process:
+        assert output(process) == OUTPUTS[number]
+
+
+def test_an_application_answers_a_device(broker: Daemon, lamp: tuple[str, mqtt.Client]) -> None:
+    _, client = lamp
+    answers: list[bytes] = []
+    came, subscribed = threading.Event(), threading.Event()
+
+    def answered(_client: Any, _data: Any, message: Any) -> None:
+        answers.append(message.payload)
+        came.set()
+
+    client.message_callback_add("v1/devices/me/rpc/response/+", answered)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.subscribe("v1/devices/me/rpc/response/+", qos=1)
+    assert subscribed.wait(10)
+    with running(broker, 2) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        client.publish("v1/devices/me/rpc/request/1", '{"method":"getPrice","params":{"item":7}}', qos=1)
+        assert came.wait(10)
+        assert output(process) == ""
+    assert answers == [b'{"item":7,"for":"lamp"}']
+
+
+def test_every_program_of_the_page_is_run_here() -> None:
+    assert [language for language, _ in PROGRAMS] == ["python", "node", "python"]
+    assert len(OUTPUTS) == 2
