@@ -173,6 +173,7 @@ class BrokerService(Service):
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
             http_polls=lambda: self.http_devices.open_polls,
+            wamp=lambda: self.wamp.router,
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,

@@ -37,16 +37,17 @@ class Wamp:
     ) -> None:
         """`new_id` gives a random number from 1 to 2^53."""
         self._settings = settings
+        self.procedures = Procedures(
+            broker=broker,
+            store=store,
+            trail=trail,
+            snapshot=Snapshot(broker, feed, now_ms=now_ms),
+            new_uuid=new_uuid,
+            seconds=seconds,
+        )
         self.router = Router(
             watching=Watching(feed),
-            procedures=Procedures(
-                broker=broker,
-                store=store,
-                trail=trail,
-                snapshot=Snapshot(broker, feed, now_ms=now_ms),
-                new_uuid=new_uuid,
-                seconds=seconds,
-            ),
+            procedures=self.procedures,
             rights=rights,
             settings=settings.wamp,
             feed=settings.feed,

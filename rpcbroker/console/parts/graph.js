@@ -37,10 +37,12 @@ export function Graph({ label, metadata, selected, onSelect, lit }) {
             class=${nodeClass(index, { first, selected, lit })} aria-pressed=${index === selected}
             aria-label="${node.name}, ${shortType(node.type)}${index === first ? ", the first node" : ""}${lit?.nodes.has(index) ? ", passed" : ""}"
             onClick=${() => onSelect(index)} onKeyDown=${(event) => pressed(event, () => onSelect(index))}>
-            <title>${node.name}</title>
-            <rect width=${WIDTH} height=${HEIGHT} rx="6" />
-            <text x="10" y="20" class="name">${cut(node.name, LONGEST)}</text>
-            <text x="10" y="37" class="type">${cut(shortType(node.type), LONGEST + 3)}</text>
+            <g aria-hidden="true">
+              <title>${node.name}</title>
+              <rect width=${WIDTH} height=${HEIGHT} rx="6" />
+              <text x="10" y="20">${cut(node.name, LONGEST)}</text>
+              <text x="10" y="37" class="type">${cut(shortType(node.type), LONGEST + 3)}</text>
+            </g>
           </g>`)}
       </svg>
     </div>
