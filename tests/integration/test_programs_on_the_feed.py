@@ -1,20 +1,20 @@
-"""The programs of docs/feed.md, run as they stand there against the real daemon and a device on paho."""
+"""The programs of docs/feed.md, run as they stand there against the real daemon and devices."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import paho.mqtt.client as mqtt
 import pytest
+from answering_device import AnsweringDevice
 from daemon import Daemon, environment
-from paho_device import callable_device, end
+from plain_device import Device
+
+from rpcbroker.wire.mqtt import packets as p
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "feed.md").read_text()
@@ -34,11 +34,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def lamp(broker: Daemon) -> Iterator[tuple[str, mqtt.Client]]:
+def lamp(broker: Daemon) -> Iterator[str]:
+    """It acknowledges each call, and answers with its params."""
     device_id = broker.add_device("lamp", TOKEN)
-    client = callable_device(broker.mqtt_port, TOKEN, lambda call: {"on": True})
-    yield device_id, client
-    end(client)
+    device = AnsweringDevice(broker, TOKEN)
+    yield device_id
+    device.close()
 
 
 @contextmanager
@@ -73,31 +74,25 @@ def output(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_program_prints_what_the_page_says(broker: Daemon, lamp: tuple[str, Any], number: int) -> None:
-    with running(broker, number, DEVICE=lamp[0]) as process:
+def test_a_program_prints_what_the_page_says(broker: Daemon, lamp: str, number: int) -> None:
+    with running(broker, number, DEVICE=lamp) as process:
         assert output(process) == OUTPUTS[number]
 
 
-def test_an_application_answers_a_device(broker: Daemon, lamp: tuple[str, mqtt.Client]) -> None:
-    _, client = lamp
-    answers: list[bytes] = []
-    came, subscribed = threading.Event(), threading.Event()
-
-    def answered(_client: Any, _data: Any, message: Any) -> None:
-        answers.append(message.payload)
-        came.set()
-
-    client.message_callback_add("v1/devices/me/rpc/response/+", answered)
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.subscribe("v1/devices/me/rpc/response/+", qos=1)
-    assert subscribed.wait(10)
+def test_an_application_answers_a_device(broker: Daemon) -> None:
+    broker.add_device("kiosk", "KIOSK")
+    kiosk = Device(broker, "KIOSK")
+    kiosk.send(p.Subscribe(2, (p.Subscription("v1/devices/me/rpc/response/+", 0),)))
+    assert isinstance(kiosk.read(), p.SubAck)
     with running(broker, 2) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        client.publish("v1/devices/me/rpc/request/1", '{"method":"getPrice","params":{"item":7}}', qos=1)
-        assert came.wait(10)
+        kiosk.send(p.Publish("v1/devices/me/rpc/request/1", b'{"method":"getPrice","params":{"item":7}}'))
+        answer = kiosk.read()
+        assert isinstance(answer, p.Publish)
+        assert (answer.topic, answer.payload) == ("v1/devices/me/rpc/response/1", b'{"item":7,"for":"kiosk"}')
         assert output(process) == ""
-    assert answers == [b'{"item":7,"for":"lamp"}']
+    kiosk.socket.close()
 
 
 def test_every_program_of_the_page_is_run_here() -> None:
