@@ -39,6 +39,7 @@ from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
+from rpcbroker.feed.wamp import Wamp
 from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
@@ -172,6 +173,7 @@ class BrokerService(Service):
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
             http_polls=lambda: self.http_devices.open_polls,
+            wamp=lambda: self.wamp.router,
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,
@@ -192,6 +194,18 @@ class BrokerService(Service):
             seconds=reactor.seconds,
             new_uuid=uuid4,
             new_token=new_access_token,
+        )
+        self.wamp = Wamp(
+            settings=settings,
+            broker=self.broker,
+            store=self.store,
+            feed=self.feed,
+            trail=self.rest.trail,
+            rights=self.rest.who,
+            now_ms=wall_clock_ms,
+            seconds=reactor.seconds,
+            new_uuid=uuid4,
+            new_id=lambda: 1 + secrets.randbelow(1 << 53),
         )
         self.http_devices = HttpDevices(
             broker=self.broker,
@@ -415,6 +429,7 @@ class BrokerService(Service):
         self.bulks.settings = settings.bulk
         self.rules.settings = settings.rules
         self.feed.settings = self._keeper.settings = settings.feed
+        self.wamp.reconfigure(settings)
         self.rest.reconfigure(settings)
 
     # -- stop
@@ -432,6 +447,7 @@ class BrokerService(Service):
         await self.bulks.finish()
         self.web.stop()
         self.rest.streams.stop()
+        self.wamp.stop()
         self.mqtt.sessions.disconnect_all()
         self.coap.close()
         await self._listeners.close_datagrams()

@@ -27,9 +27,7 @@ Check = Callable[[], Deferred[Any] | str | None]
 class Health:
     """The handlers that probes ask."""
 
-    def __init__(
-        self, checks: Mapping[str, Check], clock: Clock, urls: Callable[[], Mapping[str, str]] = dict
-    ) -> None:
+    def __init__(self, checks: Mapping[str, Check], clock: Clock, urls: Callable[[], Mapping[str, str]] = dict) -> None:
         """`checks` by the name of the part, as operators are to read it; `urls` of the listeners, by their schemes."""
         self._urls = urls
         self._parts = {name: _Part(name, check, clock) for name, check in checks.items()}

@@ -93,7 +93,7 @@ class RestApi:
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)
-        self._who = Who(bearer=self.tokens.verify, api_key=self.keys.verify, settings=settings.http, seconds=seconds)
+        self.who = Who(bearer=self.tokens.verify, api_key=self.keys.verify, settings=settings.http, seconds=seconds)
         rights: dict[str, Any] = {"tokens": self.tokens, "keys": self.keys}
         visible = Visible(store)
         users = Users(people=people, visible=visible, activation=self._activation, **rights, **made)
@@ -144,7 +144,7 @@ class RestApi:
         pages.show(self.table)
         self.site = Api(
             self.table,
-            who=self._who,
+            who=self.who,
             auditor=Auditor(self.trail),
             settings=settings.http,
             deadlines=deadlines,
@@ -175,7 +175,7 @@ class RestApi:
         self._relations.settings = settings.rules
         self._rule_engine.max_timeout = settings.rpc.max_timeout
         self.site.settings = settings.http
-        self._who.reconfigure(settings.http)
+        self.who.reconfigure(settings.http)
 
     def flush(self) -> Deferred[Any]:
         """Write what waits to be written; fires when it is, or could not be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rpcbroker.api.keys import PREFIX
 from rpcbroker.core import access
 from rpcbroker.core.errors import NotAuthenticated, PermissionDenied, TooManyRequests
 from rpcbroker.core.limits import RateLimit
@@ -44,6 +45,10 @@ class Who:
                 "Authentication failed", hint="The scheme must be Bearer, then a token; or ApiKey, then a key."
             )
         return verify(secret.strip())
+
+    def of_ticket(self, ticket: str) -> Principal:
+        """A token or a key without its scheme: keys are known by how they begin. Raises NotAuthenticated."""
+        return self._schemes["apikey" if ticket.startswith(PREFIX) else "bearer"](ticket)
 
     def count(self, principal: Principal) -> None:
         """One more request. Raises TooManyRequests; system administrators are not kept out by others' rates.

@@ -20,6 +20,7 @@ const routes = [
   ["#/device/:id", "Device", () => import("./pages/device.js"), USERS],
   ["#/boards", "Boards", () => import("./pages/boards.js"), USERS, true],
   ["#/board/:id", "Board", () => import("./pages/board.js"), USERS],
+  ["#/board/device/:deviceId", "Board", () => import("./pages/board.js"), USERS],
   ["#/calls", "Calls", () => import("./pages/calls.js"), USERS, true],
   ["#/call/:id", "Call", () => import("./pages/call.js"), USERS],
   ["#/persistent", "Persistent calls", () => import("./pages/persistent.js"), USERS, true],

@@ -24,6 +24,9 @@ export function onMade(listener) {
 // at the end `reply` (undefined: there is none) or `error`.
 export const madeTo = (deviceId) => made.filter((entry) => entry.deviceId === deviceId);
 
+// The call of this id, if it was made here and is still remembered.
+export const madeAs = (rpcId) => made.find((entry) => entry.rpcId === rpcId);
+
 // Makes a call: `asked` is {method, params, oneway, timeout in ms or null, persistent}.
 export async function make(deviceId, asked) {
   const rpcId = newUuid();

@@ -35,10 +35,10 @@ def decode(data: bytes) -> Any:
     return decode_as(Any, data)
 
 
-def decode_as(type_: Any, data: bytes) -> Any:
+def decode_as(type_: Any, data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """The value of `data` as a msgspec type. Raises BadJSON, and BadShape for JSON that does not fit."""
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
-        raise BadJSON(f"nested deeper than {MAX_DEPTH} levels")
+    if data.count(b"[") + data.count(b"{") > max_depth and _depth(data) > max_depth:
+        raise BadJSON(f"nested deeper than {max_depth} levels")
     try:
         return msgspec.json.decode(data, type=type_)
     except msgspec.ValidationError as error:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core.jsontext import MAX_DEPTH
 from rpcbroker.core.model import Principal
 
 
@@ -20,7 +21,7 @@ class Serializer(Protocol):
     binary: bool
     """Whether it makes binary messages, not text."""
 
-    def decode(self, data: bytes) -> list[Any]:
+    def decode(self, data: bytes, max_depth: int = MAX_DEPTH) -> list[Any]:
         """One message, as a list. Raises Malformed, before anything large or deep is made of it."""
         ...
 
@@ -66,7 +67,7 @@ class Connection(Protocol):
 class Rights(Protocol):
     """Who somebody is."""
 
-    def principal(self, ticket: str) -> Principal:
+    def of_ticket(self, ticket: str) -> Principal:
         """Who shows a JSON Web Token, or an API key. Raises NotAuthenticated; TokenExpired."""
         ...
 

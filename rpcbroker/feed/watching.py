@@ -18,7 +18,6 @@ from rpcbroker.feed import uris
 from rpcbroker.feed.ports import Joined
 
 _VALUES = f"{ROOT}values"
-_UUID_LENGTH = 36
 
 
 class Watching:
@@ -80,11 +79,7 @@ class _Subscription:
         session = self._session
         payloads = self._payloads and bool(event.payloads) and event.payloads_may_be_seen(session.principal)
         serializer = session.connection.serializer
-        try:
-            members = event.encoded(serializer.name, payloads, serializer.encode_members)
-        except ValueError:  # JSON has numbers that no other encoding has
-            payloads = False
-            members = event.encoded(serializer.name, payloads, serializer.encode_members)
+        members = event.encoded(serializer.name, payloads, serializer.encode_members)
         topic = event.topic if self._tells_topic else None
         count = len(event.fields) + (len(event.payloads) if payloads else 0)
         session.send_later(serializer.event(self._id, event.seq, topic, n=self.n, members=members, count=count))
@@ -103,12 +98,7 @@ def device_of(topic: str, match: str) -> UUID | None:
     family, text = components[1], components[2]
     if not (TOPICS.get(family) or (match == uris.WILDCARD and not family)):
         return None
-    if len(text) != _UUID_LENGTH:
-        return None  # the beginning of an id, or any
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
+    return UUID(text) if _is_id(text) else None  # it may be the beginning of an id, or any
 
 
 def names_values(topic: str, match: str) -> bool:
@@ -134,17 +124,21 @@ def fitting(topic: str, match: str) -> Callable[[FeedEvent], bool]:
 
 def _require_topic(topic: str) -> None:
     """Raises InvalidRequest: who misspells a topic would wait for ever."""
-    _, family, *rest = (*topic.split("."), "", "")
+    components = topic.split(".")
+    _, family, text = (*components, "", "")[:3]
+    word = components[3:]
     words = TOPICS.get(family)
     if words is None:
         raise InvalidRequest(f"There is no topic {topic}", hint=f"After {ROOT} comes one of {', '.join(TOPICS)}.")
-    text, *word = (each for each in rest if each)
-    try:
-        canonical = str(UUID(text)) == text
-    except ValueError:
-        canonical = False
-    if not canonical:
-        raise InvalidRequest(f"There is no topic {topic}", hint=f"After {ROOT}{family} comes an id, in lower case.")
-    if word != [] if not words else len(word) != 1 or word[0] not in words:
+    if not _is_id(text):
+        raise InvalidRequest(f"There is no topic {topic}", hint=f"After {ROOT}{family}. comes an id, in lower case.")
+    if len(word) != bool(words) or not set(word) <= set(words):
         hint = f"After the id comes one of {', '.join(words)}." if words else "Nothing comes after the id."
         raise InvalidRequest(f"There is no topic {topic}", hint=hint)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

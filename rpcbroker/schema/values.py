@@ -101,10 +101,10 @@ def attribute_json(attribute: Attribute) -> AttributeJSON:
 
 
 def point_json(point: Point, *, strict: bool) -> PointJSON:
-    return PointJSON(point.ts, point.value if strict else _text(point.value))
+    return PointJSON(point.ts, point.value if strict else value_text(point.value))
 
 
-def _text(value: Raw) -> str:
+def value_text(value: Raw) -> str:
     """A string as it is, anything else as JSON text."""
     text = bytes(value)
     return jsontext.decode_as(str, text) if text.startswith(b'"') else text.decode()

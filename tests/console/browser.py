@@ -36,7 +36,9 @@ class Look:
         return f"{self.width}-{self.scheme}"
 
 
-WIDE, PHONE = Look(1280, 800, "light"), Look(390, 844, "light")
+WIDE, NIGHT = Look(1280, 800, "light"), Look(390, 844, "dark")
+PICTURED = {WIDE: "", NIGHT: "-phone"}
+"""Looks that the docs have pictures of, and how their names end."""
 LOOKS = [Look(*size, scheme) for size in ((1280, 800), (390, 844)) for scheme in ("light", "dark")]
 in_every_look = pytest.mark.parametrize("look", LOOKS, ids=str)
 """For a test that takes `console`: it runs at both widths, light and dark. Without it: WIDE."""
@@ -174,10 +176,13 @@ class Console:
         assert width <= self.look.width, f"the page is {width} px wide, the window {self.look.width}"
 
     def screenshot(self, name: str) -> None:
-        """For the docs, as docs/images/NAME.png; written by `make screenshots` only."""
-        if os.environ.get(SCREENSHOTS):
+        """For the docs: of WIDE as docs/images/NAME.png, of NIGHT as NAME-phone.png, of other looks none. Written by
+        `make screenshots` only, which runs what is marked so."""
+        ending = PICTURED.get(self.look)
+        if ending is not None and os.environ.get(SCREENSHOTS):
             IMAGES.mkdir(exist_ok=True)
-            self.page.screenshot(path=IMAGES / f"{name}.png", animations="disabled", caret="hide", scale="css")
+            path = IMAGES / f"{name}{ending}.png"
+            self.page.screenshot(path=path, animations="disabled", caret="hide", scale="css")
 
     def close(self) -> None:
         """Fails if there was a fault that no test expected."""

@@ -16,7 +16,7 @@ def test_signed_out_it_says_sign_in_and_nothing_goes_wrong(visitor: Console) -> 
     expect(visitor.page.get_by_role("navigation")).to_have_count(0)
     visitor.page.wait_for_load_state("networkidle")
     visitor.check()
-    visitor.screenshot(f"sign-in-{visitor.look}")
+    visitor.screenshot("sign-in")
 
 
 @in_every_look

@@ -1,6 +1,8 @@
 // One call: its time line, why it went as it did, and the same again.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { cancel, madeAs } from "../calls_made.js";
+import { endpoints } from "../endpoints.js";
 import { watch } from "../feed.js";
 import { request } from "../session.js";
 import { Bars } from "../parts/bars.js";
@@ -46,22 +48,27 @@ export default function Call({ params }) {
 async function asked(id, signal) {
   const call = await request("GET", `/api/rpc/${id}/timeline`, { signal });
   const kept = call.persistent && call.state !== "DELETED" ? await request("GET", `/api/rpc/persistent/${id}`, { signal }) : null;
-  if (!kept) return { ...call, ...payloadsOf(call.rpcId) };
+  if (!kept) return { ...call, ...madeHere(call.rpcId), ...payloadsOf(call.rpcId) };
   const { method, params } = kept.request.body;
   return { ...call, method, params: JSON.parse(params), reply: kept.response ?? undefined };
 }
 
+function madeHere(rpcId) {
+  const { asked, reply } = madeAs(rpcId) ?? {};
+  return asked && { params: asked.params, reply };
+}
+
 function Told({ call }) {
   const now = useNow();
+  const at = useLoad(endpoints, []);
   const [again, setAgain] = useState(false);
   const ended = call.endedTime !== null;
   const began = call.steps[0]?.ts ?? call.createdTime;
   const cause = REASONS[call.reason];
-  const cancel = async () => {
+  const stop = async () => {
     if (!(await confirm({ title: "Cancel this call?", text: "What was not sent yet never will be. A device that has it may do it all the same.", action: "Cancel the call", danger: true }))) return;
     try {
-      const { cancelled, deliveredBefore } = await request("DELETE", `/api/rpc/${call.rpcId}`);
-      toast(!cancelled ? "It had ended before." : deliveredBefore ? "Cancelled; the device has it, or may have it." : "Cancelled; the device never gets it.");
+      toast(await cancel(call.rpcId));
     } catch (error) {
       toast(error);
     }
@@ -70,7 +77,7 @@ function Told({ call }) {
     <div class="row spread">
       <h1>${call.method || "(no name)"}</h1>
       <div class="row">
-        ${!ended && html`<button class="danger" onClick=${cancel}>Cancel the call</button>`}
+        ${!ended && html`<button class="danger" onClick=${stop}>Cancel the call</button>`}
         <button onClick=${() => setAgain(true)}>Send again…</button>
       </div>
     </div>
@@ -101,7 +108,9 @@ function Told({ call }) {
     <section class="card">
       <h2>The same from a terminal</h2>
       <p class="quiet">With a token of yours in <code>TOKEN</code>, such as <code>rpcbroker token</code> prints; the device's own is in <code>ACCESS_TOKEN</code>.</p>
-      ${callSnippets({ ...call, params: call.params ?? null, timeout: timeoutOf(call) }, location.origin).map(([title, text]) => html`<${Snippet} key=${title} title=${title} text=${text} />`)}
+      <${Loaded} of=${at}>
+        ${(found) => callSnippets({ ...call, params: call.params ?? null, timeout: timeoutOf(call) }, found).map(([title, text]) => html`<${Snippet} key=${title} title=${title} text=${text} />`)}
+      <//>
     </section>
     ${again && html`<${Again} call=${call} onClose=${() => setAgain(false)} />`}
   `;

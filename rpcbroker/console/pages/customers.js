@@ -87,7 +87,7 @@ function Devices({ customer, onClose }) {
   };
   const columns = [
     { title: "Device", render: (device) => html`<a href="#/device/${device.id.id}">${device.name}</a>` },
-    { title: "Actions", render: (device) => html`<button onClick=${() => change("DELETE", `/api/customer/device/${device.id.id}`)} aria-label="Take ${device.name} away">Take away</button>` },
+    { title: "Actions", render: (device) => html`<button onClick=${() => change("DELETE", `/api/customer/device/${device.id.id}`)} aria-label="Take away ${device.name}">Take away</button>` },
   ];
   const assign = (event) => {
     event.preventDefault();

@@ -1,14 +1,12 @@
 // One call as lines to paste into a terminal. Names and params are anybody's text: each line quotes them for who reads it.
 
-// In single quotes, as a shell takes any text.
-export const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+import { quoted } from "../endpoints.js";
 
-// [title, text] each, of {deviceId, method, params, oneWay, persistent, wireId, timeout}; `url` is the broker's.
-export function callSnippets({ deviceId, method, params, oneWay, persistent, wireId, timeout }, url) {
-  const address = `${url}/api/rpc/${oneWay ? "oneway" : "twoway"}/${deviceId}`;
+// [title, text] each, of {deviceId, method, params, oneWay, persistent, wireId, timeout}; `at` is what `endpoints` gives.
+export function callSnippets({ deviceId, method, params, oneWay, persistent, wireId, timeout }, at) {
+  const address = `${at.http}/api/rpc/${oneWay ? "oneway" : "twoway"}/${deviceId}`;
   const body = JSON.stringify({ method, params, ...(timeout && { timeout }), ...(persistent && { persistent }) });
-  const host = new URL(url).hostname;
-  const mosquitto = `-h ${host.replace(/^\[|\]$/g, "")} -u "$ACCESS_TOKEN" -q 1`;
+  const mosquitto = at.mqtt && `-h ${quoted(at.mqtt.host)} -p ${at.mqtt.port} -u "$ACCESS_TOKEN" -q 1`;
   return [
     [
       "curl",
@@ -17,7 +15,7 @@ export function callSnippets({ deviceId, method, params, oneWay, persistent, wir
     [
       "Python",
       [
-        "import json, os, urllib.request",
+        "import os, urllib.request",
         "",
         `body = ${JSON.stringify(body)}`,
         `request = urllib.request.Request("${address}", data=body.encode())`,
@@ -27,12 +25,12 @@ export function callSnippets({ deviceId, method, params, oneWay, persistent, wir
         "    print(answer.status, answer.read().decode())",
       ].join("\n"),
     ],
-    [
+    at.mqtt && [
       "mosquitto: the device's side, to see the call come and to answer it",
       [
         `mosquitto_sub ${mosquitto} -v -t 'v1/devices/me/rpc/request/+'`,
         `mosquitto_pub ${mosquitto} -t v1/devices/me/rpc/response/${wireId} -m '{"done":true}'`,
       ].join("\n"),
     ],
-  ];
+  ].filter(Boolean);
 }

@@ -14,8 +14,13 @@ export function Dialog({ title, onClose, children }) {
     opened.showModal();
     return () => opened.close();
   }, []);
+  const cancelled = (event) => {
+    if (event.target !== dialog.current) return; // files that were not chosen are cancelled, too
+    event.preventDefault();
+    onClose();
+  };
   return html`
-    <dialog ref=${dialog} aria-labelledby=${id} onCancel=${(event) => (event.preventDefault(), onClose())}>
+    <dialog ref=${dialog} aria-labelledby=${id} onCancel=${cancelled}>
       <h2 id=${id}>${title}</h2>
       ${children}
     </dialog>

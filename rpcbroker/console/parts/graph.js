@@ -20,14 +20,15 @@ export function Graph({ label, metadata, selected, onSelect, lit }) {
     <div class="graph" role="region" aria-label=${label} tabindex="0">
       <svg width=${size.width} height=${size.height} role="group" aria-label="${nodes.length} nodes">
         <defs>
-          <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
-            <path d="M0 0 8 4 0 8z" />
-          </marker>
+          ${["tip", "lit-tip"].map((id) => html`
+            <marker key=${id} id=${id} viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse" markerWidth="9" markerHeight="9" orient="auto">
+              <path d="M0 0 8 4 0 8z" />
+            </marker>`)}
         </defs>
         <g aria-hidden="true">
           ${drawn.map((edge) => html`
             <g key="${edge.from} ${edge.to}" class="edge ${isLit(edge) ? "lit" : ""}">
-              <path d=${edge.path} marker-end="url(#tip)" />
+              <path d=${edge.path} marker-end="url(#${isLit(edge) ? "lit-tip" : "tip"})" />
               <text x=${edge.x} y=${edge.y}><title>${edge.labels.join(", ")}</title>${cut(edge.labels.join(", "), LONGEST_LABEL)}</text>
             </g>`)}
         </g>
@@ -36,10 +37,12 @@ export function Graph({ label, metadata, selected, onSelect, lit }) {
             class=${nodeClass(index, { first, selected, lit })} aria-pressed=${index === selected}
             aria-label="${node.name}, ${shortType(node.type)}${index === first ? ", the first node" : ""}${lit?.nodes.has(index) ? ", passed" : ""}"
             onClick=${() => onSelect(index)} onKeyDown=${(event) => pressed(event, () => onSelect(index))}>
-            <title>${node.name}</title>
-            <rect width=${WIDTH} height=${HEIGHT} rx="6" />
-            <text x="10" y="20" class="name">${cut(node.name, LONGEST)}</text>
-            <text x="10" y="37" class="type">${cut(shortType(node.type), LONGEST + 3)}</text>
+            <g aria-hidden="true">
+              <title>${node.name}</title>
+              <rect width=${WIDTH} height=${HEIGHT} rx="6" />
+              <text x="10" y="20">${cut(node.name, LONGEST)}</text>
+              <text x="10" y="37" class="type">${cut(shortType(node.type), LONGEST + 3)}</text>
+            </g>
           </g>`)}
       </svg>
     </div>

@@ -3,7 +3,7 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { Dialog } from "../parts/dialog.js";
 import { Check, Field } from "../parts/field.js";
-import { DeviceChoice } from "./device_choice.js";
+import { PickDevice } from "../parts/pick_device.js";
 import { settled, typedSettings, written } from "./settings.js";
 
 const MAX_TITLE = 255;
@@ -26,7 +26,8 @@ export function SettingsForm({ kind, box, own, onDone, onClose }) {
     <${Dialog} title="${kind.title}: settings" onClose=${onClose}>
       <form class="form" onSubmit=${done} novalidate>
         <${Field} label="Title" value=${title} onInput=${setTitle} maxlength=${MAX_TITLE} />
-        <${DeviceChoice} value=${deviceId} onChoose=${setDeviceId} none=${own ? "The board's device" : "None"} />
+        <${PickDevice} label=${own ? "Device, if not the board's" : "Device"} value=${deviceId ?? ""}
+          onPick=${(id) => setDeviceId(id || null)} />
         ${kind.settings.map((field) => html`
           <${Setting} key=${field.name} field=${field} value=${typed[field.name]} error=${errors[field.name]}
             onInput=${change(field.name)} />`)}

@@ -43,7 +43,7 @@ export function GpioControl({ title, deviceId, settings }) {
     return { on, state: SHOWN[model.state], press: () => values.current[pin]?.input("set", on !== true) };
   };
   return html`
-    <${Frame} ...${{ title, deviceId, state, error }}>
+    <${Frame} ...${{ title, deviceId, state, error }} className="pinned">
       <${Pins} ...${settings} look=${look} draw=${Pin} />
     <//>
   `;
@@ -106,7 +106,7 @@ export function GpioPanel({ title, deviceId, settings }) {
   }, [deviceId, JSON.stringify(settings)]);
   const look = (pin) => ({ on: on[pin], state: on[pin] === undefined ? "unknown" : "confirmed" });
   return html`
-    <${Frame} ...${{ title, deviceId, state: error ? "failed" : "idle", error }}>
+    <${Frame} ...${{ title, deviceId, state: error ? "failed" : "idle", error }} className="pinned">
       <${Pins} ...${settings} look=${look} draw=${Lamp} />
     <//>
   `;

@@ -1,7 +1,7 @@
 // One value of a device: what is known of it, and what becomes of the wish to change it. No DOM, no network.
 
 // {state: {input: next state}}; what is not in it changes nothing. Inputs: `read`: ask the device; `set`: change it;
-// `done`: the device answered; `nothing`: there is no value; `sent`: it was given a change, and does not answer such;
+// `done`: the device answered; `undone`: it answered that it is not as it was asked to be; `nothing`: there is no value; `sent`: it was given a change, and does not answer such;
 // `failed`; `push`: it told its value by itself.
 export const TABLE = {
   unknown: { read: "reading", set: "setting", push: "confirmed" },
@@ -9,7 +9,7 @@ export const TABLE = {
   confirmed: { read: "reading", set: "setting", push: "confirmed" },
   setting: { done: "confirmed", sent: "sent", failed: "failed", set: "setting", push: "setting" },
   sent: { read: "checking", set: "setting", push: "confirmed" },
-  checking: { done: "confirmed", nothing: "sent", failed: "sent", set: "setting", push: "checking" },
+  checking: { done: "confirmed", undone: "failed", nothing: "sent", failed: "sent", set: "setting", push: "checking" },
   failed: { read: "reading", set: "setting", push: "confirmed" },
 };
 
@@ -49,6 +49,7 @@ export function same(one, other) {
 // [the next model, what to do: null, "read" or "set" (`wanted`)]. `detail` is the value, or the error, that comes with the
 // input. `check`: whether to ask the device afterwards what became of a change that it did not answer.
 export function step(model, input, detail, check = true) {
+  if (input === "done" && model.state === "checking" && !same(detail, model.wanted)) input = "undone";
   const state = TABLE[model.state][input];
   if (state === undefined) return [model, null];
   const busy = model.state === "setting";
@@ -65,6 +66,8 @@ export function step(model, input, detail, check = true) {
       return [{ ...model, state, known: detail, error: null }, null];
     case "nothing":
       return [{ ...model, state }, null];
+    case "undone":
+      return [{ ...model, state, known: detail, error: new Error("The device has not done it") }, null];
     case "sent":
       if (model.queued) return setting(model, model.queued[0]);
       if (model.heard && same(model.known, model.wanted)) return [{ ...model, state: "confirmed" }, null];

@@ -23,7 +23,7 @@ test("every state that is reached has a row and is told to people", () => {
 
 test("what comes when nobody waits for it changes nothing", () => {
   for (const [state, row] of Object.entries(TABLE)) {
-    for (const input of ["read", "set", "done", "nothing", "sent", "failed", "push"].filter((each) => !(each in row))) {
+    for (const input of ["read", "set", "done", "undone", "nothing", "sent", "failed", "push"].filter((each) => !(each in row))) {
       const model = { ...START, state };
       assert.deepEqual(step(model, input, 1), [model, null]);
     }
@@ -73,8 +73,9 @@ test("a change that is not answered is checked by reading", () => {
   const [model, effect] = step(after(["push", 1], ["set", 2]), "sent");
   assert.deepEqual([...look(model), effect], ["checking", 2, "read"]);
   assert.deepEqual(look(step(model, "done", 2)[0]), ["confirmed", 2]);
-  assert.deepEqual(look(step(model, "done", 1)[0]), ["confirmed", 1]);
   assert.deepEqual(look(step(model, "failed", "no")[0]), ["sent", 2]);
+  const undone = step(model, "done", 1)[0];
+  assert.deepEqual([...look(undone), undone.error.message], ["failed", 1, "The device has not done it"]);
 });
 
 test("or is not, and then it is sent and no more, until the device tells", () => {
