@@ -278,7 +278,7 @@ def test_nothing_is_left_of_a_watcher_who_left(rest: Rest) -> None:
     stream.leave()
     rest.clock.advance(5)
     call(rest)
-    assert rest.feed._tenants[rest.device.tenant_id].count == 0
+    assert not rest.feed._tenants[rest.device.tenant_id].owners
     assert rest.rest.streams._watchers == set()
 
 
