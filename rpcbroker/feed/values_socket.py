@@ -36,6 +36,8 @@ from rpcbroker.feed.ports import Rights
 from rpcbroker.feed.value_subscriptions import AttributeSubscription, Data, Subscription, TelemetrySubscription, history
 from rpcbroker.feed.values_commands import Command, Login, Misread
 
+VALUES_PATHS = ("/api/ws", "/api/ws/plugins/telemetry")
+"""Where it is spoken."""
 MAX_TEXT = 32 << 10
 """Bytes of a message that comes in, as with other servers."""
 MAX_WAITING = 1_000
@@ -60,10 +62,7 @@ INVALID, POLICY, FAULT, LATER = 1007, 1008, 1011, 1013
 
 
 class Peer(Protocol):
-    """The connection, which speaks text, closes where binary messages come, or longer ones than MAX_TEXT."""
-
-    query: dict[str, list[str]]
-    """The parameters of its URL."""
+    """The connection, which speaks text, and closes where binary messages come, or longer ones than MAX_TEXT."""
 
     def send_later(self, message: bytes) -> bool:
         """One message of text, together with others. False if more waits for the peer than may: it is not sent."""
@@ -83,39 +82,42 @@ class ValuesSockets:
         self.rights = rights
         self.settings = settings
 
-    def join(self, peer: Peer) -> ValuesSocket:
-        """A new connection."""
-        return ValuesSocket(self, peer)
+    def socket(self, token: str = "") -> ValuesSocket:
+        """For a new connection; `token` is what its URL has."""
+        return ValuesSocket(self, token)
 
 
 class ValuesSocket:
     """One connection: who it is, what it subscribed to, and the commands that wait."""
 
-    binary = False
     _log = Logger()
+    binary = False
+    """Messages are text."""
 
-    def __init__(self, shared: ValuesSockets, peer: Peer) -> None:
-        """It may have a token in its URL. Whoever has none has to log in within `wamp.hello_timeout`."""
+    def __init__(self, shared: ValuesSockets, token: str) -> None:
         self._shared = shared
-        self._ticket = ""
-        self._peer: Peer | None = peer
+        self._ticket = token
+        self._peer: Peer | None = None
         self._principal: Principal | None = None
         self._deadline: Deadline | None = None
         """Until it must have logged in; then, until it is looked at that again."""
         self._subscriptions: dict[int, Subscription] = {}
         self._commands: deque[Command | Misread] = deque()
         self._working: Deferred[None] | None = None
-        (token, *_) = peer.query.get("token", [""])
-        if token:
-            self._log_in(token)
-        else:
-            timeout = shared.settings().hello_timeout
-            self._deadline = shared.broker.deadlines.after(timeout, self._close_late, None)
 
     # -- the connection
 
+    def opened(self, peer: Peer) -> None:
+        """It speaks WebSocket. Who came without a token has to log in within `wamp.hello_timeout`."""
+        self._peer = peer
+        if self._ticket:
+            self._log_in(self._ticket)
+        else:
+            timeout = self._shared.settings().hello_timeout
+            self._deadline = self._shared.broker.deadlines.after(timeout, self._close_late, None)
+
     def received(self, message: bytes) -> None:
-        """A message of text."""
+        """A whole message, of at most MAX_TEXT bytes."""
         if self._peer is None:
             return
         try:

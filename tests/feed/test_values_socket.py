@@ -27,15 +27,16 @@ class Client:
     """Somebody at the other end, who takes `room` messages more; None is any number."""
 
     sockets: ValuesSockets
-    query: dict[str, list[str]] = field(default_factory=dict)
+    token: str = ""
     room: int | None = None
     sent: list[Any] = field(default_factory=list)
     code: int | None = None
     reason: str = ""
-    socket: ValuesSocket | None = None
+    socket: ValuesSocket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.socket = self.sockets.join(self)
+        self.socket = self.sockets.socket(self.token)
+        self.socket.opened(self)
 
     def send_later(self, message: bytes) -> bool:
         assert self.code is None, "nothing is sent once it is closed"
@@ -49,8 +50,7 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         assert self.code is None, "closed once"
         self.code, self.reason = code, reason
-        if self.socket is not None:
-            self.socket.closed()
+        self.socket.closed()
 
     def says(self, **message: Any) -> list[Any]:
         """What is answered at once."""
@@ -58,11 +58,9 @@ class Client:
         return self.heard()
 
     def sends(self, message: bytes) -> None:
-        assert self.socket is not None
         self.socket.received(message)
 
     def leaves(self) -> None:
-        assert self.socket is not None
         self.socket.closed()
 
     def heard(self) -> list[Any]:
@@ -101,7 +99,7 @@ def rest() -> Rest:
 
 def client(rest: Rest, token: str = "", **settings: Any) -> Client:
     """One that has logged in by its URL."""
-    return Client(sockets(rest, **settings), {"token": [token or rest.token]})
+    return Client(sockets(rest, **settings), token or rest.token)
 
 
 def post(rest: Rest, values: Any, device_id: UUID | None = None) -> None:
