@@ -16,7 +16,7 @@ export function checkJson(text) {
 // A text area for JSON; `onInput(text)`.
 export function JsonField({ label, value, onInput, rows = 4, hint, ...rest }) {
   return html`
-    <${Field} label=${label} type="textarea" rows=${rows} class="code" spellcheck="false" autocapitalize="off"
+    <${Field} label=${label} type="textarea" rows=${rows} class="code" spellcheck=${false} autocapitalize="off"
       value=${value} onInput=${onInput} error=${checkJson(value).error} hint=${hint} ...${rest} />
   `;
 }
