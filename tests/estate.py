@@ -39,6 +39,7 @@ from rpcbroker.core.events import (
 )
 from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Relation, Scope, User
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.records import Mark, record_of
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
 """Of all who attack: what the rightful owner sends must not be right for them by chance."""
