@@ -1,13 +1,15 @@
 """Measures what those who watch cost those who call, in interleaved rounds without and with watchers.
 
-    python bench/feed.py [--seconds 10] [--rounds 3] [--only own,all]
+    python bench/feed.py [--seconds 10] [--rounds 3] [--only own,all,stalled] [--check]
 
 * own: 1,000 watchers, each of its own device, 100 of which read nothing, at 100 calls a second.
 * all: 20 watchers of everything, at 300 calls a second.
+* stalled: 20 of everything that read nothing, at 300 calls a second.
 
 The broker runs in a process of its own; callers, MQTT devices (QoS 0) and watchers (WAMP, JSON over WebSocket) are on
 one epoll loop of this one, over loopback. The share of a core that each of the two used is printed: when the load's is
-near 100 % the load was the bottleneck. Memory is that of the broker after each round with watchers.
+near 100 % the load was the bottleneck. Memory is that of the broker after each round with watchers, who have left.
+With --check the exit code is 1 if p99 or memory have grown by more than is wanted.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from watchers import Watcher, Watchers
 
 DEVICES = 1_000
 STALLED = 100
+GROWTH = 10 << 10
+"""KB by which memory may grow after the first round."""
 
 
 class Found(NamedTuple):
@@ -76,6 +80,11 @@ class Bench:
         """Of everything."""
         return Watchers(self.load.selector, [Watcher(self.broker, "rpcbroker.", "prefix") for _ in range(20)])
 
+    def stalled(self) -> Watchers:
+        """Of everything, and they read nothing."""
+        watchers = [Watcher(self.broker, "rpcbroker.", "prefix") for _ in range(20)]
+        return Watchers(self.load.selector, watchers, stalled=len(watchers))
+
     def run(self, rate: int, seconds: float, watchers: Watchers | None = None) -> Found:
         """Calls at this rate."""
         load = self.load
@@ -100,13 +109,12 @@ class Bench:
 SCENES = {
     "own": Scene(f"{DEVICES:,} watchers, each of its own device, {STALLED} of them stalled", 100, 1.2, Bench.own),
     "all": Scene("20 watchers of everything", 300, 1.5, Bench.all),
+    "stalled": Scene("20 watchers of everything, all of them stalled", 300, 1.5, Bench.stalled),
 }
 
 
-def measure(
-    bench: Bench, scene: Scene, *, rounds: int, seconds: float, warm_up: float = 1.0
-) -> tuple[float, list[int]]:
-    """Print what was found. The ratio of the median p99s, and the broker's memory (KB) after each round."""
+def measure(bench: Bench, scene: Scene, *, rounds: int, seconds: float, warm_up: float = 1.0) -> bool:
+    """Print what was found. Whether it is as is wanted."""
     without, with_, memory = [], [], []
     for number in range(rounds):
         progress(f"{scene.title}: round {number + 1} of {rounds}")
@@ -128,14 +136,16 @@ def measure(
     ratio = median(each.p99 for each in with_) / median(each.p99 for each in without)
     grown = ", ".join(f"{kb / 1024:.0f}" for kb in memory)
     print(f"  p99 {ratio:.2f} times that without (wanted: {scene.wanted:g} at most); memory {grown} MB", flush=True)
-    return ratio, memory
+    errors = sum(each.errors for each in (*without, *with_))
+    return not errors and ratio <= scene.wanted and memory[-1] <= memory[0] + GROWTH
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(SCENES), help="of " + ", ".join(SCENES))
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     chosen = options.only.split(",")
     if unknown := {*chosen} - {*SCENES}:
@@ -144,9 +154,9 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         bench = Bench(Path(directory))
-        for key in chosen:
-            measure(bench, SCENES[key], rounds=options.rounds, seconds=options.seconds)
+        good = [measure(bench, SCENES[key], rounds=options.rounds, seconds=options.seconds) for key in chosen]
         bench.broker.stop()
+    return int(options.check and not all(good))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rpcbroker.core.model import Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.records import Mark
 from rpcbroker.feed.procedures import Procedures
-from rpcbroker.feed.session import RENEW
+from rpcbroker.feed.requests import RENEW
 from rpcbroker.feed.snapshot import Snapshot
 
 PAGE = (Path(__file__).parent.parent / "docs" / "feed.md").read_text()

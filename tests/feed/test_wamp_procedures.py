@@ -10,7 +10,7 @@ from fakes import OTHER_TENANT, result_of, tenant
 from twisted.internet.defer import CancelledError, Deferred
 from wamp_world import Lists, Peer, WampWorld
 
-from rpcbroker.core.errors import InvalidRequest
+from rpcbroker.core.errors import CallFailed, InvalidRequest, Reason
 from rpcbroker.core.model import Authority
 from rpcbroker.core.setting import Rate
 from rpcbroker.core.settings import HttpSettings, Settings
@@ -284,6 +284,14 @@ class TestCancelling:
         caller.sent = caller.say(T.CANCEL, request, {"mode": mode})
         assert error_of(caller, request) == "wamp.error.canceled"
         assert ended == ["cancelled"]
+
+    def test_whatever_the_broker_makes_of_it_the_caller_is_told_that_it_was_cancelled(self, world: WampWorld) -> None:
+        waiting: Deferred[None] = Deferred(lambda late: late.errback(CallFailed("Cancelled", reason=Reason.CANCELLED)))
+        serve(world, "rpcbroker.slow", waiting)
+        caller = world.join()
+        request = caller.call("rpcbroker.slow", timeout=500)
+        world.clock.advance(1)
+        assert error_of(caller, request) == "wamp.error.timeout"
 
     @pytest.mark.parametrize("timeout", [1, 1500, 10**15])
     def test_a_call_that_takes_too_long(self, world: WampWorld, timeout: int) -> None:
