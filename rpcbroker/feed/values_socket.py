@@ -36,6 +36,8 @@ from rpcbroker.feed.ports import Rights
 from rpcbroker.feed.value_subscriptions import AttributeSubscription, Data, Subscription, TelemetrySubscription, history
 from rpcbroker.feed.values_commands import Command, Login, Misread
 
+VALUES_PATHS = ("/api/ws", "/api/ws/plugins/telemetry")
+"""Where it is spoken."""
 MAX_TEXT = 32 << 10
 """Bytes of a message that comes in, as with other servers."""
 MAX_WAITING = 1_000
@@ -55,7 +57,7 @@ ERROR_CODES: dict[type, int] = {
     PermissionDenied: UNAUTHORIZED,
 }
 """The values of `errorCode`."""
-UNSUPPORTED, INVALID, POLICY, TOO_BIG, LATER = 1003, 1007, 1008, 1009, 1013
+INVALID, POLICY, LATER = 1007, 1008, 1013
 """Codes of close frames."""
 
 
@@ -89,6 +91,8 @@ class ValuesSocket:
     """One connection: who it is, what it subscribed to, and the commands that wait."""
 
     _log = Logger()
+    binary = False
+    """Messages are text."""
 
     def __init__(self, shared: ValuesSockets, token: str) -> None:
         self._shared = shared
@@ -112,15 +116,9 @@ class ValuesSocket:
             timeout = self._shared.settings().hello_timeout
             self._deadline = self._shared.broker.deadlines.after(timeout, self._close_late, None)
 
-    def received(self, message: bytes, binary: bool) -> None:
-        """A whole message."""
+    def received(self, message: bytes) -> None:
+        """A whole message, of at most MAX_TEXT bytes."""
         if self._peer is None:
-            return
-        if binary:
-            self._close(UNSUPPORTED, "only text is taken")
-            return
-        if len(message) > MAX_TEXT:
-            self._close(TOO_BIG, f"a message may have {MAX_TEXT} bytes")
             return
         try:
             login, commands = wire.parse(message)
