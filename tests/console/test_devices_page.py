@@ -130,8 +130,10 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_lines_to_paste_do_what_they_say(console: Console, broker: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = "it's a \"token\" of $HOME"
-    made = broker.ask("POST", "/api/device-with-credentials", {"device": {"name": "pasted"}, "credentials": {"credentialsId": token}})
+    token = 'it\'s a "token" of $HOME'
+    made = broker.ask(
+        "POST", "/api/device-with-credentials", {"device": {"name": "pasted"}, "credentials": {"credentialsId": token}}
+    )
     device_id = made[1]["id"]["id"]
     for name in ("mosquitto_sub", "mosquitto_pub", "curl"):
         program(name)
@@ -153,7 +155,9 @@ def test_lines_to_paste_do_what_they_say(console: Console, broker: Daemon, monke
         broker.wait_callable(device_id)
         assert call() == (200, {"you said": 3})
         monkeypatch.setenv("TOKEN", broker.token or "")
-        called = subprocess.run(["sh", "-c", line("Call it, with curl")], capture_output=True, text=True, timeout=30, check=True)
+        called = subprocess.run(
+            ["sh", "-c", line("Call it, with curl")], capture_output=True, text=True, timeout=30, check=True
+        )
         assert called.stdout == '{"you said":{"hello":"device"}}'
     subprocess.run(["sh", "-c", line("Send telemetry, with mosquitto")], timeout=30, check=True)
     expect(page.get_by_role("region", name="Latest telemetry").first).to_contain_text("21.5")
@@ -161,7 +165,9 @@ def test_lines_to_paste_do_what_they_say(console: Console, broker: Daemon, monke
         broker.wait_callable(device_id)
         assert call("oneway")[0] == 200
         assert '"blink"' in waiting.communicate(timeout=30)[0]
-    expect(page.get_by_role("region", name="Observe its calls for an hour, with coap-client")).to_contain_text("coap://127.0.0.1:")
+    expect(page.get_by_role("region", name="Observe its calls for an hour, with coap-client")).to_contain_text(
+        "coap://127.0.0.1:"
+    )
 
 
 def test_a_new_access_token_is_made_only_after_asking(console: Console, broker: Daemon) -> None:

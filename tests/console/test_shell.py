@@ -166,9 +166,7 @@ def test_tokens_are_replaced_before_they_end_and_the_feed_goes_on(chromium: Brow
     console.close()
 
 
-def test_a_session_that_an_administrator_ends_is_told_and_one_signs_in_again(
-    visitor: Console, broker: Daemon
-) -> None:
+def test_a_session_that_an_administrator_ends_is_told_and_one_signs_in_again(visitor: Console, broker: Daemon) -> None:
     user_id = user_of_customer(broker, "leaves@example.org")
     page = visitor.sign_in("leaves@example.org").open("#/devices").page
     expect(page.get_by_text("There is no device yet.")).to_be_visible()
