@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def test_devices_are_listed_with_what_they_can_do_now(
     broker.add_device(f"{EVIL} {console.look}", f"evil-{console.look}")
     console.open("#/devices")
     expect(row(console, f"{EVIL} {console.look}")).to_contain_text("not connected")
-    expect(row(console, "hall")).to_contain_text("● callable")
+    expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
     console.check()
     console.screenshot(f"devices-{console.look}")
 
@@ -125,8 +126,10 @@ def test_many_devices_are_searched_sorted_and_turned_over(console: Console, brok
 @contextmanager
 def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_lines_to_paste_do_what_they_say(console: Console, broker: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +157,7 @@ def test_lines_to_paste_do_what_they_say(console: Console, broker: Daemon, monke
         assert call() == (200, {"you said": 3})
         monkeypatch.setenv("TOKEN", broker.token or "")
         called = subprocess.run(["sh", "-c", line("Call it, with curl")], capture_output=True, text=True, timeout=30, check=True)
-        assert called.stdout == '{"you said":{"hello":"device"}}'
+        assert json.loads(called.stdout) == {"you said": {"hello": "device"}}
     subprocess.run(["sh", "-c", line("Send telemetry, with mosquitto")], timeout=30, check=True)
     expect(page.get_by_role("region", name="Latest telemetry").first).to_contain_text("21.5")
     with running(["sh", "-c", f"exec {line('Wait for one call, with curl')}"]) as waiting:
