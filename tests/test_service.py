@@ -48,6 +48,7 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
         )
     ],
     "audit": lambda broker: [broker.rest.trail.settings],
+    "wamp": lambda broker: [broker.wamp.router.settings, broker._settings.wamp],
     "rules": lambda broker: [broker.rules.settings, broker._settings.rules],
     "feed": lambda broker: [broker.feed.settings, broker._keeper.settings, broker.wamp.router.feed],
     "wamp": lambda broker: [broker.wamp.router.settings],

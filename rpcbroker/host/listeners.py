@@ -75,6 +75,7 @@ def wanted(settings: Settings) -> Iterator[Wanted]:
     """All that the configuration has, in the order in which they are opened."""
     yield from (Wanted("http", "listen", description) for description in settings.http.listen)
     yield from (Wanted("mqtt", "listen", description) for description in settings.mqtt.listen)
+    yield from (Wanted("wamp", "rawsocket_listen", description) for description in settings.wamp.rawsocket_listen)
     yield from (Wanted("coap", "listen", description) for description in settings.coap.listen)
     yield from (Wanted("coap", "dtls_listen", description) for description in settings.coap.dtls_listen)
 

@@ -32,6 +32,10 @@ class Listener(Protocol):
     binary: bool
     """Whether binary messages are spoken, not text."""
 
+    def opened(self, connection: Any) -> None:
+        """The MessageSocket may be spoken over from now on."""
+        ...
+
     def received(self, message: bytes) -> None:
         """One message; text is UTF-8. Must not raise."""
         ...
@@ -97,9 +101,10 @@ class MessageSocket(WebSocketConnection):
             max_waiting=factory.max_waiting,
             changed=lambda blocked: self.hold() if blocked else self.release(),
         )
-        self._listener = factory.join(self)
-        self._first = b"\x82" if self._listener.binary else b"\x81"
         self._beat = factory.deadlines.after(PING_INTERVAL, self._look, None)
+        self._listener = listener = factory.listener(self)
+        self._first = b"\x82" if listener.binary else b"\x81"
+        listener.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
@@ -163,7 +168,7 @@ class MessageSocketFactory(WebSocketConnections):
 
     def __init__(
         self,
-        join: Callable[[MessageSocket], Listener],
+        listener: Callable[[MessageSocket], Listener],
         *,
         max_size: Callable[[], int],
         max_waiting: Callable[[], int],
@@ -171,10 +176,10 @@ class MessageSocketFactory(WebSocketConnections):
         deadlines: Deadlines,
         reactor: Any,
     ) -> None:
-        """`join` is called with each connection that is open. `max_size`: bytes of a message; `max_waiting` and
+        """`listener` makes one for each connection that opens. `max_size`: bytes of a message; `max_waiting` and
         `gather` as Outlet has them. They are asked each time."""
         super().__init__(deadlines=deadlines, reactor=reactor)
-        self.join = join
+        self.listener = listener
         self.max_size = max_size
         self.max_waiting = max_waiting
         self.gather = gather

@@ -29,7 +29,7 @@ def save(console: Console) -> None:
 
 
 def handle(console: Console, title: str) -> Locator:
-    return console.page.get_by_role("button", name=f"Move {title}")
+    return console.page.get_by_role("button", name=f"Move {title}", exact=True)
 
 
 def places(board: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
@@ -46,7 +46,7 @@ def test_a_board_of_a_device_begins_at_the_page_of_the_device(console: Console, 
     expect(console.page.get_by_label("Title")).to_have_value(name)
     console.page.get_by_label("Add a widget").select_option("Knob")
     console.check()
-    console.screenshot(f"board-edited-{look}")
+    console.screenshot("board-edited")
     save(console)
     console.check()
     expect(console.page.get_by_role("slider", name="Knob")).to_be_visible()
@@ -66,7 +66,7 @@ def test_boards_are_listed_found_and_deleted(console: Console, stage: Stage, loo
     console.page.get_by_label("Search").fill(title)
     expect(console.page.get_by_role("link", name=title)).to_be_visible()
     console.check()
-    console.screenshot(f"boards-{look}")
+    console.screenshot("boards")
     console.page.get_by_role("button", name=f"Delete {title}").click()
     console.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(console.page.get_by_text("There are no boards yet.")).to_be_visible()
