@@ -133,8 +133,12 @@ function Console() {
   const main = useRef(null);
   const shown = found(hash);
   useEffect(() => {
-    if (hash === "" || hash === "#" || hash === "#/") location.replace(allowed()[0][0]);
+    if (/^#?\/?$/.test(hash)) location.replace(allowed()[0][0]);
   }, [hash]);
+  useEffect(() => {
+    if (!shown) location.replace(allowed()[0][0]); // who was here before may have seen more
+    for (const [, , load] of allowed()) load().catch(() => {}); // so that all are there when the broker is not
+  }, []);
   useEffect(() => {
     document.title = `${shown?.route[1] ?? "rpcbroker"} – rpcbroker`;
     if (hash) main.current?.focus({ preventScroll: true });

@@ -9,6 +9,7 @@ const FIRST_WAIT = 300; // ms until it is tried again, then twice that, and so o
 const LONGEST_WAIT = 5_000;
 const SUBSCRIBE = 32; // of WAMP's messages
 const ERRORS = "rpcbroker.error.";
+const REFUSED = /authentication|not_authorized/; // the ticket is not good any more
 
 let client = null;
 let attempt = 0; // counts connections, so that what is awaited for an older one is let go
@@ -165,7 +166,7 @@ async function connect() {
     }));
     await mine.connect();
   } catch (error) {
-    if (number === attempt && error.errorUri) await renew().catch(() => {}); // it does not like the ticket
+    if (number === attempt && REFUSED.test(error.errorUri)) await renew().catch(() => {});
     lost(number);
     return;
   }

@@ -93,9 +93,12 @@ def test_params_are_checked_while_they_are_typed(console: Console, device_id: st
         expect(form(console).get_by_text("No JSON")).to_be_visible()
         expect(params).to_have_attribute("aria-invalid", "true")
         expect(button).to_be_disabled()
-    for right in ('{"a": [1, 2]}', "7", "null", '"text"', ""):
+    params.fill('{"a": [9007199254740993]}')
+    expect(form(console).get_by_text("9007199254740993 has more digits")).to_be_visible()
+    expect(button).to_be_disabled()
+    for right in ('{"a": [1, 2]}', "9007199254740991", "1e300", "null", '"text"', ""):
         params.fill(right)
-        expect(form(console).get_by_text("No JSON")).to_have_count(0)
+        expect(params).not_to_have_attribute("aria-invalid", "true")
         expect(button).to_be_enabled()
     form(console).get_by_label("Timeout").fill("-5")
     expect(button).to_be_disabled()

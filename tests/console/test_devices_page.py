@@ -35,10 +35,15 @@ def test_devices_are_listed_with_what_they_can_do_now(
     console: Console, broker: Daemon, device: AnsweringDevice
 ) -> None:
     broker.add_device(f"{EVIL} {console.look}", f"evil-{console.look}")
+    long = broker.add_device(f"{console.look}-".ljust(255, "W"), f"long-{console.look}")
     console.open("#/devices")
     expect(row(console, f"{EVIL} {console.look}")).to_contain_text("not connected")
     expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
     console.check()
+    broker.ask("DELETE", f"/api/device/{long}")
+    console.page.reload()
+    console.sign_in()
+    expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
     console.screenshot(f"devices-{console.look}")
 
 

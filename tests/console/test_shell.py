@@ -78,6 +78,7 @@ def test_a_system_administrator_is_offered_people_only_and_no_feed(visitor: Cons
     visitor.page.on("websocket", lambda socket: sockets.append(socket.url))
     visitor.sign_in("root@example.org")
     assert pages_of(visitor.page) == ["Users and customers"]
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text(re.compile("Users|Tenants"))
     expect(visitor.page.get_by_text(LIVE, exact=True)).to_have_count(0)
     visitor.page.wait_for_load_state("networkidle")
     assert sockets == []
