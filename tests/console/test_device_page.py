@@ -78,7 +78,7 @@ def test_a_call_is_made_and_its_steps_and_reply_are_shown(
     expect(entry.get_by_role("list", name="Steps")).to_contain_text(re.compile("accepted.*sent.*answered"))
     expect(console.page.get_by_role("region", name="Presence")).to_contain_text("can take calls")
     console.check()
-    console.screenshot(f"device-{console.look}")
+    console.screenshot("device")
     entry.get_by_role("link", name="Time line").click()
     expect(console.page.get_by_role("heading", name="setGpioStatus")).to_be_visible()
     console.page.go_back()
