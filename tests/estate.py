@@ -119,7 +119,7 @@ class Asking:
             path = changed._path(route) + changed._query(route)
             for body in changed._bodies(route):
                 yield path, body
-        if route.operation in ("getCalls", "watchFeed"):
+        if route.operation in ("getCalls", "watchFeed", "getFeedSnapshot"):
             yield route.path, None
 
     def _variants(self, operation: str) -> list[Asking]:

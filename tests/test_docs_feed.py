@@ -24,9 +24,9 @@ from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.model import Scope
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.records import Mark
+from rpcbroker.core.snapshot import Snapshot
 from rpcbroker.feed.procedures import Procedures
 from rpcbroker.feed.requests import RENEW
-from rpcbroker.feed.snapshot import Snapshot
 
 PAGE = (Path(__file__).parent.parent / "docs" / "feed.md").read_text()
 OF_ALL = {"n", "seq", "ts"}

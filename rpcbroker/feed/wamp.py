@@ -10,11 +10,11 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.feed import Feed
 from rpcbroker.core.ports import Store
 from rpcbroker.core.settings import Settings
+from rpcbroker.core.snapshot import Snapshot
 from rpcbroker.feed.answering import Answering
 from rpcbroker.feed.ports import Rights
 from rpcbroker.feed.procedures import Procedures
 from rpcbroker.feed.router import Router
-from rpcbroker.feed.snapshot import Snapshot
 from rpcbroker.feed.watching import Watching
 
 

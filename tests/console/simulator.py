@@ -25,6 +25,7 @@ class Simulator:
         self._broker = broker
         self._token = token
         self._id = device_id
+        self.running = False
         self._process: subprocess.Popen[str]
         self._thread: threading.Thread
         self.begin()
@@ -43,9 +44,11 @@ class Simulator:
         self._thread = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._thread.start()
         self._broker.wait_callable(self._id)
+        self.running = True
 
     def end(self) -> None:
         """It leaves, and cannot be called when this returns."""
+        self.running = False
         self._process.terminate()
         self._process.wait(10)
         self._thread.join(10)

@@ -9,7 +9,7 @@ import pytest
 from browser import Console, Look, in_every_look
 from daemon import Daemon
 from playwright.sync_api import Locator, expect
-from widgets import Stage, stage_of
+from widgets import Stage, Widget, stage_of
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def save(console: Console) -> None:
 
 
 def handle(console: Console, title: str) -> Locator:
-    return console.page.get_by_role("button", name=f"Move {title}")
+    return console.page.get_by_role("button", name=f"Move {title}", exact=True)
 
 
 def places(board: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
@@ -46,7 +46,7 @@ def test_a_board_of_a_device_begins_at_the_page_of_the_device(console: Console, 
     expect(console.page.get_by_label("Title")).to_have_value(name)
     console.page.get_by_label("Add a widget").select_option("Knob")
     console.check()
-    console.screenshot(f"board-edited-{look}")
+    console.screenshot("board-edited")
     save(console)
     console.check()
     expect(console.page.get_by_role("slider", name="Knob")).to_be_visible()
@@ -58,7 +58,6 @@ def test_a_board_of_a_device_begins_at_the_page_of_the_device(console: Console, 
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_boards_are_listed_found_and_deleted(console: Console, stage: Stage, look: Look) -> None:
     title = f"<script>alert({look.width})</script> {look}"
     stage.board("led", title=title)
@@ -66,10 +65,48 @@ def test_boards_are_listed_found_and_deleted(console: Console, stage: Stage, loo
     console.page.get_by_label("Search").fill(title)
     expect(console.page.get_by_role("link", name=title)).to_be_visible()
     console.check()
-    console.screenshot(f"boards-{look}")
     console.page.get_by_role("button", name=f"Delete {title}").click()
     console.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(console.page.get_by_text("There are no boards yet.")).to_be_visible()
+
+
+PLAY_ROOM = {
+    "switch": ("Lamp in the hall", 0, 0, 3, 3),
+    "knob": ("Heating", 3, 0, 3, 4),
+    "led": ("Lamp", 6, 0, 2, 3),
+    "power_button": ("Pump", 8, 0, 3, 4),
+    "slider": ("Blinds", 0, 4, 5, 3),
+    "gpio_control": ("Relays", 0, 7, 5, 4),
+    "shell": ("Shell", 5, 4, 7, 7),
+}
+
+
+@in_every_look
+@pytest.mark.screenshots
+def test_a_board_shows_what_its_device_says_in_all_its_widgets(console: Console, stage: Stage, look: Look) -> None:
+    more: dict[str, dict[str, Any]] = {
+        "knob": {"key": "", "unit": "°C", "initial": 21, "getMethod": "getState", "most": 40},
+        "slider": {"unit": "%", "key": ""},
+        "gpio_control": {
+            "pins": [{"pin": 7, "label": "Fan"}, {"pin": 11, "label": "Door"}, {"pin": 12, "label": "Siren"}]
+        },
+    }
+    widgets = [
+        {"id": type_, "type": type_, "title": title, "settings": more.get(type_, {}), "x": x, "y": y, "w": w, "h": h}
+        for type_, (title, x, y, w, h) in PLAY_ROOM.items()
+    ]
+    stage.device.call("setValue", True)
+    stage.device.call("setState", 24)
+    stage.device.call("setGpioStatus", {"pin": 11, "enabled": True})
+    console.open(f"#/board/{stage.save('The hall', widgets)}")
+    for type_ in PLAY_ROOM.keys() - {"shell"}:
+        Widget(console, type_).is_in("confirmed")
+    shell = Widget(console, "shell")
+    shell.says("/$")
+    shell.types("help")
+    console.check()
+    console.page.evaluate("scrollTo(0, 0)")
+    console.screenshot("board")
 
 
 def test_widgets_are_moved_and_sized_by_keyboard_and_each_step_is_told(console: Console, stage: Stage) -> None:
@@ -146,6 +183,7 @@ def test_who_saves_what_somebody_else_has_changed_is_asked_what_to_do(
         expect(dialog).to_contain_text("Somebody else has changed this board")
     console.check()
     dialog.get_by_role("button", name="Save mine" if mine else "Leave theirs").click()
+    expect(console.page.get_by_role("button", name="Edit")).to_be_visible()
     expect(console.page.get_by_role("heading", level=1)).to_have_text("mine" if mine else "theirs")
     assert stage.saved(board_id)["title"] == ("mine" if mine else "theirs")
 

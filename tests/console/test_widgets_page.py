@@ -23,10 +23,16 @@ SLOW = {"timeout": 300}
 """Settings with which what is not answered has failed soon."""
 
 
-@pytest.fixture
-def stage(broker: Daemon) -> Iterator[Stage]:
+@pytest.fixture(scope="module")
+def one_stage(broker: Daemon) -> Iterator[Stage]:
     with stage_of(broker) as stage:
         yield stage
+
+
+@pytest.fixture
+def stage(one_stage: Stage) -> Stage:
+    one_stage.begin()
+    return one_stage
 
 
 def opened(console: Console, stage: Stage, *types: str, **settings: Any) -> list[Widget]:
@@ -119,15 +125,17 @@ def _without_repeats(requests: list[list[Any]]) -> list[list[Any]]:
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_toggles_show_what_is_confirmed_and_revert_when_it_fails(console: Console, stage: Stage, look: Look) -> None:
     widgets = dict(zip(TOGGLES, opened(console, stage, *TOGGLES, twoway=True), strict=True))
     for type_, widget in widgets.items():
         widget.is_in("confirmed")
+        of_same_value = [widgets[other] for other in TOGGLES if TOGGLES[other] == TOGGLES[type_]]
         stage.device.call(f"set{TOGGLES[type_]}", False)
-        widget.is_on(False)
+        for each in of_same_value:
+            each.is_on(False)
         change(widget, type_)
-        widget.is_on(True)
+        for each in of_same_value:
+            each.is_on(True)
         widget.is_in("confirmed")
         stage.device.tells_to_fail(f"set{TOGGLES[type_]}")
         change(widget, type_)
@@ -136,85 +144,106 @@ def test_toggles_show_what_is_confirmed_and_revert_when_it_fails(console: Consol
         widget.says(f"The device says: set{TOGGLES[type_]} fails, as it was told to")
         stage.device.tells_to_fail()
     console.check()
-    console.screenshot(f"toggles-{look}")
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_numbers_show_what_is_confirmed_and_revert_when_it_fails(console: Console, stage: Stage, look: Look) -> None:
     widgets = dict(zip(NUMBERS, opened(console, stage, *NUMBERS, twoway=True), strict=True))
     for type_, widget in widgets.items():
+        of_same_value = [widgets[other] for other in NUMBERS if NUMBERS[other] == NUMBERS[type_]]
         stage.device.call(f"set{NUMBERS[type_]}", 40)
-        _shows(widget, type_, 40)
+        for each in of_same_value:
+            shows(each, 40)
         widget.handle.press("ArrowDown")
-        _shows(widget, type_, 39)
+        for each in of_same_value:
+            shows(each, 39)
         widget.is_in("confirmed")
         stage.device.tells_to_fail(f"set{NUMBERS[type_]}")
-        widget.handle.press("ArrowUp")
+        widget.handle.press("ArrowDown")
         widget.is_in("failed")
-        _shows(widget, type_, 39)
+        shows(widget, 39)
         stage.device.tells_to_fail()
     console.check()
-    console.screenshot(f"numbers-{look}")
 
 
-def _shows(widget: Widget, type_: str, value: float) -> None:
-    handle = widget.box.get_by_role("spinbutton") if type_ == "stepper" else widget.handle
-    expect(handle).to_have_attribute("aria-valuetext", str(value))
+def shows(widget: Widget, value: float) -> None:
+    expect(widget.handle).to_have_attribute("aria-valuetext", str(value))
 
 
-@pytest.mark.parametrize("type_", VALUED)
 def test_a_change_that_is_not_replied_to_is_read_again_and_reverts_if_it_was_not_done(
-    console: Console, stage: Stage, type_: str
+    console: Console, stage: Stage
 ) -> None:
-    (widget,) = opened(console, stage, type_)
-    widget.is_in("confirmed")
-    before = widget.handle.get_attribute("aria-checked" if type_ in TOGGLES else "aria-valuetext")
-    stage.device.tells_to_fail(f"set{VALUED[type_]}")
-    change(widget, type_)
-    widget.is_in("failed")
-    widget.says("The device has not done it")
-    assert widget.handle.get_attribute("aria-checked" if type_ in TOGGLES else "aria-valuetext") == before
+    widgets = all_valued(console, stage)
+    stage.device.tells_to_fail("setValue", "setState")
+    for type_, widget in widgets.items():
+        before = said_by(widget, type_)
+        change(widget, type_)
+        widget.is_in("failed")
+        widget.says("The device has not done it")
+        assert said_by(widget, type_) == before
 
 
-@pytest.mark.parametrize("type_", VALUED)
-def test_a_reading_that_fails_leaves_the_value_unknown(console: Console, stage: Stage, type_: str) -> None:
-    stage.device.tells_to_fail(f"get{VALUED[type_]}")
-    (widget,) = opened(console, stage, type_)
-    widget.is_in("failed")
-    widget.says("unknown")
+def test_a_reading_that_fails_leaves_the_value_unknown(console: Console, stage: Stage) -> None:
+    stage.device.tells_to_fail("getValue", "getState")
+    for widget in opened(console, stage, *VALUED):
+        widget.is_in("failed")
+        widget.says("unknown")
 
 
-@pytest.mark.parametrize("type_", VALUED)
-def test_what_the_device_tells_is_followed_and_nothing_is_asked_for_it(
-    console: Console, stage: Stage, type_: str
-) -> None:
-    (widget,) = opened(console, stage, type_)
-    widget.is_in("confirmed")
+def test_what_the_device_tells_is_followed_and_nothing_is_asked_for_it(console: Console, stage: Stage) -> None:
+    widgets = all_valued(console, stage)
     asked = len(stage.device.calls())
-    stage.device.call(f"set{VALUED[type_]}", 60)
-    if type_ in TOGGLES:
-        widget.is_on(True)
-    else:
-        _shows(widget, type_, 60)
-    widget.is_in("confirmed")
-    assert len(stage.device.calls()) == asked + 1
+    stage.device.call("setValue", 60)
+    stage.device.call("setState", 60)
+    for type_, widget in widgets.items():
+        follows(widget, type_, 60)
+        widget.is_in("confirmed")
+    assert len(stage.device.calls()) == asked + 2
 
 
-@pytest.mark.parametrize("type_", VALUED)
-def test_an_attribute_is_followed_too(console: Console, stage: Stage, broker: Daemon, type_: str) -> None:
-    (widget,) = opened(console, stage, type_, key="level")
-    widget.is_in("confirmed")
+def test_an_attribute_is_followed_too(console: Console, stage: Stage, broker: Daemon) -> None:
+    widgets = all_valued(console, stage, key="level")
     status, _ = broker.ask("POST", f"/api/plugins/telemetry/{stage.device_id}/SHARED_SCOPE", {"level": 70})
     assert status == 200
+    for type_, widget in widgets.items():
+        follows(widget, type_, 70)
+
+
+@pytest.mark.parametrize("source", ["timeseries", "attribute"])
+def test_the_first_value_may_be_what_the_broker_knows(
+    console: Console, stage: Stage, broker: Daemon, source: str
+) -> None:
+    attributes = f"/api/plugins/telemetry/{stage.device_id}/SERVER_SCOPE"
+    assert broker.ask("POST", attributes, {"value": 60, "state": 60})[0] == 200
+    stage.device.call("setValue", 60)
+    stage.device.call("setState", 60)
+    asked = len(stage.device.calls())
+    for type_, widget in all_valued(console, stage, source=source).items():
+        follows(widget, type_, 60)
+    assert len(stage.device.calls()) == asked
+
+
+def all_valued(console: Console, stage: Stage, **settings: Any) -> dict[str, Widget]:
+    """All that hold a value, on one board, when they have been told it."""
+    widgets = dict(zip(VALUED, opened(console, stage, *VALUED, **settings), strict=True))
+    for widget in widgets.values():
+        widget.is_in("confirmed")
+    return widgets
+
+
+def said_by(widget: Widget, type_: str) -> str | None:
+    return widget.handle.get_attribute("aria-checked" if type_ in TOGGLES else "aria-valuetext")
+
+
+def follows(widget: Widget, type_: str, value: float) -> None:
+    """Any number but 0 is on to a toggle."""
     if type_ in TOGGLES:
         widget.is_on(True)
     else:
-        _shows(widget, type_, 70)
+        shows(widget, value)
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_offline_is_said_a_change_fails_then_and_when_it_is_back_it_is_asked_again(
     console: Console, stage: Stage, look: Look
 ) -> None:
@@ -231,7 +260,6 @@ def test_offline_is_said_a_change_fails_then_and_when_it_is_back_it_is_asked_aga
         widgets[0].is_in("failed")
         widgets[0].is_on(False)
         widgets[0].says("Request timeout")
-    console.screenshot(f"offline-{look}")
     stage.device.lines.clear()
     stage.device.begin()
     for widget in widgets:
@@ -245,7 +273,7 @@ def test_the_last_wish_follows_when_there_are_many_while_one_is_under_way(consol
     knob.is_in("confirmed")
     for key in ("Home", "ArrowUp", "ArrowUp", "ArrowUp", "End"):
         knob.handle.press(key, delay=0)
-    _shows(knob, "knob", 100)
+    shows(knob, 100)
     knob.is_in("confirmed")
     changes = [params for method, params in stage.device.calls() if method == "setValue"]
     assert changes[-1] == 100
@@ -262,7 +290,7 @@ def test_a_knob_is_turned_by_dragging_it(console: Console, stage: Stage) -> None
     console.page.mouse.down()
     console.page.mouse.move(x, y - 40, steps=5)
     console.page.mouse.up()
-    _shows(knob, "knob", 50)
+    shows(knob, 50)
     knob.is_in("confirmed")
     assert stage.device.call("getValue") == 50
 
@@ -288,7 +316,6 @@ def test_a_led_says_when_the_device_is_not_well(console: Console, stage: Stage) 
 
 @in_every_look
 @pytest.mark.parametrize("layout", ["basic", "raspberry"])
-@pytest.mark.screenshots
 def test_pins_are_switched_and_shown_as_the_device_says_they_are(
     console: Console, stage: Stage, look: Look, layout: str
 ) -> None:
@@ -306,7 +333,6 @@ def test_pins_are_switched_and_shown_as_the_device_says_they_are(
     expect(pin).to_have_attribute("aria-checked", "true")
     control.says("The device says: setGpioStatus fails")
     console.check()
-    console.screenshot(f"gpio-{layout}-{look}")
 
 
 def _gpio(layout: str) -> str:
@@ -355,7 +381,6 @@ def test_a_terminal_shows_replies_and_failures_and_remembers_what_was_typed(cons
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_a_shell_runs_commands_and_ends_them(console: Console, stage: Stage, look: Look) -> None:
     (shell,) = opened(console, stage, "shell")
     shell.says("/$")
@@ -371,7 +396,6 @@ def test_a_shell_runs_commands_and_ends_them(console: Console, stage: Stage, loo
     shell.says("terminated")
     shell.is_in("idle")
     console.check()
-    console.screenshot(f"shell-{look}")
 
 
 def test_a_widget_without_a_device_says_so(console: Console, stage: Stage, broker: Daemon) -> None:

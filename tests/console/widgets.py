@@ -23,6 +23,19 @@ class Stage:
         self._broker = broker
         self.device_id = broker.add_device(token, token)
         self.device = Simulator(broker, token, self.device_id)
+        self._before: set[int] = set()
+
+    def begin(self) -> None:
+        """The device is there and as it was at first, and what it was asked before is no matter any more."""
+        if not self.device.running:
+            self.device.begin()
+        self.device.tells_to_fail()
+        for method in ("setValue", "setState"):
+            self.device.call(method, 0)
+        for pin in (7, 11, 12):
+            self.device.call("setGpioStatus", {"pin": pin, "enabled": False})
+        self.device.lines.clear()
+        self._before = set(self._one_way())
 
     def board(self, *types: str, title: str = "Widgets", **settings: Any) -> str:
         """The id of a board with these widgets, each named like its type."""
@@ -51,14 +64,16 @@ class Stage:
         return kept
 
     def requests(self) -> list[list[Any]]:
-        """[way, method, params] of each call, in the order in which the device saw them."""
+        """[way, method, params] of each call since it began, in the order in which the device saw them."""
+        one_way = self._one_way()
+        ways = ["oneway" if one_way[wire_id] else "twoway" for wire_id in sorted(one_way.keys() - self._before)]
+        return [[way, method, params] for way, (method, params) in zip(ways, self.device.calls(), strict=True)]
+
+    def _one_way(self) -> dict[int, bool]:
+        """Of all calls to the device, by their wire ids."""
         status, calls = self._broker.ask("GET", f"/api/rpc?deviceId={self.device_id}&pageSize=1000")
         assert status == 200
-        one_way = {call["wireId"]: call["oneWay"] for call in calls["data"]}
-        ways = ["oneway" if one_way[wire_id] else "twoway" for wire_id in sorted(one_way)]
-        seen = self.device.calls()
-        assert len(seen) == len(ways)
-        return [[way, method, params] for way, (method, params) in zip(ways, seen, strict=True)]
+        return {call["wireId"]: call["oneWay"] for call in calls["data"]}
 
 
 @contextmanager
@@ -66,7 +81,8 @@ def stage_of(broker: Daemon) -> Iterator[Stage]:
     """Its device is gone afterwards."""
     stage = Stage(broker)
     yield stage
-    stage.device.end()
+    if stage.device.running:
+        stage.device.end()
 
 
 class Widget:
@@ -74,9 +90,7 @@ class Widget:
 
     def __init__(self, console: Console, type_: str) -> None:
         self.box: Locator = console.page.locator(f'.tile[data-type="{type_}"] .widget')
-        self.handle: Locator = self.box.locator(
-            '[role="switch"], [role="slider"], [role="spinbutton"], input, button'
-        ).first
+        self.handle: Locator = self.box.locator('[role="switch"], [role="slider"], [role="spinbutton"], input').first
 
     def is_in(self, state: str) -> None:
         expect(self.box).to_have_attribute("data-state", state)

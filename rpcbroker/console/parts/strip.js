@@ -55,7 +55,7 @@ function Drawn({ changes, now }) {
       <figcaption class="row spread quiet"><span>The last day</span><span>${label}</span></figcaption>
       <svg viewBox=${`0 0 ${WIDE} ${HIGH}`} preserveAspectRatio="none" role="img" aria-label=${`The last day: ${label}`}>
         ${spans.map((span) => html`
-          <rect key=${span.from} class=${span.state} x=${at(span.from)} width=${Math.max(LEAST, at(span.to) - at(span.from))}
+          <rect key=${span.from} class=${span.state} x=${Math.min(at(span.from), WIDE - LEAST)} width=${Math.max(LEAST, at(span.to) - at(span.from))}
             y=${{ callable: 0, connected: HIGH / 2, away: HIGH - 2 }[span.state]} height=${HIGH}>
             <title>${`${WORDS[span.state]} ${exact(span.from)} – ${exact(span.to)}`}</title>
           </rect>`)}

@@ -118,7 +118,7 @@ export function GpioPanel({ title, deviceId, settings }) {
 function Pins({ layout, pins, look, draw }) {
   if (layout !== "raspberry") {
     return html`
-      <ul class="pins">
+      <ul class="pins" tabindex="0" aria-label="Pins">
         ${pins.map((each) => html`
           <li key=${each.pin}><${draw} pin=${each.pin} label=${labelOf(each, layout)} ...${look(each.pin)} /></li>`)}
       </ul>
@@ -126,7 +126,7 @@ function Pins({ layout, pins, look, draw }) {
   }
   const known = new Map(pins.map((each) => [each.pin, each]));
   return html`
-    <ol class="pins raspberry">
+    <ol class="pins raspberry" tabindex="0" aria-label="Pins">
       ${HEADER.map((name, index) => {
         const each = known.get(index + 1);
         return html`

@@ -29,7 +29,7 @@ export function Tile({ box, deviceId, name, order }) {
   };
   return html`
     <div class="tile" style=${place(box, order)} data-type=${box.type}>
-      <${COMPONENTS[box.type] ?? Unknown} ...${shown} />
+      <${kind === UNKNOWN ? Unknown : COMPONENTS[box.type]} ...${shown} />
     </div>
   `;
 }
