@@ -51,7 +51,6 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
     "wamp": lambda broker: [broker.wamp.router.settings, broker._settings.wamp],
     "rules": lambda broker: [broker.rules.settings, broker._settings.rules],
     "feed": lambda broker: [broker.feed.settings, broker._keeper.settings, broker.wamp.router.feed],
-    "wamp": lambda broker: [broker.wamp.router.settings],
 }
 """The parts that read each section, as they have it."""
 

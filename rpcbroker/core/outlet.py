@@ -45,7 +45,7 @@ class Outlet:
         changed: Callable[[bool], object],
     ) -> None:
         """`gather`: seconds for which `later` may wait for more; `max_waiting`: bytes, beyond which it takes nothing.
-        `changed` is called with whether the peer does not read, whenever that changes.
+        `changed` is called with whether the peer does not read, whenever that may have changed.
         """
         self._transport = transport
         self._deadlines = deadlines

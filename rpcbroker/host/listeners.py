@@ -34,6 +34,9 @@ BACKLOG = 4096
 ASKING = frozenset({"mqtt"})
 """Sections whose `ssl:` listeners ask for a certificate: devices may have one, callers over HTTP have none."""
 
+SCHEMES = {"wamp": "rs", "wamps": "rss"}
+"""Of URLs, where they are not called as what is spoken there: clients of WAMP say so for RawSocket."""
+
 HIGHEST_PORT = 65_535
 _SSL_ARGUMENTS = (
     "port",
@@ -114,7 +117,7 @@ def check_form(listener: Wanted) -> None:
 class Listeners:
     """All open listeners of one process.
 
-    `ports` by the section of each; `urls`: a name, such as `http` or `mqtts` or `coaps`, and where clients on this
+    `ports` by the section of each; `urls`: a name, such as `http` or `mqtts` or `wamp`, and where clients on this
     machine find the first one of that kind.
     """
 
@@ -178,8 +181,8 @@ class Listeners:
 
     def _opened(self, section: str, port: IListeningPort, *, secure: bool) -> None:
         self.ports[section].append(port)
-        scheme = f"{section}s" if secure else section
-        self.urls.setdefault(scheme, _url(scheme, port))
+        name = f"{section}s" if secure else section
+        self.urls.setdefault(name, _url(SCHEMES.get(name, name), port))
 
     def _open_datagrams(self, listener: Wanted, listen: Callable[[], IListeningPort], *, secure: bool = False) -> None:
         try:

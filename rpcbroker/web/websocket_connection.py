@@ -69,10 +69,10 @@ class WebSocketConnection(WebSocketServerProtocol):
             self._read()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
         self._stop_waiting()
         self._read(all_of_it=True)
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._leave(reason)
         self._connectionLost(reason)  # past autobahn's own, which logs TLS errors of peers as errors of ours
 
@@ -89,6 +89,7 @@ class WebSocketConnection(WebSocketServerProtocol):
             self.transport.pauseProducing()
 
     def release(self) -> None:
+        """Go on."""
         self._held = False
         if self._turn is None:
             if self._unread:

@@ -73,16 +73,16 @@ def test_a_call_is_made_and_its_steps_and_reply_are_shown(
     assert broker.ask("POST", f"/api/v1/{TOKEN}/attributes", {"firmware": "1.2.0"})[0] == 200
     opened(console, device_id)
     entry = call(console, "setGpioStatus", {"pin": 7, "text": EVIL})
-    expect(entry).to_contain_text("● done")
+    expect(entry).to_contain_text("done")
     expect(entry.get_by_role("region", name="Reply")).to_contain_text(EVIL)
     expect(entry.get_by_role("list", name="Steps")).to_contain_text(re.compile("accepted.*sent.*answered"))
     expect(console.page.get_by_role("region", name="Presence")).to_contain_text("can take calls")
     console.check()
-    console.screenshot(f"device-{console.look}")
+    console.screenshot("device")
     entry.get_by_role("link", name="Time line").click()
     expect(console.page.get_by_role("heading", name="setGpioStatus")).to_be_visible()
     console.page.go_back()
-    expect(made(console, "setGpioStatus")).to_contain_text("● done")
+    expect(made(console, "setGpioStatus")).to_contain_text("done")
 
 
 def test_params_are_checked_while_they_are_typed(console: Console, device_id: str) -> None:
@@ -93,9 +93,12 @@ def test_params_are_checked_while_they_are_typed(console: Console, device_id: st
         expect(form(console).get_by_text("No JSON")).to_be_visible()
         expect(params).to_have_attribute("aria-invalid", "true")
         expect(button).to_be_disabled()
-    for right in ('{"a": [1, 2]}', "7", "null", '"text"', ""):
+    params.fill('{"a": [9007199254740993]}')
+    expect(form(console).get_by_text("9007199254740993 has more digits")).to_be_visible()
+    expect(button).to_be_disabled()
+    for right in ('{"a": [1, 2]}', "9007199254740991", "1e300", "null", '"text"', ""):
         params.fill(right)
-        expect(form(console).get_by_text("No JSON")).to_have_count(0)
+        expect(params).not_to_have_attribute("aria-invalid", "true")
         expect(button).to_be_enabled()
     form(console).get_by_label("Timeout").fill("-5")
     expect(button).to_be_disabled()
@@ -114,7 +117,7 @@ def test_why_a_call_failed_and_what_to_do_is_told(console: Console, broker: Daem
     opened(console, broker.add_device("never here", "never-here"))
     entry = call(console, "getValue", timeout=1_000)
     expect(entry).to_contain_text("NEVER_CONNECTED")
-    expect(entry).to_contain_text("✕ failed")
+    expect(entry).to_contain_text("failed")
     expect(console.page.get_by_role("region", name="Presence")).to_contain_text("never connected")
 
 
@@ -138,7 +141,7 @@ def test_one_way_and_persistent_calls_are_followed_to_their_ends(
     form(console).get_by_label("Kind").select_option("oneway")
     entry = call(console, "blink", 3)
     assert json.loads(next_call(silent)[1].payload) == {"method": "blink", "params": 3}
-    expect(entry).to_contain_text("● done")
+    expect(entry).to_contain_text("done")
     expect(entry).to_contain_text("one-way")
     form(console).get_by_label("Kind").select_option("twoway")
     form(console).get_by_label("Persistent").check()
@@ -147,7 +150,7 @@ def test_one_way_and_persistent_calls_are_followed_to_their_ends(
     expect(kept).to_contain_text("running")
     silent.send(p.Publish(f"v1/devices/me/rpc/response/{wire_id}", b'{"kept": true}'))
     expect(kept.get_by_role("region", name="Reply")).to_contain_text('"kept": true')
-    expect(kept).to_contain_text("● done")
+    expect(kept).to_contain_text("done")
 
 
 def test_a_call_is_made_again_only_after_asking_or_goes_back_into_the_form(
@@ -155,7 +158,7 @@ def test_a_call_is_made_again_only_after_asking_or_goes_back_into_the_form(
 ) -> None:
     opened(console, device_id)
     call(console, "again", {"a": 1})
-    expect(made(console, "again")).to_contain_text("● done")
+    expect(made(console, "again")).to_contain_text("done")
     entries = console.page.get_by_role("region", name="Calls made here").locator("li.call")
     before = len(device.calls)
     made(console, "again").get_by_role("button", name="Call again again").click()
@@ -164,7 +167,7 @@ def test_a_call_is_made_again_only_after_asking_or_goes_back_into_the_form(
     made(console, "again").get_by_role("button", name="Call again again").click()
     console.page.get_by_role("dialog").get_by_role("button", name="Call again").click()
     expect(entries).to_have_count(2)
-    expect(entries.first).to_contain_text("● done")
+    expect(entries.first).to_contain_text("done")
     assert len(device.calls) == before + 1
     form(console).get_by_label("Method").fill("something else")
     entries.first.get_by_role("button", name="Put again into the form").click()

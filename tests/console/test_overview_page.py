@@ -39,7 +39,7 @@ def test_calls_and_their_errors_are_seen_as_they_happen(
     latency = page.get_by_role("img", name=re.compile("Latency"))
     expect(latency).to_have_attribute("aria-label", re.compile(r"half within .*ms, 99 % within"))
     console.check()
-    console.screenshot(f"overview-{console.look}")
+    console.screenshot("overview")
 
 
 def test_devices_are_counted_as_they_come_and_go(console: Console, broker: Daemon, device_id: str) -> None:

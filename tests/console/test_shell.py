@@ -78,6 +78,7 @@ def test_a_system_administrator_is_offered_people_only_and_no_feed(visitor: Cons
     visitor.page.on("websocket", lambda socket: sockets.append(socket.url))
     visitor.sign_in("root@example.org")
     assert pages_of(visitor.page) == ["Users and customers"]
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text(re.compile("Users|Tenants"))
     expect(visitor.page.get_by_text(LIVE, exact=True)).to_have_count(0)
     visitor.page.wait_for_load_state("networkidle")
     assert sockets == []
@@ -147,6 +148,19 @@ def test_when_the_broker_starts_again_the_page_goes_on_without_being_loaded_agai
     second.stop()
 
 
+def test_the_feed_is_found_where_it_is_and_where_there_is_none_that_is_told(chromium: Browser, tmp_path: Path) -> None:
+    for path, said in (("/elsewhere", LIVE), ("", "This broker has no feed")):
+        directory = tmp_path / f"at{len(path)}"
+        directory.mkdir()
+        broker = Daemon(directory, RPCBROKER_WAMP_WEBSOCKET_PATH=path)
+        console = Console(chromium, broker.http, WIDE).sign_in()
+        expect(console.page.get_by_text(said)).to_be_visible()
+        console.open("#/devices")
+        expect(console.page.get_by_text("There is no device yet.")).to_be_visible()
+        console.close()
+        broker.stop()
+
+
 def test_tokens_are_replaced_before_they_end_and_the_feed_goes_on(chromium: Browser, own_broker: Daemon) -> None:
     console = Console(chromium, own_broker.http, WIDE)
     sockets: list[str] = []
@@ -166,9 +180,7 @@ def test_tokens_are_replaced_before_they_end_and_the_feed_goes_on(chromium: Brow
     console.close()
 
 
-def test_a_session_that_an_administrator_ends_is_told_and_one_signs_in_again(
-    visitor: Console, broker: Daemon
-) -> None:
+def test_a_session_that_an_administrator_ends_is_told_and_one_signs_in_again(visitor: Console, broker: Daemon) -> None:
     user_id = user_of_customer(broker, "leaves@example.org")
     page = visitor.sign_in("leaves@example.org").open("#/devices").page
     expect(page.get_by_text("There is no device yet.")).to_be_visible()

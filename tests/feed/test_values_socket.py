@@ -539,6 +539,15 @@ class TestLimits:
         assert one.code == 1013
         assert not rest.feed._tenants[rest.device.tenant_id].owners
 
+    def test_who_does_not_read_what_the_store_told_late(self, rest: Rest) -> None:
+        one = client(rest)
+        with Slow(rest.store.values, "attributes") as slow:
+            one.says(cmds=[command("ATTRIBUTES", 1), command("ATTRIBUTES", 2)])
+            one.room = 0
+            slow.arrive()
+        assert one.code == 1013
+        assert not rest.feed._tenants[rest.device.tenant_id].owners
+
     def test_nothing_is_left_of_who_is_gone(self, rest: Rest) -> None:
         one = client(rest)
         one.says(cmds=[command(), command("ATTRIBUTES", 2)])

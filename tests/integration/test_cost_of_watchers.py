@@ -20,16 +20,14 @@ def bench(*options: str, timeout: float) -> str:
     return done.stdout
 
 
-def test_every_watcher_is_told_of_every_call_and_no_call_fails() -> None:
-    """What a second shows on a busy machine: how fast it is, is for the soak."""
-    told = bench("--seconds", "2", "--rounds", "1", timeout=120)
-    for scene in ("own", "all"):
-        pattern = r"each of its own" if scene == "own" else r"20 watchers of everything,"
-        found = re.search(pattern + r".*?, (\d+) calls/s:\n.*?\n  with .*?, 0 errors, ([0-9,]+) events/s", told, re.S)
-        assert found, told
-        rate, events = int(found[1]), int(found[2].replace(",", ""))
-        share = 0.9 if scene == "own" else 20.0
-        assert events >= 3 * rate * share * 0.9, "a call has three events at least"
+@pytest.mark.parametrize(("scene", "rate", "readers"), [("own", 100, 0.9), ("all", 300, 20)])
+def test_every_watcher_is_told_of_every_call_and_no_call_fails(scene: str, rate: int, readers: float) -> None:
+    """What two seconds show on a busy machine: how fast it is, is for the soak."""
+    told = bench("--seconds", "2", "--rounds", "1", "--only", scene, timeout=120)
+    (found,) = re.findall(r"^  with .* (\d+) errors, ([0-9,]+) events/s;", told, re.MULTILINE)
+    assert found[0] == "0", told
+    events = int(found[1].replace(",", ""))
+    assert events >= 3 * rate * readers * 0.8, f"a call has three events at least\n{told}"
 
 
 @pytest.mark.soak

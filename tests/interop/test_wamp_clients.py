@@ -36,7 +36,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def run(broker: Daemon, directory: Path, client: tuple[str, str, str], role: str) -> Foreign:
     kind, serializer, transport = client
-    url = broker.endpoints["wamp"] if transport == "rs" else broker.http.replace("http", "ws", 1) + "/ws"
+    url = broker.endpoints["wamp"].replace("wamp", "rs", 1) if transport == "rs" else broker.endpoints["wamp-ws"]
     command = [sys.executable, str(CLIENTS / "wamp_client.py")] if kind == "python" else node("wamp.js", "autobahn")
     (directory / role).mkdir()
     assert broker.token is not None

@@ -7,10 +7,18 @@ import { Field } from "./field.js";
 export function checkJson(text) {
   if (text.trim() === "") return { value: null };
   try {
-    return { value: JSON.parse(text) };
+    return { value: JSON.parse(text, exactly) };
   } catch (error) {
+    if (error instanceof RangeError) return { error: error.message };
     return { error: `No JSON: ${error.message.replace(/^JSON\.parse: /, "")}` };
   }
+}
+
+// A browser would send another number than was typed, and nobody would notice.
+function exactly(_, value, context) {
+  const large = typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "");
+  if (large) throw new RangeError(`${context.source} has more digits than a browser can send: write it as a string`);
+  return value;
 }
 
 // A text area for JSON; `onInput(text)`.
