@@ -12,6 +12,10 @@ from daemon import Daemon, wait_for
 from playwright.sync_api import Locator, expect
 from simulator import Simulator
 
+TOGGLES = {"switch": "Value", "slide_toggle": "Value", "round_switch": "Value", "power_button": "State"}
+NUMBERS = {"knob": "Value", "slider": "State", "stepper": "State"}
+VALUED = TOGGLES | NUMBERS
+"""Type -> what the names of its methods end with."""
 _numbers = itertools.count(1)
 
 
@@ -111,3 +115,15 @@ class Widget:
         self.box.get_by_role("textbox").fill(line)
         self.box.get_by_role("textbox").press("Enter")
         expect(self.box).to_have_attribute("data-state", "idle")
+
+
+def opened(console: Console, stage: Stage, *types: str, **settings: Any) -> list[Widget]:
+    """A board with widgets of these types."""
+    console.open(f"#/board/{stage.board(*types, **settings)}")
+    return [Widget(console, type_) for type_ in types]
+
+
+def change(widget: Widget, type_: str) -> None:
+    """As a person does it by keyboard."""
+    key = {"knob": "End", "slider": "End", "stepper": "ArrowUp"}.get(type_, "Enter")
+    widget.handle.press(key)
