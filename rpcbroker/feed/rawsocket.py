@@ -43,7 +43,7 @@ class RawSocket(Protocol):
     peer: str
 
     def __init__(self) -> None:
-        self._unread = b""
+        self._unread = bytearray()
         self._listener: WampConnection | None = None
         self._outlet: Any = None
         self._most = 0
@@ -113,12 +113,11 @@ class RawSocket(Protocol):
 
     def _read(self) -> None:
         """So much as may be read in one turn of the reactor."""
-        data, self._unread, start = self._unread, b"", 0
+        data, start = self._unread, 0
         if self._listener is None:
             if len(data) < HEAD and (not data or data[0] == MAGIC):
-                self._unread = data
                 return
-            self._shake_hands(data[:HEAD])
+            self._shake_hands(bytes(data[:HEAD]))
             start = HEAD
         end = start
         for _ in range(FRAMES):
@@ -126,13 +125,11 @@ class RawSocket(Protocol):
             if not end:
                 break
             start = end
-        if self._closing:
-            return
-        self._unread = data[start:]
-        if end and self._unread:
+        del data[: len(data) if self._closing else start]
+        if end and data:
             self._go_on_later()
 
-    def _frame(self, data: bytes, start: int) -> int:
+    def _frame(self, data: bytearray, start: int) -> int:
         """Where the frame at `start` ends; 0 if it is not there, or wrong."""
         body = start + HEAD
         if len(data) < body:
@@ -146,9 +143,9 @@ class RawSocket(Protocol):
         if self._closing or len(data) < body + size:
             return 0
         if kind == MESSAGE and self._listener is not None:
-            self._listener.received(data[body : body + size])
+            self._listener.received(bytes(data[body : body + size]))
         elif kind == PING:
-            self._outlet.write(bytes((PONG,)) + data[start + 1 : body + size])
+            self._outlet.write(bytes((PONG, *data[start + 1 : body])), bytes(data[body : body + size]))
         return body + size
 
     def _shake_hands(self, asked: bytes) -> None:
