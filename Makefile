@@ -95,6 +95,7 @@ bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed pe
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
 	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
 	$(BIN)/python bench/http_devices.py
+	$(BIN)/python bench/feed.py
 
 .PHONY: peers
 peers:

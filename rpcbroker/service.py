@@ -39,6 +39,10 @@ from rpcbroker.core.model import NULL_UUID, Authority, Tenant, User
 from rpcbroker.core.ports import StoreError
 from rpcbroker.core.presence_keeper import PresenceKeeper
 from rpcbroker.core.settings import Settings, reloaded
+from rpcbroker.feed.codec import BY_SUBPROTOCOL
+from rpcbroker.feed.connection import WampConnection
+from rpcbroker.feed.rawsocket import RawSocketFactory
+from rpcbroker.feed.values_socket import MAX_TEXT, VALUES_PATHS, ValuesSockets
 from rpcbroker.feed.wamp import Wamp
 from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
@@ -173,6 +177,7 @@ class BrokerService(Service):
             coap=lambda: self.coap,
             http_connections=lambda: self._door.open_connections,
             http_polls=lambda: self.http_devices.open_polls,
+            wamp=lambda: self.wamp.router,
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,
@@ -237,22 +242,50 @@ class BrokerService(Service):
 
     def _sockets(self) -> dict[str, Socket]:
         """What is spoken over WebSocket, by its path."""
-        path = self._settings.mqtt.websocket_path
-        if not path:
-            return {}
+        values = Socket((), cache(self._values_over_websocket))
+        chosen = {
+            self._settings.mqtt.websocket_path: Socket(MQTT_SUBPROTOCOLS, cache(self._mqtt_over_websocket)),
+            self._settings.wamp.websocket_path: Socket(tuple(BY_SUBPROTOCOL), cache(self._wamp_over_websocket)),
+        }
+        return dict.fromkeys(VALUES_PATHS, values) | {path: socket for path, socket in chosen.items() if path}
 
-        @cache
-        def streams() -> IProtocolFactory:
-            from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
+    def _mqtt_over_websocket(self) -> IProtocolFactory:
+        from rpcbroker.web.websocket_stream import ROOM, ByteStreamFactory
 
-            return ByteStreamFactory(
-                self._mqtt_factory,
-                max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
-                deadlines=self.broker.deadlines,
-                reactor=self._reactor,
-            )
+        return ByteStreamFactory(
+            self._mqtt_factory,
+            max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
+            deadlines=self.broker.deadlines,
+            reactor=self._reactor,
+        )
 
-        return {path: Socket(MQTT_SUBPROTOCOLS, streams)}
+    def _wamp_over_websocket(self) -> IProtocolFactory:
+        return self._message_sockets(
+            lambda connection: WampConnection(self.wamp.router, BY_SUBPROTOCOL[connection.subprotocol]),
+            max_size=lambda: self._settings.wamp.max_message_size,
+        )
+
+    def _values_over_websocket(self) -> IProtocolFactory:
+        values = ValuesSockets(
+            broker=self.broker, feed=self.feed, rights=self.rest.who, settings=lambda: self._settings.wamp
+        )
+        return self._message_sockets(
+            lambda connection: values.socket(connection.query.get("token", [""])[0]), max_size=lambda: MAX_TEXT
+        )
+
+    def _message_sockets(self, listener: Callable[[Any], Any], max_size: Callable[[], int]) -> IProtocolFactory:
+        from rpcbroker.web.websocket_messages import MessageSocketFactory
+
+        return MessageSocketFactory(listener, max_size=max_size, **self._outlets())
+
+    def _outlets(self) -> dict[str, Any]:
+        """How what goes out to peers of the feed is gathered, and how much of it may wait."""
+        return {
+            "max_waiting": lambda: self._settings.feed.max_waiting,
+            "gather": lambda: self._settings.feed.gather,
+            "deadlines": self.broker.deadlines,
+            "reactor": self._reactor,
+        }
 
     def _checks(self) -> dict[str, Check]:
         """What has to be ready before calls are sent here, by the names that operators read."""
@@ -284,6 +317,8 @@ class BrokerService(Service):
                 self._listeners.open(listener, self._door)
             case "mqtt", _:
                 self._listeners.open(listener, self._mqtt_factory)
+            case "wamp", _:
+                self._listeners.open(listener, RawSocketFactory(self.wamp.router, **self._outlets()))
             case _, "dtls_listen":
                 self._listeners.open_dtls(
                     listener,
@@ -320,12 +355,13 @@ class BrokerService(Service):
         super().startService()
 
     def _urls(self) -> dict[str, str]:
-        """Of the listeners, and `mqtt-ws` and `mqtt-wss` for what is spoken on those of HTTP."""
-        path = self._settings.mqtt.websocket_path
+        """Of the listeners, and for what is spoken on those of HTTP such as `mqtt-ws` and `mqtt-wss`."""
+        paths = {"mqtt": self._settings.mqtt.websocket_path, "wamp": self._settings.wamp.websocket_path}
         urls = {name: self._listeners.urls.get(name, "") for name in ("http", "https")}
         return self._listeners.urls | {
-            f"mqtt-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
+            f"{spoken}-ws{name[4:]}": f"ws{url.removeprefix('http')}{path}"
             for name, url in urls.items()
+            for spoken, path in paths.items()
             if path and url.startswith(f"{name}://")
         }
 

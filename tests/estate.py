@@ -39,6 +39,7 @@ from rpcbroker.core.events import (
 )
 from rpcbroker.core.model import ApiKey, Authority, Customer, Device, KeyScope, ProvisionKey, Relation, Scope, User
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.core.records import Mark, record_of
 
 ANOTHER_PASSWORD_HASH = hash_password("something else")
 """Of all who attack: what the rightful owner sends must not be right for them by chance."""
@@ -118,7 +119,7 @@ class Asking:
             path = changed._path(route) + changed._query(route)
             for body in changed._bodies(route):
                 yield path, body
-        if route.operation in ("getCalls", "watchFeed"):
+        if route.operation in ("getCalls", "watchFeed", "getFeedSnapshot"):
             yield route.path, None
 
     def _variants(self, operation: str) -> list[Asking]:
@@ -389,10 +390,11 @@ class Estate(Rest):
         session, emit = self.session(self.its_device), self.broker.events.emit
         request = CallRequest(method="its-heard-method", params=b'"its-params"')
         call = self.broker.make(session, request, self.now_ms(), wire_id=1)
-        emit(CallOpened, call)
-        emit(CallProgressed, call, b'"its-progress"')
-        emit(CallSettled, call, CallState.SUCCESSFUL, None, b'"its-reply"', "MQTT", 0.1)
-        emit(CallRefused, call, Reason.QUEUE_FULL)
+        record = record_of(call, ((self.now_ms(), Mark.ACCEPTED.value, None),))
+        emit(CallOpened, call, record)
+        emit(CallProgressed, call, record, b'"its-progress"')
+        emit(CallSettled, call, record, CallState.SUCCESSFUL, None, b'"its-reply"', "MQTT", 0.1)
+        emit(CallRefused, call, record, Reason.QUEUE_FULL)
         emit(PresenceChanged, self.its_device, session.presence, True)
         emit(NearlyMissed, self.its_device, NearMiss.UNKNOWN_TOPIC, "has published to its-secret-topic")
         emit(QuestionAnswered, self.its_device, "its-question", "MQTT", None)

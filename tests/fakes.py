@@ -129,6 +129,14 @@ class FakeMqtt:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class FakeWamp:
+    """What the router of WAMP counts."""
+
+    open_sessions: int = 0
+    dropped: int = 0
+
+
 class World:
     """A broker on a Clock and a MemoryStore, with one device; on the `store` of another it goes on after a restart."""
 
@@ -242,6 +250,7 @@ def metrics_of(world: Any, **more: Any) -> Metrics:
         "coap": FakeCoap,
         "http_connections": lambda: 0,
         "http_polls": lambda: 0,
+        "wamp": FakeWamp,
         "lag": LoopLag(world.clock, world.clock.seconds),
         "started": EPOCH_MS / 1000,
         "access": lambda: "open",

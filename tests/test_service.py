@@ -48,8 +48,9 @@ WHO_WORKS_BY: dict[str, Callable[[BrokerService], list[Any]]] = {
         )
     ],
     "audit": lambda broker: [broker.rest.trail.settings],
+    "wamp": lambda broker: [broker.wamp.router.settings, broker._settings.wamp],
     "rules": lambda broker: [broker.rules.settings, broker._settings.rules],
-    "feed": lambda broker: [broker.feed.settings, broker._keeper.settings],
+    "feed": lambda broker: [broker.feed.settings, broker._keeper.settings, broker.wamp.router.feed],
 }
 """The parts that read each section, as they have it."""
 
@@ -116,7 +117,7 @@ def test_rates_reach_those_who_count(broker: BrokerService) -> None:
     http = Settings().http
     new = changed(http, live(http))
     broker.reload(replace(Settings(), http=new))
-    who = broker.rest._who
+    who = broker.rest.who
     assert (who._tenants.rate, who._customers.rate, who._users.rate) == (
         new.tenant_rate,
         new.customer_rate,

@@ -28,6 +28,16 @@ class MqttCounts(Protocol):
     def dropped(self) -> Mapping[str, int]: ...
 
 
+class WampCounts(Protocol):
+    """What the router of WAMP counts."""
+
+    @property
+    def open_sessions(self) -> int: ...
+
+    @property
+    def dropped(self) -> int: ...
+
+
 class CoapNumbers(Protocol):
     """Of messages of all ports, over UDP and DTLS."""
 

@@ -1,4 +1,4 @@
-"""The feed as server-sent events: the handler of `GET /api/feed`."""
+"""The feed over HTTP: server-sent events, and how things are when they begin; the handlers of `/api/feed`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.errors import BrokerError, Unavailable
 from rpcbroker.core.feed import Feed, FeedEvent, Watch
 from rpcbroker.core.model import Principal
-from rpcbroker.schema.feed import FeedQuery
+from rpcbroker.core.snapshot import Snapshot
+from rpcbroker.schema.feed import FeedQuery, SnapshotQuery
 from rpcbroker.wire.events import EVENT_STREAM, Event, encode, encode_number
 
 LOOK_INTERVAL = 1.0
 """Seconds until it is looked again whether who watches still may."""
 GAP = {
     "message": "Events were lost: those behind your Last-Event-ID are not kept any more",
-    "hint": "Ask for what you need to know now, and go on from here.",
+    "hint": "GET /api/feed/snapshot tells how things are now; go on from here.",
 }
 
 
 class FeedStreams:
-    """All callers that watch."""
+    """The handlers, and all callers that watch."""
 
-    def __init__(self, *, feed: Feed, broker: Broker) -> None:
+    def __init__(self, *, feed: Feed, broker: Broker, now_ms: Callable[[], int]) -> None:
         self._feed = feed
         self._broker = broker
+        self._snapshot = Snapshot(broker, feed, now_ms=now_ms)
         self._watchers: set[_Watcher] = set()
 
     async def watch(
@@ -63,6 +65,15 @@ class FeedStreams:
         self._watchers.add(watcher)
         watcher.left = self._watchers.discard
         return Answer(watcher, content_type=EVENT_STREAM, patience=self._feed.settings.slow_timeout)
+
+    async def snapshot(self, principal: Principal, *, query: SnapshotQuery) -> dict[str, Any]:
+        """The present state of devices and calls, for a watcher to begin with.
+
+        Begin to watch first, then ask for this, then leave out what has a seq up to that of the snapshot.
+        """
+        if query.device_id is None:
+            return self._snapshot.of_all(principal)
+        return self._snapshot.of_device(principal, await self._broker.session_for(principal, query.device_id))
 
     def stop(self) -> None:
         """The broker ends, and each stream with it."""

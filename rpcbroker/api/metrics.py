@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from rpcbroker import __version__
 from rpcbroker.api.collectors import CallCounts, Present, Reading, Readings, add_histogram
-from rpcbroker.api.counts import CoapCounts, MqttCounts, ScriptCounts, WebCounts
+from rpcbroker.api.counts import CoapCounts, MqttCounts, ScriptCounts, WampCounts, WebCounts
 from rpcbroker.api.routes import Answer
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotAuthenticated, NotFound, PermissionDenied
@@ -36,6 +36,7 @@ class Metrics:
         coap: Callable[[], CoapCounts],
         http_connections: Callable[[], int],
         http_polls: Callable[[], int],
+        wamp: Callable[[], WampCounts],
         lag: LoopLag,
         started: float,
         access: Callable[[], str],
@@ -53,6 +54,7 @@ class Metrics:
         readings = (
             *_of_connections(mqtt, http_connections, http_polls),
             *_of_coap(coap),
+            *_of_wamp(wamp),
             *_of_store(store),
             *_of_calls(broker),
             *_of_rules(rules),
@@ -162,6 +164,21 @@ def _of_connections(
             "Messages that did not go out: the client was slow (QoS 0), away with a full queue, or takes none so big.",
             lambda: mqtt.dropped,
             label="why",
+        ),
+    )
+
+
+def _of_wamp(wamp: Callable[[], WampCounts]) -> tuple[Reading, ...]:
+    return (
+        Reading(
+            "rpcbroker_wamp_sessions",
+            "Connections of WAMP, over WebSocket and RawSocket, those that have not joined yet included.",
+            lambda: wamp().open_sessions,
+        ),
+        Reading(
+            "rpcbroker_wamp_messages_dropped_total",
+            "Events that were not sent to sessions that read too slowly; [feed] max_waiting is the limit.",
+            lambda: wamp().dropped,
         ),
     )
 

@@ -89,7 +89,7 @@ class RestApi:
         self.provisioning = Provisioning(trail=self.trail, new_token=new_token, **inside, **made)
         self.claiming = Claiming(now_ms=now_ms, **inside)
         self.health = health
-        self.streams = FeedStreams(feed=feed, broker=broker)
+        self.streams = FeedStreams(feed=feed, broker=broker, now_ms=now_ms)
         self._passwords = Passwords(run_hash, auth)
         self._lockout = Lockout(auth, seconds)
         self._activation = Activation(key, people=people, settings=auth, now_ms=now_ms, new_nonce=new_secret)

@@ -65,7 +65,7 @@ from rpcbroker.schema.devices import (
     SaveDeviceQuery,
     TenantDevicesQuery,
 )
-from rpcbroker.schema.feed import FeedQuery
+from rpcbroker.schema.feed import FeedQuery, SnapshotJSON, SnapshotQuery
 from rpcbroker.schema.health import EndpointsJSON, HealthJSON, VersionJSON
 from rpcbroker.schema.people import (
     ActivateQuery,
@@ -143,7 +143,19 @@ def _feed(feed: FeedStreams) -> tuple[Route, ...]:
         stream=True,
         errors=(e.NotFound,),
     )
-    return (watch,)
+    snapshot = Route(
+        operation="getFeedSnapshot",
+        method="GET",
+        path="/api/feed/snapshot",
+        handler=feed.snapshot,
+        roles=USERS,
+        tag="Feed",
+        access=READ,
+        query=SnapshotQuery,
+        answers=SnapshotJSON,
+        errors=(e.NotFound,),
+    )
+    return watch, snapshot
 
 
 def _devices(devices: Devices, fleet: Fleet) -> tuple[Route, ...]:

@@ -133,8 +133,12 @@ function Console() {
   const main = useRef(null);
   const shown = found(hash);
   useEffect(() => {
-    if (hash === "" || hash === "#" || hash === "#/") location.replace(allowed()[0][0]);
+    if (/^#?\/?$/.test(hash)) location.replace(allowed()[0][0]);
   }, [hash]);
+  useEffect(() => {
+    if (!shown) location.replace(allowed()[0][0]); // who was here before may have seen more
+    for (const [, , load] of allowed()) load().catch(() => {}); // so that all are there when the broker is not
+  }, []);
   useEffect(() => {
     document.title = `${shown?.route[1] ?? "rpcbroker"} – rpcbroker`;
     if (hash) main.current?.focus({ preventScroll: true });
@@ -216,9 +220,12 @@ function useFeedState() {
 
 function FeedLamp() {
   const state = useFeedState();
-  const words = { live: "Live", connecting: "Connecting", lost: "Not live" };
+  const words = { live: "Live", connecting: "Connecting", lost: "Not live", off: "Not live" };
   return html`<span class="lamp ${state}">${words[state]}</span>`;
 }
+
+const LOST = "The connection to the broker is lost. It is tried again; the page goes on when it is back.";
+const OFF = "This broker has no feed, for [wamp] websocket_path is empty: pages show how things were when they were opened.";
 
 // Said only when it takes longer than a moment, so that nothing flickers.
 function FeedBanner() {
@@ -231,7 +238,7 @@ function FeedBanner() {
   }, [state === "live"]);
   return html`
     <div role="status" class="banner">
-      ${late && html`<p class="warn">The connection to the broker is lost. It is tried again; the page goes on when it is back.</p>`}
+      ${late && html`<p class="warn">${state === "off" ? OFF : LOST}</p>`}
     </div>
   `;
 }

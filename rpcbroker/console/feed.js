@@ -2,17 +2,17 @@
 // the session, and comes back by itself when it is lost.
 
 import Wampy from "./vendor/wampy.js";
-import { ApiError, onSession, renew, session, ticket } from "./session.js";
+import { ApiError, onSession, renew, request, session, ticket } from "./session.js";
 
-const PATH = "/ws";
 const FIRST_WAIT = 300; // ms until it is tried again, then twice that, and so on
 const LONGEST_WAIT = 5_000;
 const SUBSCRIBE = 32; // of WAMP's messages
 const ERRORS = "rpcbroker.error.";
+const REFUSED = /authentication|not_authorized/; // the ticket is not good any more
 
 let client = null;
 let attempt = 0; // counts connections, so that what is awaited for an older one is let go
-let state = "lost"; // connecting, live, lost
+let state = "lost"; // connecting, live, lost; off: this broker has no feed
 let wait = FIRST_WAIT;
 let timer = null;
 const listeners = new Set();
@@ -146,14 +146,23 @@ function become(next) {
   for (const listener of listeners) listener(state);
 }
 
+// Where WAMP is spoken, null if it is not.
+async function feedPath() {
+  const { urls } = await request("GET", "/api/endpoints");
+  const url = urls["wamp-ws"] ?? urls["wamp-wss"];
+  return url ? new URL(url).pathname : null;
+}
+
 async function connect() {
   clearTimeout(timer);
   const number = ++attempt;
   become("connecting");
   try {
+    const path = await feedPath();
     const shown = await ticket();
     if (number !== attempt) return;
-    const mine = (client = new Wampy(PATH, {
+    if (path === null) return become("off");
+    const mine = (client = new Wampy(path, {
       realm: "rpcbroker",
       authid: session.user.email,
       authmethods: ["ticket"],
@@ -165,7 +174,7 @@ async function connect() {
     }));
     await mine.connect();
   } catch (error) {
-    if (number === attempt && error.errorUri) await renew().catch(() => {}); // it does not like the ticket
+    if (number === attempt && REFUSED.test(error.errorUri)) await renew().catch(() => {});
     lost(number);
     return;
   }

@@ -5,12 +5,13 @@ import { quoted } from "./endpoints.js";
 const FILTER = "v1/devices/me/rpc/request/+";
 const REPLY = '{"done":true}';
 
-// [title, text] of each; `at` is what `endpoints()` says, `credentials` is the API's, `callUrl` where callers call it.
+// [title, text] of each; `at` is what `endpoints()` says, `credentials` are the API's.
 export function snippets({ at, credentials, deviceId }) {
   const token = credentials.credentialsType === "ACCESS_TOKEN" ? credentials.credentialsId : null;
   const login = mqttLogin(credentials);
   const found = [];
-  if (at.mqtt && login) found.push(...overMqtt(at.mqtt, login));
+  if (at.mqtt && login) found.push(...overMqtt(at.mqtt, login, false));
+  else if (at.mqtts && login) found.push(...overMqtt(at.mqtts, login, true));
   if (token !== null) found.push(...overHttp(`${at.http}/api/v1/${encodeURIComponent(token)}`));
   if (at.coap && token !== null) found.push(...overCoap(at.coap, token));
   found.push([
@@ -32,8 +33,9 @@ function mqttLogin({ credentialsType, credentialsId, credentialsValue }) {
   }
 }
 
-function overMqtt({ host, port }, { clientId, userName, password }) {
+function overMqtt({ host, port }, { clientId, userName, password }, secure) {
   const options = [`-h ${quoted(host)} -p ${port}`];
+  if (secure) options.push("--capath /etc/ssl/certs");
   if (userName) options.push(`-u ${quoted(userName)}`);
   if (password) options.push(`-P ${quoted(password)}`);
   if (clientId) options.push(`-i ${quoted(clientId)}`);
@@ -41,14 +43,15 @@ function overMqtt({ host, port }, { clientId, userName, password }) {
   return [
     ["Watch its calls, with mosquitto", `mosquitto_sub ${login} -q 1 -v -t '${FILTER}'`],
     ["Send telemetry, with mosquitto", `mosquitto_pub ${login} -q 1 -t v1/devices/me/telemetry -m '{"temperature":21.5}'`],
-    ["Be the device, in Python (pip install paho-mqtt)", python(host, port, { clientId, userName, password })],
+    ["Be the device, in Python (pip install paho-mqtt)", python(host, port, { clientId, userName, password, secure })],
   ];
 }
 
-function python(host, port, { clientId, userName, password }) {
+function python(host, port, { clientId, userName, password, secure }) {
   const text = (value) => JSON.stringify(value); // of JSON and of Python
   const name = clientId ? `, client_id=${text(clientId)}` : "";
   const login = userName ? `\nclient.username_pw_set(${text(userName)}${password ? `, ${text(password)}` : ""})` : "";
+  const tls = secure ? "\nclient.tls_set()" : "";
   return `import json
 import paho.mqtt.client as mqtt
 
@@ -61,7 +64,7 @@ def on_message(client, userdata, message):
     print("called:", call)
     client.publish(message.topic.replace("request", "response"), json.dumps({"you said": call["params"]}))
 
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2${name})${login}
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2${name})${login}${tls}
 client.on_connect = on_connect
 client.on_message = on_message
 client.connect(${text(host)}, ${port})

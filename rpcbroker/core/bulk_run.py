@@ -2,6 +2,8 @@
 
 One loop, one write at a time: what ends or may begin meanwhile is in the next write. A call is made only after the
 store has that it begins, so that a crash leaves nobody in doubt which devices may have been called.
+
+A little over 400 lines: one class, for all of them change the same counts.
 """
 
 from __future__ import annotations

@@ -116,7 +116,8 @@ class Served:
 
     def __init__(self, waiting: Waiting) -> None:
         self._waiting: Waiting | None = waiting
-        self._why = Told(CANCELED)
+        self._why: Told | None = None
+        """Once it was cancelled; what the procedure makes of that is of no interest."""
         self._running: Deferred[None] | None = None
 
     def progress(self, payload: Payload) -> None:
@@ -129,13 +130,13 @@ class Served:
         self._running = Deferred.fromCoroutine(procedure(invocation)).addCallbacks(self._result, self._failed)
 
     def cancel(self, mode: str, why: Told) -> None:
-        self._why = why
+        self._why = self._why or why
         if self._running is not None:
             self._running.cancel()
 
     def abandon(self) -> None:
         self._waiting = None
-        self.cancel(KILL_NO_WAIT, self._why)
+        self.cancel(KILL_NO_WAIT, Told(CANCELED))
 
     def _result(self, payload: Payload) -> None:
         waiting, self._waiting = self._waiting, None
@@ -147,13 +148,12 @@ class Served:
         error = failure.value
         if isinstance(error, (BrokerError, Refused)):
             why = told(error)
-        elif isinstance(error, CancelledError):
-            why = self._why
         else:
-            self._log.failure("a procedure failed", failure=failure)
+            if self._why is None or not isinstance(error, CancelledError):
+                self._log.failure("a procedure failed", failure=failure)
             why = Told(f"{OWN}internal", ["Internal error"])
         if waiting is not None:
-            waiting.error(why)
+            waiting.error(self._why or why)
 
 
 class Asked:

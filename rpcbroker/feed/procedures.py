@@ -19,8 +19,8 @@ from rpcbroker.core.ledger import Ledger
 from rpcbroker.core.model import DeviceInfo, Page, PageLink
 from rpcbroker.core.pending import Progress
 from rpcbroker.core.ports import Store
+from rpcbroker.core.snapshot import Snapshot
 from rpcbroker.feed.ports import Invocation, Payload, Procedure
-from rpcbroker.feed.snapshot import Snapshot
 from rpcbroker.schema.call_members import call_request
 from rpcbroker.schema.calls import timeline_json
 from rpcbroker.schema.common import MAX_PAGE_SIZE, MAX_TEXT, PartQuery, page_json

@@ -95,12 +95,11 @@ class Router:
     @property
     def dropped(self) -> int:
         """Messages that were not sent to sessions that read slowly, since the start."""
-        return self._gone_dropped + sum(session.member.dropped for session in self._sessions if session.member)
+        return self._gone_dropped + sum(session.dropped for session in self._sessions)
 
     def _ended(self, session: Session) -> None:
         del self._sessions[session]
-        if session.member is not None:
-            self._gone_dropped += session.member.dropped
+        self._gone_dropped += session.dropped
 
 
 def _parse(message: list[object]) -> Received:

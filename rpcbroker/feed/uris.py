@@ -63,13 +63,6 @@ def fits_feed(topic: str, match: str) -> bool:
     return is_feed(topic)
 
 
-def fits_others(topic: str, match: str) -> bool:
-    """Whether something that a subscription fits can be the applications', or the protocol's."""
-    if match == PREFIX:
-        return not topic.startswith(ROOT)
-    return not is_feed(topic)
-
-
 def require_free(uri: str) -> None:
     """What applications publish or register must be their own. Raises PermissionDenied."""
     if is_feed(uri) or is_meta(uri):

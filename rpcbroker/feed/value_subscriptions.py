@@ -28,12 +28,13 @@ MAX_BEHIND = 1_000
 class Subscription:
     """One of either kind. Nothing is told before `begin` has told what there is."""
 
-    def __init__(self, feed: Feed, session: DeviceSession, keys: Iterable[str], tell: Tell) -> None:
-        """No keys are all of them. `tell` is given data, and never fails."""
+    def __init__(self, feed: Feed, session: DeviceSession, keys: Iterable[str], tell: Tell, owner: object) -> None:
+        """No keys are all of them. `tell` is given data, and never fails. All of one `owner` are one watcher."""
         self.session = session
         self._feed = feed
         self._keys = frozenset(keys)
         self._tell = tell
+        self._owner = owner
         self._begun = False
         self._behind: deque[FeedEvent] = deque(maxlen=MAX_BEHIND)
         self._watches: list[tuple[Watch, Callable[[], None]]] = []
@@ -50,7 +51,9 @@ class Subscription:
 
     def _watch(self, principal: Principal, wants: Callable[[FeedEvent], bool], *, values: bool = True) -> None:
         """Raises TooManyRequests."""
-        watch = Watch(principal, self._happened, device_id=self.session.device.id, values=values, wants=wants)
+        watch = Watch(
+            principal, self._happened, device_id=self.session.device.id, values=values, wants=wants, owner=self._owner
+        )
         self._watches.append((watch, self._feed.watch(watch)))
 
     def _begin(self, data: Data) -> None:
@@ -76,13 +79,14 @@ class Subscription:
 class AttributeSubscription(Subscription):
     """Attributes of some scopes; what is deleted is told as an empty text."""
 
-    def __init__(self, feed: Feed, session: DeviceSession, keys: Iterable[str], tell: Tell, scopes: tuple[Scope, ...]):
-        super().__init__(feed, session, keys, tell)
-        self._scopes = scopes
+    def __init__(self, feed: Feed, session: DeviceSession, keys: Iterable[str], tell: Tell, owner: object) -> None:
+        super().__init__(feed, session, keys, tell, owner)
+        self._scopes: tuple[Scope, ...] = ()
         self._presence: dict[str, Any] = {}
 
-    async def begin(self, broker: Broker, principal: Principal) -> None:
+    async def begin(self, broker: Broker, principal: Principal, scopes: tuple[Scope, ...]) -> None:
         """Raises TooManyRequests, Unavailable."""
+        self._scopes = scopes
         self._watch(principal, self._is_of_scopes)
         has_presence = Scope.SERVER in self._scopes and (not self._keys or bool(self._keys & PRESENCE_KEYS))
         if has_presence:
@@ -116,8 +120,8 @@ class AttributeSubscription(Subscription):
 class TelemetrySubscription(Subscription):
     """Telemetry: of each key the points that are later than the one told last, or of the same time and posted later."""
 
-    def __init__(self, feed: Feed, session: DeviceSession, keys: Iterable[str], tell: Tell):
-        super().__init__(feed, session, keys, tell)
+    def __init__(self, feed: Feed, session: DeviceSession, keys: Iterable[str], tell: Tell, owner: object) -> None:
+        super().__init__(feed, session, keys, tell, owner)
         self._told: dict[str, int] = {}
 
     async def begin(

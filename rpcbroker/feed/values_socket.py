@@ -7,7 +7,7 @@ whoever asks for them is told so. Calls never come this way: they are made over 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -36,6 +36,8 @@ from rpcbroker.feed.ports import Rights
 from rpcbroker.feed.value_subscriptions import AttributeSubscription, Data, Subscription, TelemetrySubscription, history
 from rpcbroker.feed.values_commands import Command, Login, Misread
 
+VALUES_PATHS = ("/api/ws", "/api/ws/plugins/telemetry")
+"""Where it is spoken."""
 MAX_TEXT = 32 << 10
 """Bytes of a message that comes in, as with other servers."""
 MAX_WAITING = 1_000
@@ -55,12 +57,12 @@ ERROR_CODES: dict[type, int] = {
     PermissionDenied: UNAUTHORIZED,
 }
 """The values of `errorCode`."""
-UNSUPPORTED, INVALID, POLICY, TOO_BIG, LATER = 1003, 1007, 1008, 1009, 1013
+INVALID, POLICY, FAULT, LATER = 1007, 1008, 1011, 1013
 """Codes of close frames."""
 
 
 class Peer(Protocol):
-    """The connection."""
+    """The connection, which speaks text, and closes where binary messages come, or longer ones than MAX_TEXT."""
 
     def send_later(self, message: bytes) -> bool:
         """One message of text, together with others. False if more waits for the peer than may: it is not sent."""
@@ -89,6 +91,8 @@ class ValuesSocket:
     """One connection: who it is, what it subscribed to, and the commands that wait."""
 
     _log = Logger()
+    binary = False
+    """Messages are text."""
 
     def __init__(self, shared: ValuesSockets, token: str) -> None:
         self._shared = shared
@@ -96,7 +100,7 @@ class ValuesSocket:
         self._peer: Peer | None = None
         self._principal: Principal | None = None
         self._deadline: Deadline | None = None
-        """Until it has logged in; then, until it is looked at that again."""
+        """Until it must have logged in; then, until it is looked at that again."""
         self._subscriptions: dict[int, Subscription] = {}
         self._commands: deque[Command | Misread] = deque()
         self._working: Deferred[None] | None = None
@@ -104,7 +108,7 @@ class ValuesSocket:
     # -- the connection
 
     def opened(self, peer: Peer) -> None:
-        """It speaks WebSocket."""
+        """It speaks WebSocket. Who came without a token has to log in within `wamp.hello_timeout`."""
         self._peer = peer
         if self._ticket:
             self._log_in(self._ticket)
@@ -112,15 +116,9 @@ class ValuesSocket:
             timeout = self._shared.settings().hello_timeout
             self._deadline = self._shared.broker.deadlines.after(timeout, self._close_late, None)
 
-    def received(self, message: bytes, binary: bool) -> None:
-        """A whole message."""
+    def received(self, message: bytes) -> None:
+        """A whole message, of at most MAX_TEXT bytes."""
         if self._peer is None:
-            return
-        if binary:
-            self._close(UNSUPPORTED, "only text is taken")
-            return
-        if len(message) > MAX_TEXT:
-            self._close(TOO_BIG, f"a message may have {MAX_TEXT} bytes")
             return
         try:
             login, commands = wire.parse(message)
@@ -218,7 +216,7 @@ class ValuesSocket:
         self._working = None
         if self._peer is not None and result is not None:
             self._log.failure("a command failed", failure=result)
-            self._close(1011, "the server has a fault; its log says more")
+            self._close(FAULT, "the server has a fault; its log says more")
 
     async def _do(self, command: Command | Misread) -> None:
         """Raises BrokerError."""
@@ -243,23 +241,17 @@ class ValuesSocket:
                 )
 
     async def _attributes(self, principal: Principal, command: Command) -> None:
-        session, keys = await self._session(principal, command), split_keys(command.keys or "")
         scopes = _scopes(command.scope)
-        subscription = AttributeSubscription(self._shared.feed, session, keys, self._teller(command.cmd_id), scopes)
-        self._subscribe(command.cmd_id, subscription)
-        await self._begun(command.cmd_id, subscription.begin(self._shared.broker, principal))
+        subscription = AttributeSubscription(*await self._subscribed(principal, command))
+        await self._begin(command.cmd_id, subscription, subscription.begin(self._shared.broker, principal, scopes))
 
     async def _telemetry(self, principal: Principal, command: Command) -> None:
         _require_points(command)
-        session, keys = await self._session(principal, command), split_keys(command.keys or "")
         start, length = command.start_ts or 0, command.time_window or 0
         window = (start, min(start + length, LATEST_TIME) + 1) if length > 0 else None
-        subscription = TelemetrySubscription(self._shared.feed, session, keys, self._teller(command.cmd_id))
-        self._subscribe(command.cmd_id, subscription)
-        await self._begun(
-            command.cmd_id,
-            subscription.begin(self._shared.broker, principal, window=window, limit=command.limit or POINTS),
-        )
+        subscription = TelemetrySubscription(*await self._subscribed(principal, command))
+        beginning = subscription.begin(self._shared.broker, principal, window=window, limit=command.limit or POINTS)
+        await self._begin(command.cmd_id, subscription, beginning)
 
     async def _history(self, principal: Principal, command: Command) -> None:
         _require_points(command)
@@ -282,15 +274,19 @@ class ValuesSocket:
             raise InvalidRequest("entityId must be the id of a device") from None
         return await self._shared.broker.session_for(principal, device_id)
 
-    def _subscribe(self, cmd_id: int, subscription: Subscription) -> None:
-        """In the place of the one that has this id, if there is one. Raises TooManyRequests."""
-        self._unsubscribe(cmd_id)
+    async def _subscribed(self, principal: Principal, command: Command) -> tuple[Any, ...]:
+        """What a Subscription is made of. Raises as `_session`, and TooManyRequests."""
+        session, cmd_id = await self._session(principal, command), command.cmd_id
+        self._unsubscribe(cmd_id)  # the new one takes its place
         most = self._shared.settings().max_subscriptions
         if len(self._subscriptions) >= most:
             raise TooManyRequests(f"A connection may have {most} subscriptions", retry_after=0)
-        self._subscriptions[cmd_id] = subscription
+        keys = split_keys(command.keys or "")
+        return self._shared.feed, session, keys, lambda data: self._tell(cmd_id, data), self
 
-    async def _begun(self, cmd_id: int, beginning: Any) -> None:
+    async def _begin(self, cmd_id: int, subscription: Subscription, beginning: Awaitable[None]) -> None:
+        """Raises what `beginning` raises, and then there is no subscription."""
+        self._subscriptions[cmd_id] = subscription
         try:
             await beginning
         except BaseException:
@@ -303,9 +299,6 @@ class ValuesSocket:
             subscription.end()
 
     # -- what is told
-
-    def _teller(self, cmd_id: int) -> Callable[[Data], None]:
-        return lambda data: self._tell(cmd_id, data)
 
     def _tell(self, cmd_id: int, data: Data) -> None:
         latest = {key: points[0][0] for key, points in data.items() if points}

@@ -10,11 +10,11 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.feed import Feed
 from rpcbroker.core.ports import Store
 from rpcbroker.core.settings import Settings
+from rpcbroker.core.snapshot import Snapshot
 from rpcbroker.feed.answering import Answering
 from rpcbroker.feed.ports import Rights
 from rpcbroker.feed.procedures import Procedures
 from rpcbroker.feed.router import Router
-from rpcbroker.feed.snapshot import Snapshot
 from rpcbroker.feed.watching import Watching
 
 
@@ -37,16 +37,17 @@ class Wamp:
     ) -> None:
         """`new_id` gives a random number from 1 to 2^53."""
         self._settings = settings
+        self.procedures = Procedures(
+            broker=broker,
+            store=store,
+            trail=trail,
+            snapshot=Snapshot(broker, feed, now_ms=now_ms),
+            new_uuid=new_uuid,
+            seconds=seconds,
+        )
         self.router = Router(
             watching=Watching(feed),
-            procedures=Procedures(
-                broker=broker,
-                store=store,
-                trail=trail,
-                snapshot=Snapshot(broker, feed, now_ms=now_ms),
-                new_uuid=new_uuid,
-                seconds=seconds,
-            ),
+            procedures=self.procedures,
             rights=rights,
             settings=settings.wamp,
             feed=settings.feed,

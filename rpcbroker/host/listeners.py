@@ -34,6 +34,9 @@ BACKLOG = 4096
 ASKING = frozenset({"mqtt"})
 """Sections whose `ssl:` listeners ask for a certificate: devices may have one, callers over HTTP have none."""
 
+SCHEMES = {"wamp": "rs", "wamps": "rss"}
+"""Of URLs, where they are not called as what is spoken there: clients of WAMP say so for RawSocket."""
+
 HIGHEST_PORT = 65_535
 _SSL_ARGUMENTS = (
     "port",
@@ -75,6 +78,7 @@ def wanted(settings: Settings) -> Iterator[Wanted]:
     """All that the configuration has, in the order in which they are opened."""
     yield from (Wanted("http", "listen", description) for description in settings.http.listen)
     yield from (Wanted("mqtt", "listen", description) for description in settings.mqtt.listen)
+    yield from (Wanted("wamp", "rawsocket_listen", description) for description in settings.wamp.rawsocket_listen)
     yield from (Wanted("coap", "listen", description) for description in settings.coap.listen)
     yield from (Wanted("coap", "dtls_listen", description) for description in settings.coap.dtls_listen)
 
@@ -113,7 +117,7 @@ def check_form(listener: Wanted) -> None:
 class Listeners:
     """All open listeners of one process.
 
-    `ports` by the section of each; `urls`: a name, such as `http` or `mqtts` or `coaps`, and where clients on this
+    `ports` by the section of each; `urls`: a name, such as `http` or `mqtts` or `wamp`, and where clients on this
     machine find the first one of that kind.
     """
 
@@ -177,8 +181,8 @@ class Listeners:
 
     def _opened(self, section: str, port: IListeningPort, *, secure: bool) -> None:
         self.ports[section].append(port)
-        scheme = f"{section}s" if secure else section
-        self.urls.setdefault(scheme, _url(scheme, port))
+        name = f"{section}s" if secure else section
+        self.urls.setdefault(name, _url(SCHEMES.get(name, name), port))
 
     def _open_datagrams(self, listener: Wanted, listen: Callable[[], IListeningPort], *, secure: bool = False) -> None:
         try:

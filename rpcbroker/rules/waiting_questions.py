@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
 from rpcbroker.core import jsontext
@@ -28,7 +28,7 @@ from rpcbroker.rules.messages import SERVICE, Messages
 class _Waiting:
     """One question that is in the chains."""
 
-    __slots__ = ("answered", "asking", "deadline", "outcome", "question", "session")
+    __slots__ = ("answered", "asking", "deadline", "outcome", "own_failure", "question", "session")
 
     def __init__(self, session: DeviceSession, question: Question) -> None:
         self.session = session
@@ -38,6 +38,8 @@ class _Waiting:
         self.asking = True
         """Who asked has not got `outcome` yet."""
         self.deadline: Deadline | None = None
+        self.own_failure: Failure | None = None
+        """Why the broker's own answer did not come: an application that has failed is not asked again."""
 
 
 class WaitingQuestions:
@@ -150,7 +152,17 @@ class WaitingQuestions:
         maybeDeferred(self._own, waiting).addBoth(answered)
 
     def _own(self, waiting: _Waiting) -> bytes | Deferred[bytes] | None:
-        return self._broker.own_answers.answer(waiting.session.device, waiting.question)
+        if waiting.own_failure is not None:
+            return fail(waiting.own_failure)
+        answer = self._broker.own_answers.answer(waiting.session.device, waiting.question)
+        if not isinstance(answer, Deferred):
+            return answer
+
+        def failed(failure: Failure) -> Failure:
+            waiting.own_failure = failure
+            return failure
+
+        return answer.addErrback(failed)
 
 
 def _stopping() -> Unavailable:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rpcbroker.core.calls import CallState
-from rpcbroker.schema.common import MAX_TEXT, Plain
+from rpcbroker.schema.common import MAX_TEXT, EpochMs, Plain
 
 
 class FeedQuery(msgspec.Struct, rename="camel", kw_only=True):
@@ -41,3 +41,55 @@ class FeedQuery(msgspec.Struct, rename="camel", kw_only=True):
         ]
         | None
     ) = None
+
+
+class SnapshotQuery(msgspec.Struct, rename="camel", kw_only=True):
+    """Of what."""
+
+    device_id: Annotated[UUID | None, Meta(description="of this device; of all if absent")] = None
+
+
+class PresentCountsJSON(msgspec.Struct):
+    """How many there are, also of those that are left out."""
+
+    devices: int
+    connected: int
+    callable: int
+    calls: int
+
+
+class PresentDeviceJSON(msgspec.Struct, rename="camel"):
+    """A device that was needed since the start of the broker, and the three facts of its presence."""
+
+    device_id: UUID
+    device_name: str
+    type: str
+    connected: bool
+    connected_time: Annotated[EpochMs | None, Meta(description="since when that holds; null: it was never otherwise")]
+    callable: bool
+    callable_time: EpochMs | None
+    seen_time: Annotated[EpochMs | None, Meta(description="when it sent something last")]
+
+
+class PresentCallJSON(msgspec.Struct, rename="camel"):
+    """A call that goes on."""
+
+    device_id: UUID
+    device_name: str
+    rpc_id: UUID
+    method: str
+    oneway: bool
+    persistent: bool
+    state: CallState
+    ms: Annotated[int, Meta(description="milliseconds since it was accepted")]
+
+
+class SnapshotJSON(msgspec.Struct, rename="camel"):
+    """How things are, and the number of the last event that this knows of."""
+
+    seq: Annotated[int, Meta(description="the events of the feed behind it are news")]
+    ts: EpochMs
+    counts: PresentCountsJSON
+    truncated: Annotated[bool, Meta(description="some devices, or calls, are left out")]
+    devices: Annotated[list[PresentDeviceJSON], Meta(description="the connected ones first")]
+    calls: list[PresentCallJSON]

@@ -22,8 +22,9 @@ class WidgetBoard:
     def __init__(self, pins: Iterable[int] = DEFAULT_PINS, *, seconds: Callable[[], float]) -> None:
         """`seconds`: the time, for commands of the shell that take some."""
         self._gpio = GpioBoard(pins)
+        self._gpio.value = 0  # off to a switch, and a number to a knob
         self._shell = shell = FakeShell(seconds)
-        self._state: Any = False
+        self._state: Any = 0
         self._failing: frozenset[str] = frozenset()
         self._methods: dict[str, Callable[[Any], Any]] = {
             "checkStatus": lambda _params: True,

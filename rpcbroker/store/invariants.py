@@ -313,7 +313,32 @@ _OF_RULES: tuple[Invariant, ...] = (
     ),
 )
 
-INVARIANTS: tuple[Invariant, ...] = (*_OF_CALLS, *_OF_DEVICES, *_OF_BULKS, *_OF_RULES)
+_BOARD = t.board.c
+
+
+def _of_other_tenant(table: sa.Table, named: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """Whether what a board names in this column is not its tenant's."""
+    mine = sa.select(table.c.id).where(table.c.id == named, table.c.tenant_id == _BOARD.tenant_id)
+    return sa.and_(named.is_not(None), ~sa.exists(mine.correlate(t.board)))
+
+
+_OF_BOARDS: tuple[Invariant, ...] = (
+    Invariant(
+        name="content of a board",
+        sentence="the content of a board is a JSON object",
+        broken=sa.select(_BOARD.id, _BOARD.content),
+        holds=_parses(dict[str, Any]),
+    ),
+    Invariant(
+        name="what a board names",
+        sentence="the customer and the device of a board are its tenant's",
+        broken=sa.select(_BOARD.id).where(
+            sa.or_(_of_other_tenant(t.customer, _BOARD.customer_id), _of_other_tenant(t.device, _BOARD.device_id))
+        ),
+    ),
+)
+
+INVARIANTS: tuple[Invariant, ...] = (*_OF_CALLS, *_OF_DEVICES, *_OF_BULKS, *_OF_RULES, *_OF_BOARDS)
 
 
 def verify(connection: Connection, *, now: int, running: bool) -> Iterator[Verified]:

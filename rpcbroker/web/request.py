@@ -114,7 +114,7 @@ class LimitedRequest(Request):
 
     def _upgrade(self, socket: websocket.Socket) -> None:
         """From the next byte on the connection is a WebSocket, or the handshake is answered with what is wrong."""
-        error = websocket.fault(self, socket)
+        error = websocket.fault(self, socket, self.channel.site.settings)
         protocol = None
         if error is None and not self.channel.site.stopping:
             protocol = socket.factory().buildProtocol(self.channel.getPeer())

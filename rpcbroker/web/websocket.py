@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.server import Request
 
-from rpcbroker.core.errors import BrokerError, InvalidRequest, MethodNotAllowed, UpgradeRequired
+from rpcbroker.core.errors import BrokerError, InvalidRequest, MethodNotAllowed, PermissionDenied, UpgradeRequired
+from rpcbroker.core.settings import HttpSettings
 
 VERSION = b"13"
 WANTED = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": VERSION.decode()}
@@ -31,15 +33,16 @@ class Socket:
     """
 
     subprotocols: tuple[str, ...]
-    """The caller has to offer one of them; of several the one that it offers first is spoken."""
+    """The caller has to offer one of them; of several the one that it offers first is spoken. Where there are none,
+    none is told to callers, whatever they offer."""
     factory: Callable[[], IProtocolFactory]
 
 
-def fault(request: Request, socket: Socket) -> BrokerError | None:
+def fault(request: Request, socket: Socket, settings: HttpSettings) -> BrokerError | None:
     """What is wrong with a handshake, if anything.
 
-    Its Origin is not looked at: pages of any origin may come, for no cookie is read here, and who it is
-    has to be proven on the connection.
+    Unless `allowed_origins` are given, pages of any origin may come: no cookie is read here, and who it is has to be
+    proven on the connection. Who comes without an Origin is no page.
     """
     if request.method != b"GET":
         return MethodNotAllowed("This path takes GET, for a WebSocket", allowed=("GET",))
@@ -56,25 +59,32 @@ def fault(request: Request, socket: Socket) -> BrokerError | None:
     keys = request.requestHeaders.getRawHeaders(b"sec-websocket-key", ())
     if len(keys) != 1 or not _KEY.fullmatch(keys[0].strip()):
         return InvalidRequest("Sec-WebSocket-Key must be 16 bytes in base64, once")
-    if _subprotocol(request, socket) is None:
+    if socket.subprotocols and _subprotocol(request, socket) is None:
         names = " or ".join(socket.subprotocols)
         return InvalidRequest("None of the WebSocket subprotocols is spoken here", hint=f"Offer {names}.")
+    origins = request.requestHeaders.getRawHeaders(b"origin", ())
+    if settings.allowed_origins and not all(_may_come(origin, request, settings) for origin in origins):
+        return PermissionDenied("Pages of this origin may not open WebSockets here", hint="Set http.allowed_origins.")
     return None
 
 
 def handshake(request: Request, socket: Socket) -> bytes:
-    """A good request, as far as a WebSocket is concerned: the choice of subprotocol is made, nothing is extended."""
+    """A good request, as far as a WebSocket is concerned: the choice of subprotocol is made, nothing is extended.
+
+    Of the URL it has the path, and the query as it was understood.
+    """
     subprotocol = _subprotocol(request, socket)
-    assert subprotocol is not None
-    lines = (
-        b"GET %b HTTP/1.1" % request.path,
+    query = urlencode(request.args, doseq=True).encode()
+    lines = [
+        b"GET %b HTTP/1.1" % (request.path + b"?" + query if query else request.path),
         b"Host: localhost",
         b"Upgrade: websocket",
         b"Connection: Upgrade",
         b"Sec-WebSocket-Version: " + VERSION,
         b"Sec-WebSocket-Key: " + request.requestHeaders.getRawHeaders(b"sec-websocket-key")[0].strip(),
-        b"Sec-WebSocket-Protocol: " + subprotocol.encode(),
-    )
+    ]
+    if subprotocol is not None:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -87,3 +97,22 @@ def _items(request: Request, name: bytes) -> Iterator[bytes]:
     """Of a header that is a list, in one field or in several."""
     for value in request.requestHeaders.getRawHeaders(name, ()):
         yield from filter(None, map(bytes.strip, value.split(b",")))
+
+
+def _may_come(origin: bytes, request: Request, settings: HttpSettings) -> bool:
+    """Whether pages from there may. The broker's own may always. RFC 6454 7."""
+    text = origin.strip().decode("latin-1").lower()
+    if text in (allowed.lower().rstrip("/") for allowed in settings.allowed_origins):
+        return True
+    mine = request.requestHeaders.getRawHeaders(b"host", [b""])[0].decode("latin-1")
+    try:
+        place = _place(urlsplit(text))
+        own = {_place(urlsplit(settings.public_url)), _place(urlsplit(f"{urlsplit(text).scheme}://{mine}"))}
+    except ValueError:
+        return False
+    return place in own and bool(place[1])
+
+
+def _place(url: SplitResult) -> tuple[str, str | None, int | None]:
+    """Raises ValueError."""
+    return url.scheme, url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)

@@ -9,27 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionRequest
-from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableDescriptor,
-    IProtocol,
-    IProtocolFactory,
-    IPushProducer,
-    ISSLTransport,
-    ITransport,
-)
-from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IPushProducer, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcbroker.core.deadlines import Deadline, Deadlines
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds that the peer has to answer a close frame, and then to close the connection; then it is aborted."""
+from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.web.websocket_connection import (
+    NORMAL,
+    TOO_BIG,
+    UNSUPPORTED_DATA,
+    WebSocketConnection,
+    WebSocketConnections,
+)
 
 ROOM = 1 << 20
 """Bytes that a frame may have beyond the largest packet, for clients that gather many packets in one frame.
@@ -37,49 +29,17 @@ ROOM = 1 << 20
 Nothing is kept of a frame, so this spares no memory: it ends connections that make no sense.
 """
 
-SLICE = 4096
-"""Bytes that autobahn is given at once: it copies all that it was given for each frame that it finds there."""
-
-NORMAL, UNSUPPORTED_DATA, TOO_BIG = 1000, 1003, 1009
-
 
 @implementer(ITransport, IPushProducer)
-class ByteStream(WebSocketServerProtocol):
-    """One connection, and the transport of the protocol in it.
+class ByteStream(WebSocketConnection):
+    """One connection, and the transport of the protocol in it."""
 
-    The states are autobahn's: CONNECTING, OPEN, CLOSING (we have sent a close frame, and wait for the
-    peer's), CLOSED (nothing is read any more; the last bytes go out).
-    """
-
-    _log = Logger()
-    CONFIG_ATTRS = ()
-    """Options that autobahn copies from the factory: that costs as much as all the rest of a handshake, for it
-    formats them too, for a log that is off. `buildProtocol` copies them.
-    """
     factory: ByteStreamFactory
-    transport: Any
-    state: int
 
     def __init__(self, inner: IProtocol) -> None:
         super().__init__()
         self._inner: Any = inner
         self._arrived: list[bytes] = []
-        self._deadline: Deadline | None = None
-
-    # -- Twisted's side
-
-    def dataReceived(self, data: bytes) -> None:
-        for start in range(0, len(data), SLICE):
-            if self.state == self.STATE_CLOSED:
-                return
-            self._dataReceived(data[start : start + SLICE])
-        self._hand_in()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._leave(reason)
-        self._connectionLost(reason)  # past autobahn's own, which logs TLS errors of peers as errors of ours
 
     # -- what autobahn has read
 
@@ -95,6 +55,7 @@ class ByteStream(WebSocketServerProtocol):
             self._fail_connection(UNSUPPORTED_DATA, "only binary frames are taken")  # MQTT-6.0.0-1
 
     def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
         most = self.factory.max_frame()
         if length > most:
             self._fail_connection(TOO_BIG, f"a frame may have {most} bytes")
@@ -102,9 +63,6 @@ class ByteStream(WebSocketServerProtocol):
     def onMessageFrameData(self, payload: bytes) -> None:
         if self.state == self.STATE_OPEN:
             self._arrived.append(payload)
-
-    def onMessageFrameEnd(self) -> None:
-        """Means nothing."""
 
     def onMessageEnd(self) -> None:
         """Means nothing."""
@@ -117,46 +75,6 @@ class ByteStream(WebSocketServerProtocol):
         arrived, self._arrived = b"".join(self._arrived), []
         if arrived and self._inner is not None:
             self._inner.dataReceived(arrived)
-
-    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Past autobahn's own, which for each write colours a line for a log that is off."""
-        self.transport.write(data)
-
-    # -- ends
-
-    def _fail_connection(self, code: int, reason: str) -> None:
-        """Whatever autobahn finds wrong ends here. RFC 6455 7.1.7: say why, and read no more."""
-        if self.state == self.STATE_CLOSED:
-            return
-        self._hand_in()
-        if self.state == self.STATE_OPEN:
-            self._log.info(
-                "WebSocket of {peer} closed: {code}, {reason}", peer=self.getPeer(), code=code, reason=reason
-            )
-            self.sendCloseFrame(code, reason.encode()[:123])
-        self.state = self.STATE_CLOSED
-        self._closeConnection()
-
-    def _closeConnection(self, abort: bool = False) -> None:
-        """Autobahn is done. Let the last bytes out, and swallow what still comes.
-
-        To close with bytes unread is a reset, and the peer would not see why it was closed.
-        """
-        self._close_in_time()
-        self.unregisterProducer()
-        if IHalfCloseableDescriptor.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport):
-            self.transport.loseWriteConnection()
-        else:
-            self.transport.loseConnection()
-        self._leave(Failure(ConnectionDone() if self.wasClean else ConnectionAborted()))
-
-    def _close_in_time(self) -> None:
-        self.transport.resumeProducing()  # or the peer's end would not be heard
-        if self._deadline is None:
-            self._deadline = self.factory.deadlines.after(CLOSE_TIMEOUT, self._abort, None)
-
-    def _abort(self, _: None) -> None:
-        self.transport.abortConnection()
 
     def _leave(self, reason: Failure) -> None:
         """The protocol inside hears once that it is over."""
@@ -174,19 +92,16 @@ class ByteStream(WebSocketServerProtocol):
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        if self.state == self.STATE_OPEN:
-            self.sendCloseFrame(NORMAL)
-            self._close_in_time()
+        self.end(NORMAL)
 
     def abortConnection(self) -> None:
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        if self.state == self.STATE_OPEN:
-            self.transport.pauseProducing()
+        self.hold()
 
     def resumeProducing(self) -> None:
-        self.transport.resumeProducing()
+        self.release()
 
     def stopProducing(self) -> None:
         self.loseConnection()
@@ -201,32 +116,21 @@ class ByteStream(WebSocketServerProtocol):
         """Autobahn has switched it on already."""
 
 
-class ByteStreamFactory(WebSocketServerFactory):
+class ByteStreamFactory(WebSocketConnections):
     """WebSocket connections with a protocol of another factory in each."""
-
-    noisy = False
 
     def __init__(
         self, inner: IProtocolFactory, *, max_frame: Callable[[], int], deadlines: Deadlines, reactor: Any
     ) -> None:
         """`max_frame`: the most bytes that a frame may announce; it is asked each time."""
-        super().__init__(server=None, reactor=reactor)
+        super().__init__(deadlines=deadlines, reactor=reactor)
         self.inner = inner
         self.max_frame = max_frame
-        self.deadlines = deadlines
-        self.setProtocolOptions(
-            failByDrop=True,  # what autobahn has found wrong, it reads no further
-            echoCloseCodeReason=True,
-            openHandshakeTimeout=0,  # the front door's deadlines
-            closeHandshakeTimeout=0,  # CLOSE_TIMEOUT
-        )
-        self._options = {name: getattr(self, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
 
     def buildProtocol(self, addr: IAddress | None) -> ByteStream | None:
         inner = self.inner.buildProtocol(addr)
         if inner is None:
             return None
-        protocol = ByteStream(inner)
-        protocol.factory = self
-        protocol.__dict__.update(self._options)
-        return protocol
+        stream = ByteStream(inner)
+        self.prepare(stream)
+        return stream

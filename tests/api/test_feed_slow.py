@@ -82,7 +82,7 @@ def test_who_reads_nothing_is_cut_off(rest: Rest, caller: Caller) -> None:
     rest.clock.advance(1)
     assert caller.wire.aborted
     caller.lose()
-    assert rest.feed._tenants[rest.device.tenant_id].count == 0
+    assert not rest.feed._tenants[rest.device.tenant_id].owners
 
 
 def test_who_reads_at_last_is_not(rest: Rest, caller: Caller) -> None:

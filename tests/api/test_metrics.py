@@ -7,7 +7,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes import ADMIN, EPOCH_MS, TENANT, FakeCoap, FakeLink, FakeMqtt, device, error_of, metrics_of, result_of
+from fakes import (
+    ADMIN,
+    EPOCH_MS,
+    TENANT,
+    FakeCoap,
+    FakeLink,
+    FakeMqtt,
+    FakeWamp,
+    device,
+    error_of,
+    metrics_of,
+    result_of,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -259,11 +271,14 @@ def test_devices_of_all_kinds_of_links_are_told_apart() -> None:
 def test_what_the_listeners_and_the_store_count() -> None:
     world = RuleWorld()
     mqtt = FakeMqtt(connections=3, handshakes=2, refusals=5, violations=7, kept_sessions=23, dropped={"slow": 29})
-    metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11, http_polls=lambda: 31)
+    wamp = FakeWamp(open_sessions=37, dropped=41)
+    metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11, http_polls=lambda: 31, wamp=lambda: wamp)
     world.store.database.queued, world.store.database.commits, world.store.database.failures = 13, 17, 19
     expected = {
         "http_connections": 11,
         "http_polls": 31,
+        "wamp_sessions": 37,
+        "wamp_messages_dropped_total": 41,
         "mqtt_connections": 3,
         "mqtt_handshakes": 2,
         "mqtt_refusals_total": 5,

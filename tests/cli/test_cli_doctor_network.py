@@ -246,6 +246,15 @@ def test_a_port_for_datagrams_that_the_system_chose(state: Path, monkeypatch: py
         said(ports.ports(subject), (OK, "answers"))
 
 
+def test_rawsocket_has_a_port_as_the_others(state: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        listener = {"RPCBROKER_WAMP_RAWSOCKET_LISTEN": f"tcp:{port}:interface=127.0.0.1"}
+        subject = subject_of(state, http="", mqtt="", environ=listener)
+        said(ports.ports(subject), (PROBLEM, "[wamp] tcp"))
+        said(ports.ports(replace(subject, holder="1")), (OK, "accepts connections"))
+
+
 def test_an_address_that_is_not_ours(state: Path) -> None:
     subject = subject_of(state, http="tcp:0:interface=192.0.2.1")
     said(ports.ports(subject), (PROBLEM, "Cannot assign requested address"), (OK, "listened on"))

@@ -39,9 +39,15 @@ class Look:
 WIDE, NIGHT = Look(1280, 800, "light"), Look(390, 844, "dark")
 PICTURED = {WIDE: "", NIGHT: "-phone"}
 """Looks that the docs have pictures of, and how their names end."""
-LOOKS = [Look(*size, scheme) for size in ((1280, 800), (390, 844)) for scheme in ("light", "dark")]
-in_every_look = pytest.mark.parametrize("look", LOOKS, ids=str)
-"""For a test that takes `console`: it runs at both widths, light and dark. Without it: WIDE."""
+_MIXED = Look(1280, 800, "dark"), Look(390, 844, "light")
+in_every_look = pytest.mark.parametrize(
+    "look", [*PICTURED, *(pytest.param(look, marks=pytest.mark.soak) for look in _MIXED)], ids=str
+)
+"""For a test that takes `console`: it runs at both widths, light and dark. Without it: WIDE.
+
+What does not fit depends on the width, and what cannot be read on the scheme: two looks find both, and `make soak`
+tries the other two.
+"""
 
 
 @cache

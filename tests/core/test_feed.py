@@ -10,7 +10,7 @@ import pytest
 from bulk_fleet import Fleet
 from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, FakeLink, World, device, result_of
 from feeding import feed_of, topics, watch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_world import TYPE_FILTER, RuleWorld, graph
 
@@ -435,6 +435,7 @@ def test_what_a_node_records_is_told_with_its_message_as_payloads() -> None:
     assert '"k":"v"' in events[0].members(True)["metadata"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["call", "watch", "leave", "wait"]), max_size=30))
 def test_whoever_watches_gets_every_number_from_then_on(steps: list[str]) -> None:
     world = World()

@@ -15,6 +15,7 @@ from rule_world import CALL, DELAY, SWITCH, RuleWorld, graph
 from sessions import FakeSession
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core import snapshot as snapshots
 from rpcbroker.core.audit import AuditTrail
 from rpcbroker.core.calls import CallRequest, Step
 from rpcbroker.core.errors import (
@@ -29,10 +30,9 @@ from rpcbroker.core.errors import (
 )
 from rpcbroker.core.model import AuditFilter, Authority, KeyAccess, KeyScope, PageLink, Principal
 from rpcbroker.core.settings import AuditSettings
-from rpcbroker.feed import snapshot as snapshots
+from rpcbroker.core.snapshot import Snapshot
 from rpcbroker.feed.ports import Invocation, Payload
 from rpcbroker.feed.procedures import Procedures
-from rpcbroker.feed.snapshot import Snapshot
 
 RPC_ID = UUID(int=0xCA11)
 USER = replace(ADMIN, authority=Authority.CUSTOMER_USER, customer_id=CUSTOMER, user_id=UUID(int=11), email="u@x.org")

@@ -61,6 +61,13 @@ def test_it_stops_cleanly_and_forgets_its_endpoints(tmp_path: Path) -> None:
     assert "Traceback" not in daemon.log.read_text()
 
 
+def test_who_is_signed_in_is_told_where_devices_find_it(broker: Daemon) -> None:
+    assert broker.ask("GET", "/api/endpoints") == (200, {"urls": broker.endpoints})
+    assert {"http", "mqtt", "coap", "mqtt-ws", "wamp-ws"} <= broker.endpoints.keys()
+    broker.token = None
+    assert broker.ask("GET", "/api/endpoints")[0] == 401
+
+
 def test_a_hangup_does_not_kill_it(broker: Daemon) -> None:
     broker.process.send_signal(signal.SIGHUP)
     assert broker.ask("GET", "/healthz") == (200, {"status": "ok"})

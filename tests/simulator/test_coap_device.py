@@ -519,4 +519,4 @@ def test_what_it_reports_is_telemetry() -> None:
     posted = staying.asked()
     path = tuple(text for number, text in posted.options if number == OptionNumber.URI_PATH)
     assert (posted.code, path) == (Code.POST, (b"api", b"v1", b"TOKEN", b"telemetry"))
-    assert posted.payload == b'{"value":false,"state":false,"7":false}'
+    assert posted.payload == b'{"value":0,"state":0,"7":false}'

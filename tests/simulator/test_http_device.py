@@ -192,4 +192,4 @@ def test_asleep_it_does_not_poll() -> None:
 
 def test_what_it_reports_is_telemetry() -> None:
     staying = Staying(board=WidgetBoard((7,), seconds=Clock().seconds)).up()
-    assert staying.posted == [("/telemetry", b'{"value":false,"state":false,"7":false}')]
+    assert staying.posted == [("/telemetry", b'{"value":0,"state":0,"7":false}')]

@@ -179,7 +179,7 @@ def test_it_reports_everything_when_it_connects_and_then_what_a_call_has_changed
     reporting.call("getValue", None)
     reporting.call("setValue", 5)
     reporting.call("setValue", 5)
-    everything = {"value": False, "state": False, "7": False, "11": False}
-    assert reporting.reports == [everything, ("reply", False), ("reply", 5), {"value": 5}, ("reply", 5)]
+    everything = {"value": 0, "state": 0, "7": False, "11": False}
+    assert reporting.reports == [everything, ("reply", 0), ("reply", 5), {"value": 5}, ("reply", 5)]
     reporting.device.connected()
     assert reporting.reports[-1] == everything | {"value": 5}

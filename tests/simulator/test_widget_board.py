@@ -21,7 +21,7 @@ def test_value_and_state_are_two_things(value: Any) -> None:
     widgets = board()
     assert widgets.answer("setState", value) == value
     assert widgets.answer("getState", None) == value
-    assert widgets.answer("getValue", None) is False
+    assert widgets.answer("getValue", None) == 0
     widgets.answer("setValue", 7)
     assert (widgets.answer("getValue", None), widgets.answer("getState", None)) == (7, value)
 
@@ -39,17 +39,17 @@ def test_what_a_gpio_board_answers_it_answers_too() -> None:
 
 def test_it_reports_value_state_and_pins_but_nothing_that_is_null() -> None:
     widgets = board(7, 11)
-    assert widgets.values() == {"value": False, "state": False, "7": False, "11": False}
+    assert widgets.values() == {"value": 0, "state": 0, "7": False, "11": False}
     widgets.answer("setGpioStatus", {"pin": 11, "enabled": True})
     widgets.answer("setState", None)
-    assert widgets.values() == {"value": False, "7": False, "11": True}
+    assert widgets.values() == {"value": 0, "7": False, "11": True}
 
 
 def test_methods_fail_when_they_are_told_to_until_they_are_healed() -> None:
     widgets = board()
     assert widgets.answer("fail", ["setValue", "fail", "fly"]) == ["fly", "setValue"]
     assert widgets.answer("setValue", 1) == {"error": "setValue fails, as it was told to"}
-    assert widgets.answer("getValue", None) is False
+    assert widgets.answer("getValue", None) == 0
     assert widgets.answer("fail", []) == []
     assert widgets.answer("setValue", 1) == 1
 

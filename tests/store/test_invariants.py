@@ -10,13 +10,14 @@ from uuid import UUID
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from fakes import ADMIN, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, tenant, token
+from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, tenant, token
 from kept_calls import DUE, EVERY_KIND, rpc_id
 from sqlalchemy import Connection, Engine
 from stores import sql_store
 from twisted.internet.defer import Deferred, gatherResults
 
 from rpcbroker.core import jsontext
+from rpcbroker.core.boards import Board
 from rpcbroker.core.bulk import Bulk, BulkPlan, BulkState, Change, EntryState
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import Relation, StoredChain
@@ -49,6 +50,15 @@ ENDED = replace(
 ROOT = StoredChain(id=UUID(int=910), tenant_id=TENANT, name="Root", root=True, graph=b"{}", created_time=EPOCH_MS)
 ANOTHER = replace(ROOT, id=UUID(int=911), name="Another", root=False)
 RELATION = Relation(tenant_id=TENANT, source=device(100).id, target=device(101).id, type="Contains")
+BOARD = Board(
+    id=UUID(int=920),
+    tenant_id=TENANT,
+    title="Hall",
+    content=b"{}",
+    created_time=EPOCH_MS,
+    updated_time=EPOCH_MS,
+    device_id=device(100).id,
+)
 Break = Callable[[Connection], Any]
 
 
@@ -71,6 +81,7 @@ def engine(lasting_url: str) -> Iterator[Engine]:
         await store.bulks.save(ended, outcomes, abort_from=None)
         await gatherResults([store.rules.save_chain(chain) for chain in (ROOT, ANOTHER)])
         await store.rules.relate(RELATION, most=1)
+        await store.boards.create_board(BOARD)
         await store.close()
 
     pytest_twisted.blockon(Deferred.fromCoroutine(fill()))
@@ -124,6 +135,10 @@ def chain(**changes: Any) -> Break:
     return lambda connection: connection.execute(
         sa.update(t.rule_chain).where(t.rule_chain.c.id == ANOTHER.id).values(changes)
     )
+
+
+def board(**changes: Any) -> Break:
+    return lambda connection: connection.execute(sa.update(t.board).values(changes))
 
 
 def relation(**changes: Any) -> Break:
@@ -195,6 +210,10 @@ BREAKS: list[tuple[str, Break, UUID]] = [
     ("devices of a relation", relation(tenant_id=OTHER_TENANT), DEVICE),
     ("devices of a relation", foreign("target"), DEVICE),
     ("devices of a relation", foreign("source"), UUID(int=700)),
+    ("content of a board", board(content=b"[]"), BOARD.id),
+    ("content of a board", board(content=b"\xff"), BOARD.id),
+    ("what a board names", board(tenant_id=OTHER_TENANT), BOARD.id),
+    ("what a board names", board(customer_id=CUSTOMER), BOARD.id),
 ]
 
 

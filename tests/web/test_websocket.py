@@ -214,3 +214,57 @@ def test_it_leaves_nothing_behind() -> None:
     peer.lose()
     assert door.nothing_is_left()
     assert not door.site._connections
+
+
+# -- whose pages may come
+
+OTHERS = ("https://app.example.org", "http://localhost:5173")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("x", None, 101),
+        ("x", "https://app.example.org", 101),
+        ("x", "HTTPS://APP.example.org", 101),
+        ("x", "http://localhost:5173", 101),
+        ("x", "http://x", 101),
+        ("x", "https://x", 101),
+        ("X:80", "http://x", 101),
+        ("x:8080", "http://x:8080", 101),
+        ("x:443", "https://x", 101),
+        ("[::1]:8080", "http://[::1]:8080", 101),
+        ("inside:8080", "https://rpc.example.org", 101),
+        ("x", "https://evil.example", 403),
+        ("x", "https://app.example.org.evil.example", 403),
+        ("x", "https://app.example.org:8443", 403),
+        ("x", "http://app.example.org", 403),
+        ("x", "http://rpc.example.org", 403),
+        ("x", "http://x:8080", 403),
+        ("x:8080", "http://x", 403),
+        ("x", "null", 403),
+        ("x", "", 403),
+        ("x", "nonsense", 403),
+        ("x", "http://", 403),
+        ("x", "http://x:port", 403),
+        ("x", "http://[x", 403),
+        ("x", "http://x\r\nOrigin: https://evil.example", 403),
+    ],
+)
+def test_where_origins_are_given_pages_of_others_are_kept_out(host: str, origin: str | None, status: int) -> None:
+    door = StreamDoor(allowed_origins=OTHERS, public_url="https://rpc.example.org/")
+    answer = answer_to(handshake(Host=host, Origin=origin), door)
+    assert answer.status == status
+    if status == 403:
+        check_error(answer)
+        assert not door.inner
+
+
+def test_origins_may_change_while_it_runs() -> None:
+    door = StreamDoor()
+    foreign = handshake(Origin="https://evil.example")
+    assert answer_to(foreign, door).status == 101
+    door.set(allowed_origins=OTHERS)
+    assert answer_to(foreign, door).status == 403
+    door.set(allowed_origins=(*OTHERS, "https://evil.example/"))
+    assert answer_to(foreign, door).status == 101

@@ -11,7 +11,7 @@ from stream import MAX_FRAME, Peer, StreamDoor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.logger import LogLevel, capturedLogs
 
-from rpcbroker.web.websocket_stream import CLOSE_TIMEOUT
+from rpcbroker.web.websocket_connection import CLOSE_TIMEOUT
 
 CONTROL = frame(PING, b"in between")
 

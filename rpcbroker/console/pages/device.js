@@ -27,7 +27,7 @@ function Found({ device }) {
       ${device.label && html`<span>· ${device.label}</span>`}
       ${device.customerTitle && html`<span>· ${device.customerTitle}</span>`}
       <span>· made <${Time} ms=${device.createdTime} /></span>
-      <a href="#/board/device/${id}">Its board</a>
+      <a href="#/board/new?deviceId=${id}">Its board</a>
       <a href="#/calls?deviceId=${id}">Its calls</a>
       <a href="#/persistent?deviceId=${id}">Its persistent calls</a>
     </p>

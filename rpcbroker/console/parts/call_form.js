@@ -38,7 +38,7 @@ export function CallForm({ device }) {
     <section class="card" aria-label="Call this device">
       <h2>Call</h2>
       <form class="form" onSubmit=${submit}>
-        <${Field} label="Method" required autocomplete="off" spellcheck="false" value=${given.method} onInput=${set("method")} />
+        <${Field} label="Method" required autocomplete="off" spellcheck=${false} value=${given.method} onInput=${set("method")} />
         <${JsonField} label="Params, as JSON" value=${given.params} onInput=${set("params")} hint="Empty is null." />
         <div class="fields">
           <${Field} label="Kind" type="select" value=${given.oneway ? "oneway" : "twoway"}

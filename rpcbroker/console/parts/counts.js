@@ -7,12 +7,12 @@ export function Counts({ label, rows, empty = "None." }) {
   const most = Math.max(1, ...rows.map(([, count]) => count));
   if (!rows.length) return html`<p class="quiet">${empty}</p>`;
   return html`
-    <table class="counts" aria-label=${label}>
+    <table class="tally" aria-label=${label}>
       <tbody>
         ${rows.map(([name, count]) => html`
           <tr key=${name}>
             <th scope="row">${name}</th>
-            <td class="bar"><span style=${{ width: `${(100 * count) / most}%` }}></span></td>
+            <td class="share"><span style=${{ width: `${(100 * count) / most}%` }}></span></td>
             <td class="number">${count}</td>
           </tr>`)}
       </tbody>

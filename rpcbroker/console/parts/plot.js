@@ -62,7 +62,7 @@ function options(place, lines, unit, height) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { auto: false }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1] } },
-    axes: [{ ...axis, values: (_, times) => times.map((seconds) => clock.format(seconds * 1_000)) }, { ...axis, size: 56, values: (_, values) => values.map((value) => `${value}${unit}`) }],
+    axes: [{ ...axis, size: 28, values: (_, times) => times.map((seconds) => clock.format(seconds * 1_000)) }, { ...axis, size: 56, values: (_, values) => values.map((value) => `${value}${unit}`) }],
     series: [
       {},
       ...lines.map(({ label, colour }) => ({

@@ -9,7 +9,7 @@ import { Time, duration, exact, useNow } from "./time.js";
 const DAY = 86_400_000; // ms
 const WRITTEN = 1_500; // ms after which a change is in the store for sure
 const MOST_LISTED = 20;
-const [WIDE, HIGH] = [1_000, 20]; // of the drawing, which is stretched
+const [WIDE, HIGH, LEAST] = [1_000, 20, 3]; // of the drawing, which is stretched; how wide the shortest time is
 const WORDS = { callable: "callable", connected: "connected, not callable", away: "not connected" };
 
 export function Strip({ deviceId }) {
@@ -55,7 +55,7 @@ function Drawn({ changes, now }) {
       <figcaption class="row spread quiet"><span>The last day</span><span>${label}</span></figcaption>
       <svg viewBox=${`0 0 ${WIDE} ${HIGH}`} preserveAspectRatio="none" role="img" aria-label=${`The last day: ${label}`}>
         ${spans.map((span) => html`
-          <rect key=${span.from} class=${span.state} x=${at(span.from)} width=${Math.max(1, at(span.to) - at(span.from))}
+          <rect key=${span.from} class=${span.state} x=${Math.min(at(span.from), WIDE - LEAST)} width=${Math.max(LEAST, at(span.to) - at(span.from))}
             y=${{ callable: 0, connected: HIGH / 2, away: HIGH - 2 }[span.state]} height=${HIGH}>
             <title>${`${WORDS[span.state]} ${exact(span.from)} – ${exact(span.to)}`}</title>
           </rect>`)}

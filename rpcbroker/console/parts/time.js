@@ -27,9 +27,10 @@ export function useNow() {
 
 // "3 min ago"
 export function ago(ms, now = Date.now()) {
-  const since = now - ms;
-  if (Math.abs(since) < 2_000) return "just now";
-  return since < 0 ? `in ${duration(-since)}` : `${duration(since)} ago`;
+  const since = Math.abs(now - ms);
+  if (since < 2_000) return "just now";
+  const said = since < 60_000 ? `${Math.floor(since / 1_000)} s` : duration(since);
+  return ms > now ? `in ${said}` : `${said} ago`;
 }
 
 // "2.5 ms", "1.2 s", "3 min", "5 h": ms as the largest unit that it fills.

@@ -43,7 +43,7 @@ export function GpioControl({ title, deviceId, settings }) {
     return { on, state: SHOWN[model.state], press: () => values.current[pin]?.input("set", on !== true) };
   };
   return html`
-    <${Frame} ...${{ title, deviceId, state, error }}>
+    <${Frame} ...${{ title, deviceId, state, error }} className="pinned">
       <${Pins} ...${settings} look=${look} draw=${Pin} />
     <//>
   `;
@@ -106,7 +106,7 @@ export function GpioPanel({ title, deviceId, settings }) {
   }, [deviceId, JSON.stringify(settings)]);
   const look = (pin) => ({ on: on[pin], state: on[pin] === undefined ? "unknown" : "confirmed" });
   return html`
-    <${Frame} ...${{ title, deviceId, state: error ? "failed" : "idle", error }}>
+    <${Frame} ...${{ title, deviceId, state: error ? "failed" : "idle", error }} className="pinned">
       <${Pins} ...${settings} look=${look} draw=${Lamp} />
     <//>
   `;
@@ -118,7 +118,7 @@ export function GpioPanel({ title, deviceId, settings }) {
 function Pins({ layout, pins, look, draw }) {
   if (layout !== "raspberry") {
     return html`
-      <ul class="pins">
+      <ul class="pins" tabindex="0" aria-label="Pins">
         ${pins.map((each) => html`
           <li key=${each.pin}><${draw} pin=${each.pin} label=${labelOf(each, layout)} ...${look(each.pin)} /></li>`)}
       </ul>
@@ -126,7 +126,7 @@ function Pins({ layout, pins, look, draw }) {
   }
   const known = new Map(pins.map((each) => [each.pin, each]));
   return html`
-    <ol class="pins raspberry">
+    <ol class="pins raspberry" tabindex="0" aria-label="Pins">
       ${HEADER.map((name, index) => {
         const each = known.get(index + 1);
         return html`

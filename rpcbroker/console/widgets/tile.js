@@ -29,7 +29,7 @@ export function Tile({ box, deviceId, name, order }) {
   };
   return html`
     <div class="tile" style=${place(box, order)} data-type=${box.type}>
-      <${COMPONENTS[box.type] ?? Unknown} ...${shown} />
+      <${kind === UNKNOWN ? Unknown : COMPONENTS[box.type]} ...${shown} />
     </div>
   `;
 }
@@ -76,7 +76,7 @@ export function EditedTile({ box, boxes, order, cell, onArrange, onSay, onSettin
         <button aria-label="Settings of ${title}" onClick=${onSettings}>Settings</button>
         <button aria-label="Remove ${title}" onClick=${onRemove}>×</button>
       </div>
-      <p class="quiet">${kind.title}</p>
+      <p class="quiet">${kind.title} · ${box.w} × ${box.h}</p>
       <span class="corner" aria-hidden="true"
         onPointerDown=${(event) => drag(event, (dw, dh) => resized(boxes, box.id, dw, dh, kind.least))}></span>
     </div>

@@ -43,7 +43,7 @@ export function useFollowed(deviceId, settings, { source, key, read, check = fal
       onChange: (next) => {
         setModel(next);
         clearTimeout(timer);
-        if (again && next.state === "failed" && callable !== false) timer = setTimeout(() => mine.input("read"), again);
+        if (again && next.state === "unread" && callable !== false) timer = setTimeout(() => mine.input("read"), again);
       },
     }));
     const ends = [

@@ -1,22 +1,26 @@
 // One value of a device: what is known of it, and what becomes of the wish to change it. No DOM, no network.
 
 // {state: {input: next state}}; what is not in it changes nothing. Inputs: `read`: ask the device; `set`: change it;
-// `done`: the device answered; `nothing`: there is no value; `sent`: it was given a change, and does not answer such;
-// `failed`; `push`: it told its value by itself.
+// `done`: the device answered; `undone`: it answered that it is not as it was asked to be; `nothing`: there is no value;
+// `sent`: it was given a change, and does not answer such; `failed`; `push`: it told its value by itself; `meant`: it told
+// that it is as it was asked to be, after all. A change that failed stays so until there is another wish, whatever the
+// device tells, for that may be older.
 export const TABLE = {
   unknown: { read: "reading", set: "setting", push: "confirmed" },
-  reading: { done: "confirmed", nothing: "unknown", failed: "failed", set: "setting", push: "confirmed" },
+  reading: { done: "confirmed", nothing: "unknown", failed: "unread", set: "setting", push: "confirmed" },
+  unread: { read: "reading", set: "setting", push: "confirmed" },
   confirmed: { read: "reading", set: "setting", push: "confirmed" },
   setting: { done: "confirmed", sent: "sent", failed: "failed", set: "setting", push: "setting" },
   sent: { read: "checking", set: "setting", push: "confirmed" },
-  checking: { done: "confirmed", nothing: "sent", failed: "sent", set: "setting", push: "checking" },
-  failed: { read: "reading", set: "setting", push: "confirmed" },
+  checking: { done: "confirmed", undone: "failed", nothing: "sent", failed: "sent", set: "setting", push: "checking" },
+  failed: { read: "reading", set: "setting", push: "failed", meant: "confirmed" },
 };
 
 // The states as people are told them.
 export const SHOWN = {
   unknown: "unknown",
   reading: "pending",
+  unread: "failed",
   confirmed: "confirmed",
   setting: "pending",
   sent: "sent",
@@ -35,6 +39,7 @@ export const START = Object.freeze({
   error: null,
 });
 
+const UNDONE = "The device has not done it";
 const WISHES = new Set(["setting", "sent", "checking"]);
 
 // What a widget shows: the wish while it may yet come true, else what the device said. So a wish that fails reverts.
@@ -49,20 +54,19 @@ export function same(one, other) {
 // [the next model, what to do: null, "read" or "set" (`wanted`)]. `detail` is the value, or the error, that comes with the
 // input. `check`: whether to ask the device afterwards what became of a change that it did not answer.
 export function step(model, input, detail, check = true) {
-  const state = TABLE[model.state][input];
+  const state = TABLE[model.state][named(model, input, detail)];
   if (state === undefined) return [model, null];
-  const busy = model.state === "setting";
-  switch (input) {
+    switch (input) {
     case "read":
       return [{ ...model, state, heard: false, error: null }, "read"];
     case "set":
-      if (busy) return [{ ...model, queued: [detail] }, null];
+      if (model.state === "setting") return [{ ...model, queued: [detail] }, null];
       return setting(model, detail);
     case "push":
       return [{ ...model, state, known: detail, heard: true, error: state === "confirmed" ? null : model.error }, null];
     case "done":
       if (model.queued) return setting({ ...model, known: detail }, model.queued[0]);
-      return [{ ...model, state, known: detail, error: null }, null];
+      return [{ ...model, state, known: detail, error: state === "failed" ? new Error(UNDONE) : null }, null];
     case "nothing":
       return [{ ...model, state }, null];
     case "sent":
@@ -74,6 +78,13 @@ export function step(model, input, detail, check = true) {
       if (model.state === "checking") return [{ ...model, state: model.heard ? "confirmed" : state }, null];
       return [{ ...model, state, error: detail }, null];
   }
+}
+
+// The input as it stands in TABLE.
+function named({ state, wanted }, input, detail) {
+  if (input === "done" && state === "checking" && !same(detail, wanted)) return "undone";
+  if (input === "push" && state === "failed" && same(detail, wanted)) return "meant";
+  return input;
 }
 
 function setting(model, wanted) {

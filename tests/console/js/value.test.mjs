@@ -39,7 +39,7 @@ test("a value is unknown until the device says it", () => {
 
 test("a reading that fails is said, and the last value stays", () => {
   const model = after(["push", 5], "read", ["failed", "no"]);
-  assert.deepEqual([...look(model), model.error], ["failed", 5, "no"]);
+  assert.deepEqual([...look(model), model.error], ["unread", 5, "no"]);
   assert.equal(step(model, "read")[0].error, null);
 });
 
@@ -53,6 +53,20 @@ test("a change shows at once, and reverts when it fails", () => {
 test("a change that fails reverts to what the device said meanwhile", () => {
   assert.deepEqual(look(after(["push", 1], ["set", 2], ["push", 3])), ["setting", 2]);
   assert.deepEqual(look(after(["push", 1], ["set", 2], ["push", 3], ["failed", "no"])), ["failed", 3]);
+});
+
+test("a change that failed stays so, whatever is heard, until the device is as it was asked to be", () => {
+  const failed = after(["push", 1], ["set", 2], ["failed", "no"]);
+  const heard = step(failed, "push", 3)[0];
+  assert.deepEqual([...look(heard), heard.error], ["failed", 3, "no"]);
+  const late = step(heard, "push", 2)[0];
+  assert.deepEqual([...look(late), late.error], ["confirmed", 2, null]);
+  assert.deepEqual(look(step(heard, "set", 4)[0]), ["setting", 4]);
+  assert.deepEqual(look(step(heard, "read")[0]), ["reading", 3]);
+});
+
+test("a reading that failed is made good by what is heard", () => {
+  assert.deepEqual(look(after("read", ["failed", "no"], ["push", 3])), ["confirmed", 3]);
 });
 
 test("a change that the device answered is confirmed as it answered", () => {
@@ -73,8 +87,9 @@ test("a change that is not answered is checked by reading", () => {
   const [model, effect] = step(after(["push", 1], ["set", 2]), "sent");
   assert.deepEqual([...look(model), effect], ["checking", 2, "read"]);
   assert.deepEqual(look(step(model, "done", 2)[0]), ["confirmed", 2]);
-  assert.deepEqual(look(step(model, "done", 1)[0]), ["confirmed", 1]);
   assert.deepEqual(look(step(model, "failed", "no")[0]), ["sent", 2]);
+  const undone = step(model, "done", 1)[0];
+  assert.deepEqual([...look(undone), undone.error.message], ["failed", 1, "The device has not done it"]);
 });
 
 test("or is not, and then it is sent and no more, until the device tells", () => {

@@ -6,6 +6,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import pytest_twisted
 from fakes import CUSTOMER, EPOCH_MS, device, result_of
@@ -17,6 +18,7 @@ from rpcbroker.api.feed import Filter
 from rpcbroker.core.calls import CallRequest, CallState
 from rpcbroker.core.model import Authority
 from rpcbroker.core.near_misses import NearMiss
+from rpcbroker.schema.feed import SnapshotJSON
 
 GATHER = 0.2
 """Seconds, more than events are gathered."""
@@ -278,7 +280,7 @@ def test_nothing_is_left_of_a_watcher_who_left(rest: Rest) -> None:
     stream.leave()
     rest.clock.advance(5)
     call(rest)
-    assert rest.feed._tenants[rest.device.tenant_id].count == 0
+    assert not rest.feed._tenants[rest.device.tenant_id].owners
     assert rest.rest.streams._watchers == set()
 
 
@@ -347,3 +349,31 @@ def test_when_the_broker_stops_what_waits_is_told_and_then_why_it_ends(rest: Res
 @pytest.mark.parametrize("state", list(CallState))
 def test_each_state_can_be_asked_for(rest: Rest, state: CallState) -> None:
     watch(rest, f"state={state}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_is_as_it_is_documented_and_events_go_on_from_it(rest: Rest) -> None:
+    rest.link()
+    stream = watch(rest)
+    call(rest)
+    told(stream)
+    for path in ("/api/feed/snapshot", f"/api/feed/snapshot?deviceId={rest.device.id}"):
+        found = await rest.ok("GET", path)
+        assert json.loads(msgspec.json.encode(msgspec.convert(found, SnapshotJSON))) == found
+        assert found["counts"] == {"devices": 1, "connected": 1, "callable": 1, "calls": 1}
+        assert [each["state"] for each in found["calls"]] == ["DELIVERED"]
+        assert found["seq"] == int(stream.reader.last_id)
+    call(rest)
+    assert told(stream)[0][1]["seq"] == found["seq"] + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_knows_nothing_of_others(rest: Rest) -> None:
+    rest.link()
+    rest.link(OTHER)
+    customer = rest.add_user("c@example.org", Authority.CUSTOMER_USER, customer=CUSTOMER)
+    found = await rest.ok("GET", "/api/feed/snapshot", token=customer)
+    assert [each["deviceId"] for each in found["devices"]] == [str(OTHER.id)]
+    assert found["counts"]["devices"] == 1
+    foreign = await rest.refused("GET", f"/api/feed/snapshot?deviceId={rest.device.id}", token=customer)
+    assert foreign[0] == 404

@@ -1,0 +1,66 @@
+"""A WAMP session on its way: bytes of a carrier to lists for the router, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from rpcbroker.core.feed_settings import WampSettings
+from rpcbroker.feed.ports import Connection, Peer, Serializer
+from rpcbroker.feed.scan import Malformed
+
+
+class Carrier(Protocol):
+    """What carries messages: as ports.Connection, without knowing what they say."""
+
+    peer: str
+
+    def send(self, message: bytes) -> None: ...
+
+    def send_later(self, message: bytes) -> bool: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Router(Protocol):
+    """Who takes sessions."""
+
+    settings: WampSettings
+
+    def connected(self, connection: Connection) -> Peer:
+        """Somebody is there who will say HELLO."""
+        ...
+
+
+class WampConnection:
+    """As ports.Connection; and who listens to a carrier."""
+
+    peer: str
+    send: Callable[[bytes], None]
+    send_later: Callable[[bytes], bool]
+    close: Callable[[int, str], None]
+    _session: Peer
+
+    def __init__(self, router: Router, serializer: Serializer) -> None:
+        self._router = router
+        self.serializer = serializer
+        self.binary = serializer.binary
+
+    def opened(self, carrier: Carrier) -> None:
+        """It may be spoken."""
+        self.peer = carrier.peer
+        self.send, self.send_later, self.close = carrier.send, carrier.send_later, carrier.close
+        self._session = self._router.connected(self)
+
+    def received(self, message: bytes) -> None:
+        """One message, whole."""
+        try:
+            decoded = self.serializer.decode(message, self._router.settings.max_depth)
+        except Malformed as error:
+            self._session.violate(f"The message cannot be read: {error}")
+        else:
+            self._session.receive(decoded)
+
+    def closed(self) -> None:
+        """The carrier is gone."""
+        self._session.lost()
