@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from browser import Console
-from daemon import Daemon
+from daemon import Daemon, wait_for
 from playwright.sync_api import Locator, expect
 from simulator import Simulator
 
@@ -67,6 +67,7 @@ class Stage:
         """[way, method, params] of each call since it began, in the order in which the device saw them."""
         one_way = self._one_way()
         ways = ["oneway" if one_way[wire_id] else "twoway" for wire_id in sorted(one_way.keys() - self._before)]
+        wait_for(lambda: len(self.device.calls()) == len(ways), f"{len(ways)} lines of calls")
         return [[way, method, params] for way, (method, params) in zip(ways, self.device.calls(), strict=True)]
 
     def _one_way(self) -> dict[int, bool]:
