@@ -14,6 +14,7 @@ import { Time } from "./time.js";
 import { toast } from "./toast.js";
 
 const STATES = ["QUEUED", "SENT", "DELIVERED", "SUCCESSFUL", "TIMEOUT", "EXPIRED", "FAILED"];
+const MINUTE = 60_000; // ms
 const GATHER = 300; // ms for which events are gathered before the table is asked for again
 
 // `maySend` and `mayDelete`: whether calls can be made, and deleted, here; to delete them one must be an administrator.
@@ -103,7 +104,7 @@ function Details({ call, onClose }) {
 }
 
 function Make({ deviceId, onClose, onMade }) {
-  const [given, setGiven] = useState({ method: "", params: "", retries: "", info: "", oneWay: false });
+  const [given, setGiven] = useState({ method: "", params: "", minutes: "60", retries: "", info: "", oneWay: false });
   const [busy, setBusy] = useState(false);
   const set = (name) => (value) => setGiven({ ...given, [name]: value });
   const params = checkJson(given.params);
@@ -115,6 +116,7 @@ function Make({ deviceId, onClose, onMade }) {
       method: given.method,
       params: params.value,
       persistent: true,
+      timeout: Math.round(Number(given.minutes) * MINUTE),
       ...(given.retries !== "" && { retries: Number(given.retries) }),
       ...(given.info.trim() && { additionalInfo: info.value }),
     };
@@ -134,6 +136,8 @@ function Make({ deviceId, onClose, onMade }) {
         <${Field} label="Method" required value=${given.method} onInput=${set("method")} autocomplete="off" />
         <${JsonField} label="Params" value=${given.params} onInput=${set("params")} />
         <${Check} label="One-way: the device need not reply" checked=${given.oneWay} onInput=${set("oneWay")} />
+        <${Field} label="Kept for, minutes" type="number" min="0.1" max="525600" step="any" required value=${given.minutes} onInput=${set("minutes")}
+          hint="So long it waits for the device, and for its reply; then it expires." />
         <${Field} label="Retries" type="number" min="0" value=${given.retries} onInput=${set("retries")}
           hint="Deliveries without acknowledgement before it fails; empty is as the broker is set." />
         <${JsonField} label="Additional info" rows="2" value=${given.info} onInput=${set("info")} hint="Any JSON for yourself; the device does not get it." />
