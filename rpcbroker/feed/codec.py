@@ -28,7 +28,8 @@ from rpcbroker.feed.scan import MAX_VALUES, Malformed
 EVENT = 36
 _CBOR_MAP = 5 << 5
 _INT64, _UINT64 = -(1 << 63), (1 << 64) - 1
-_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+"""The last quote may be missing: or what begins at each one before it would be looked at to the end, and in vain."""
 _BINARY = "\0"
 
 

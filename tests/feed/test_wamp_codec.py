@@ -133,6 +133,8 @@ JSON_FAULTS = {
     "strings": b"[" + b'"",' * (MIB // 3) + b"0]",
     "quotes": b'["' + b'\\"",' * (MIB // 4) + b"]",
     "quotes without an end": b'["' + b'\\"' * (MIB // 2),
+    "quotes without an end behind many commas": b"[" + b"," * MAX_VALUES + b'"' + b'\\"' * (MIB // 3),
+    "backslashes behind many commas": b"[" + b"," * MAX_VALUES + b'"' + b'\\"' * (MIB // 3) + b"\\",
     "backslashes": b'["' + b"\\" * MIB,
     "no base64": rb'["\u0000?"]',
     "batched": b"[1]\x1e",
