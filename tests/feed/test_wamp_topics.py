@@ -300,6 +300,26 @@ class TestLimits:
         assert "21 messages were dropped" in slow.told()[-1][1]["message"]
         assert world.router.dropped == 21
 
+    def test_who_has_read_all_that_it_was_sent_is_not_slow_though_nothing_more_comes(self) -> None:
+        world = WampWorld(feed={"slow_timeout": 30.0})
+        publisher, slow = world.join(), world.join()
+        slow.subscribe(TOPIC)
+        slow.stalled = True
+        publisher.publish(TOPIC)
+        world.pass_time(20)
+        slow.stalled = False
+        world.pass_time(60)
+        assert (slow.closed, world.router.dropped) == (None, 1)
+
+    def test_what_is_longer_than_a_peer_takes_is_dropped_and_ends_nothing(self) -> None:
+        world = WampWorld(feed={"slow_timeout": 30.0})
+        publisher, small = world.join(), world.join()
+        small.subscribe(TOPIC)
+        small.most = 512
+        publisher.publish(TOPIC, "x" * 512)
+        world.pass_time(60)
+        assert (small.closed, small.told(), world.router.dropped) == (None, [], 1)
+
 
 COMPONENT = st.sampled_from(["a", "b", "c"])
 NAMES = st.lists(COMPONENT, min_size=1, max_size=4).map(".".join)
