@@ -35,7 +35,6 @@ def keep(broker: Daemon, device_id: str, method: str, way: str = "twoway") -> No
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_a_devices_calls_are_a_table_in_which_names_are_text(console: Console, broker: Daemon, sleeper: str) -> None:
     keep(broker, sleeper, f"{EVIL}{console.look}", "oneway")
     page = console.open("#/persistent").page
@@ -46,7 +45,6 @@ def test_a_devices_calls_are_a_table_in_which_names_are_text(console: Console, b
         assert page.get_by_role("columnheader").all_inner_texts() == COLUMNS
         expect(shown).to_contain_text("One-way")
     console.check()
-    console.screenshot("persistent")
 
 
 def test_a_call_is_made_and_followed_to_its_end(console: Console, broker: Daemon) -> None:

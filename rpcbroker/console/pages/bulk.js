@@ -103,7 +103,7 @@ function One({ id }) {
     <${Loaded} of=${loaded}>
       ${(bulk) => html`
         <div class="row spread">
-          <h1>${bulk.method || "(no name)"}, ${bulk.counts.total} devices</h1>
+          <h1>${bulk.method || "(no name)"}, ${bulk.counts.total} ${bulk.counts.total === 1 ? "device" : "devices"}</h1>
           ${bulk.state === "RUNNING" && html`<button class="danger" onClick=${abort}>Abort…</button>`}
         </div>
         <section class="card">

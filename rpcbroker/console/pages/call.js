@@ -78,7 +78,8 @@ function Told({ call: asked }) {
           <div><dt>Kind</dt><dd>${call.oneWay ? "one-way" : "two-way"}${call.persistent && ", persistent"}</dd></div>
           <div><dt>Accepted</dt><dd>${exact(began)}</dd></div>
           <div><dt>Expires</dt><dd>${ended ? exact(call.expirationTime) : html`<${Time} ms=${call.expirationTime} />`}</dd></div>
-          <div><dt>Id</dt><dd><code>${call.rpcId}</code>, to the device <code>${call.wireId}</code></dd></div>
+          <div><dt>Id</dt><dd><code>${call.rpcId}</code></dd></div>
+          <div><dt>For the device</dt><dd>number <code>${call.wireId}</code></dd></div>
         </dl>
       </section>
       <section class="card">

@@ -44,7 +44,7 @@ export function PersistentCalls({ deviceId, pageSize = 20, maySend = true, mayDe
     { title: "Message type", wide: true, render: (call) => (call.request.oneway ? "One-way" : "Two-way") },
     { title: "Status", render: (call) => html`<${State} state=${call.status} />` },
     { title: "Method", render: (call) => html`<a href="#/call/${call.id.id}">${call.request.body.method || "(no name)"}</a>` },
-    { title: "Created", sort: "createdTime", render: (call) => html`<${Time} ms=${call.createdTime} />` },
+    { title: "Created", wide: true, sort: "createdTime", render: (call) => html`<${Time} ms=${call.createdTime} />` },
     { title: "Expires", wide: true, sort: "expirationTime", render: (call) => html`<${Time} ms=${call.expirationTime} />` },
     {
       title: "Actions",
