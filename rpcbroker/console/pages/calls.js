@@ -40,7 +40,7 @@ export default function Calls({ params }) {
   );
   const happened = useHappened(deviceId, loaded.reload);
   const rows = merged(loaded.value?.data ?? [], happened)
-    .filter((call) => (!asked || call.method === asked) && (!state || call.state === state))
+    .filter((call) => (!deviceId || call.deviceId === deviceId) && (!asked || call.method === asked) && (!state || call.state === state))
     .slice(0, size);
 
   const change = (name) => (value) => setFilter({ ...filter, [name]: value });
