@@ -66,6 +66,7 @@ def test_a_call_is_made_and_followed_to_its_end(console: Console, broker: Daemon
     expect(rows(console, "setGpio")).to_contain_text("QUEUED")
     kept = broker.ask("GET", f"/api/rpc/persistent/device/{device_id}?pageSize=10&page=0")[1]["data"][0]
     assert (kept["request"]["retries"], kept["additionalInfo"]) == (3, {"why": "a test"})
+    assert kept["expirationTime"] - kept["createdTime"] == 3_600_000
     device = AnsweringDevice(broker, "follows-token")
     try:
         expect(rows(console, "setGpio")).to_contain_text("SUCCESSFUL")
