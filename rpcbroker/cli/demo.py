@@ -250,7 +250,7 @@ class Demo:
         url, program = self._rest.url, own_program()
         password_file = shlex.quote(str(self._directory / "initial-admin-password"))
         facts = {
-            "URL": url,
+            "URL": f"{url} (open it in a browser, too: the console)",
             "MQTT": f"{self._mqtt.host}:{self._mqtt.port}",
             "User": USER,
             "Password": f"in {password_file}",

@@ -1,6 +1,6 @@
 // The shell: who is signed in, where one is, and the page that is shown there.
 
-import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { DialogHost } from "./parts/dialog.js";
 import { Field } from "./parts/field.js";
 import { Toasts } from "./parts/toast.js";
@@ -62,9 +62,11 @@ function decoded(text = "") {
   }
 }
 
+// Who listens begins at once, in a layout effect: others run a moment later, and would miss what happens before.
+
 function useHash() {
   const [hash, setHash] = useState(location.hash);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const changed = () => setHash(location.hash);
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
@@ -74,7 +76,7 @@ function useHash() {
 
 function App() {
   const [, redraw] = useState(0);
-  useEffect(() => onSession(() => redraw((count) => count + 1)), []);
+  useLayoutEffect(() => onSession(() => redraw((count) => count + 1)), []);
   return html`
     ${session.signedIn ? html`<${Console} />` : html`<${SignIn} />`}
     <${Toasts} />
@@ -214,7 +216,7 @@ function Page({ route, params }) {
 
 function useFeedState() {
   const [state, setState] = useState(feedState());
-  useEffect(() => onFeedState(setState), []);
+  useLayoutEffect(() => onFeedState(setState), []);
   return state;
 }
 

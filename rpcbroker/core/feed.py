@@ -116,10 +116,12 @@ class Watch:
 class _Watched:
     """One tenant, while it is watched or was a moment ago."""
 
-    __slots__ = ("kept", "owners", "seq", "size", "until", "watches")
+    __slots__ = ("forgotten", "kept", "owners", "seq", "size", "until", "watches")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
+        self.forgotten = seq
+        """The last event that may be missed, and is not kept."""
         self.watches: dict[tuple[bool, UUID | None], list[Watch]] = {}
         """By whether they want values, and by the device that they are for."""
         self.owners: Counter[object] = Counter()
@@ -214,8 +216,7 @@ class Feed:
         watched = self._tenants.get(principal.tenant_id)
         if watched is None:
             return None
-        oldest = watched.kept[0].seq if watched.kept else watched.seq + 1
-        if not oldest - 1 <= seq <= watched.seq:
+        if not watched.forgotten <= seq <= watched.seq:
             return None
         return [event for event in watched.kept if event.seq > seq and event.may_be_seen(principal)]
 
@@ -280,7 +281,7 @@ class Feed:
         kept.append(event)
         watched.size += event.size
         oldest = event.ts - int(settings.replay * 1000)
-        while watched.size > settings.max_replay_size or kept[0].ts < oldest:
-            watched.size -= kept.popleft().size
-            if not kept:
-                break
+        while kept and (watched.size > settings.max_replay_size or kept[0].ts < oldest):
+            gone = kept.popleft()
+            watched.size -= gone.size
+            watched.forgotten = gone.seq

@@ -52,6 +52,7 @@ class WampSettings:
     hello_timeout: Duration = setting(
         10.0, "how long a connection may take to say who it is; then it is closed", live=True
     )
+    max_sessions: int = setting(5_000, "sessions of one tenant at a time; one more is refused", live=True)
     max_message_size: Size = setting(1 << 20, "the largest message, as it comes in", live=True)
     max_depth: int = setting(64, "how deep lists and dictionaries of a message may lie in each other", live=True)
     max_subscriptions: int = setting(1_000, "subscriptions of one session; one more is refused", live=True)

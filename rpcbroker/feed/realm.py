@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
@@ -30,10 +31,15 @@ class Realms:
         self._new_id = new_id
         self._max_calls = max_calls
         self._tenants: dict[UUID, dict[Space, Realm]] = {}
+        self._members: Counter[UUID] = Counter()
 
     def find(self, space: Space) -> Realm | None:
         """None if nobody is there."""
         return self._tenants.get(space.tenant_id, {}).get(space)
+
+    def count(self, tenant_id: UUID) -> int:
+        """Sessions of the tenant, in all of its spaces."""
+        return self._members[tenant_id]
 
     def visible(self, space: Space) -> Iterator[Realm]:
         """Those whose sessions may be known in this one: who may see the whole tenant sees them all."""
@@ -49,18 +55,20 @@ class Realms:
             realm = realms[space] = Realm(space, self._max_calls)
         self._tell(space, uris.ON_JOIN, Payload([member.identity]))
         realm.members[member.id] = member
+        self._members[space.tenant_id] += 1
         return realm
 
     def leave(self, member: Member, realm: Realm) -> None:
         """All that it held open ends, and others hear of it."""
         del realm.members[member.id]
+        self._members[realm.space.tenant_id] -= 1
         realm.subscriptions.leave(member)
         realm.dealer.leave(member)
         if not realm.members:
             realms = self._tenants[realm.space.tenant_id]
             del realms[realm.space]
             if not realms:
-                del self._tenants[realm.space.tenant_id]
+                del self._tenants[realm.space.tenant_id], self._members[realm.space.tenant_id]
         self._tell(realm.space, uris.ON_LEAVE, Payload([member.id, member.authid, member.principal.authority.value]))
 
     def _tell(self, space: Space, topic: str, payload: Payload) -> None:

@@ -127,6 +127,11 @@ class Session:
         except PermissionDenied as error:
             self._end(messages.abort("wamp.error.authentication_denied", _sentence(error)), POLICY)
             return
+        present = around.realms.count(principal.tenant_id)
+        if present >= around.settings().max_sessions:
+            text = f"Your tenant has {present} sessions, and may have no more"
+            self._end(messages.abort(f"{errors.OWN}too_many_sessions", text), TRY_LATER)
+            return
         self._deadline.cancel()
         self._ticket = ticket
         self._state = State.JOINED

@@ -18,6 +18,7 @@ from browser import WIDE, Console, Look
 from daemon import Daemon
 from foreign import program
 from playwright.sync_api import Browser, sync_playwright
+from widgets import Stage, stage_of
 
 TOKEN = "the-device-in-the-hall"
 
@@ -72,3 +73,17 @@ def visitor(chromium: Browser, broker: Daemon, look: Look) -> Iterator[Console]:
 def console(visitor: Console) -> Console:
     """The console with the tenant's administrator signed in, at its first page."""
     return visitor.sign_in()
+
+
+@pytest.fixture(scope="module")
+def one_stage(broker: Daemon) -> Iterator[Stage]:
+    """A device that answers all widgets, for all tests of a module."""
+    with stage_of(broker) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(one_stage: Stage) -> Stage:
+    """The same, as it was at first."""
+    one_stage.begin()
+    return one_stage

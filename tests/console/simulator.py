@@ -71,10 +71,12 @@ class Simulator:
         return [(match[1], _DECODER.raw_decode(match[2])[0]) for match in found if match]
 
     def call(self, method: str, params: Any = None) -> Any:
-        """Somebody else calls it; the reply."""
+        """Somebody else calls it; the reply, when it has printed that, too."""
+        before = len(self.calls())
         body = {"method": method, "params": params}
         status, reply = self._broker.ask("POST", f"/api/rpc/twoway/{self._id}", body)
         assert status == 200, reply
+        wait_for(lambda: (method, params) in self.calls()[before:], f"the line of {method}")
         return reply
 
     def tells_to_fail(self, *methods: str) -> None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from browser import Console, Look, in_every_look
 from daemon import Daemon
 from playwright.sync_api import Locator, expect
-from widgets import Stage, Widget, stage_of
-
-
-@pytest.fixture(scope="module")
-def stage(broker: Daemon) -> Iterator[Stage]:
-    with stage_of(broker) as stage:
-        yield stage
+from widgets import Stage, Widget
 
 
 def edit(console: Console, board_id: str) -> None:

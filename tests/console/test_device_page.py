@@ -69,12 +69,12 @@ def next_call(device: Device) -> tuple[str, p.Publish]:
 def test_a_call_is_made_and_its_steps_and_reply_are_shown(
     console: Console, broker: Daemon, device_id: str, device: AnsweringDevice
 ) -> None:
-    assert broker.ask("POST", f"/api/v1/{TOKEN}/telemetry", {"temperature": 21.5, EVIL: EVIL})[0] == 200
+    assert broker.ask("POST", f"/api/v1/{TOKEN}/telemetry", {"temperature": 21.5, "mode": "eco"})[0] == 200
     assert broker.ask("POST", f"/api/v1/{TOKEN}/attributes", {"firmware": "1.2.0"})[0] == 200
     opened(console, device_id)
-    entry = call(console, "setGpioStatus", {"pin": 7, "text": EVIL})
+    entry = call(console, "setGpioStatus", {"pin": 7, "enabled": True})
     expect(entry).to_contain_text("done")
-    expect(entry.get_by_role("region", name="Reply")).to_contain_text(EVIL)
+    expect(entry.get_by_role("region", name="Reply")).to_contain_text('"enabled": true')
     expect(entry.get_by_role("list", name="Steps")).to_contain_text(re.compile("accepted.*sent.*answered"))
     expect(console.page.get_by_role("region", name="Presence")).to_contain_text("can take calls")
     console.check()
@@ -83,6 +83,21 @@ def test_a_call_is_made_and_its_steps_and_reply_are_shown(
     expect(console.page.get_by_role("heading", name="setGpioStatus")).to_be_visible()
     console.page.go_back()
     expect(made(console, "setGpioStatus")).to_contain_text("done")
+
+
+@in_every_look
+def test_whatever_a_device_is_called_and_says_is_shown_as_text(console: Console, broker: Daemon) -> None:
+    name, token = f"{EVIL} {console.look} {'W' * 200}", f"evil-{console.look}"
+    device_id = broker.add_device(name, token)
+    assert broker.ask("POST", f"/api/v1/{token}/telemetry", {EVIL: EVIL, "W" * 200: "W" * 400})[0] == 200
+    device = AnsweringDevice(broker, token)
+    broker.wait_callable(device_id)
+    opened(console, device_id)
+    expect(console.page.get_by_role("heading", name=name)).to_be_visible()
+    entry = call(console, f"{EVIL}{'W' * 200}", {EVIL: "W" * 400})
+    expect(entry.get_by_role("region", name="Reply")).to_contain_text(EVIL)
+    console.check()
+    device.close()
 
 
 def test_params_are_checked_while_they_are_typed(console: Console, device_id: str) -> None:
@@ -231,6 +246,7 @@ def test_presence_its_last_day_and_near_misses_are_told_as_they_change(console: 
 def test_a_device_that_is_gone_is_told_so(console: Console, broker: Daemon) -> None:
     device_id = broker.add_device("gone", "gone")
     broker.ask("DELETE", f"/api/device/{device_id}")
+    expect(console.page.get_by_text("Live", exact=True)).to_be_visible()
     with console.expecting("404"):
         console.open(f"#/device/{device_id}")
         expect(console.page.get_by_role("alert")).to_contain_text("not found")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import pytest
 from answering_device import AnsweringDevice
@@ -34,13 +35,14 @@ def search(console: Console, text: str) -> Locator:
 def test_devices_are_listed_with_what_they_can_do_now(
     console: Console, broker: Daemon, device: AnsweringDevice
 ) -> None:
-    broker.add_device(f"{EVIL} {console.look}", f"evil-{console.look}")
+    evil = broker.add_device(f"{EVIL} {console.look}", f"evil-{console.look}")
     long = broker.add_device(f"{console.look}-".ljust(255, "W"), f"long-{console.look}")
     console.open("#/devices")
     expect(row(console, f"{EVIL} {console.look}")).to_contain_text("not connected")
     expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
     console.check()
-    broker.ask("DELETE", f"/api/device/{long}")
+    for device_id in (evil, long):
+        assert broker.ask("DELETE", f"/api/device/{device_id}")[0] == 200
     console.page.reload()
     console.sign_in()
     expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
@@ -62,11 +64,11 @@ def test_a_device_that_comes_and_goes_is_seen_doing_so(console: Console, broker:
 @in_every_look
 @pytest.mark.screenshots
 def test_a_device_is_made_and_its_secret_is_shown_only_when_it_is_asked_for(console: Console, broker: Daemon) -> None:
-    page, name, token = console.open("#/devices").page, f"made at {console.look} {EVIL}", f"secret-{console.look}"
+    page, name, token = console.open("#/devices").page, "garden gate", "kept-in-the-gate"
     page.get_by_role("button", name="New device").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name").fill(name)
-    dialog.get_by_label("Label").fill("on the wall")
+    dialog.get_by_label("Label").fill(EVIL)
     dialog.get_by_label("Access token").fill(token)
     console.check()
     dialog.get_by_role("button", name="Make").click()
@@ -82,7 +84,9 @@ def test_a_device_is_made_and_its_secret_is_shown_only_when_it_is_asked_for(cons
     assert token not in page.content()
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    expect(row(console, name)).to_contain_text("on the wall")
+    expect(row(console, name)).to_contain_text(EVIL)
+    made = broker.ask("GET", f"/api/tenant/devices?deviceName={quote(name)}")[1]
+    assert broker.ask("DELETE", f"/api/device/{made['id']['id']}")[0] == 200
 
 
 def test_what_the_broker_does_not_take_is_told_in_the_form(console: Console, device_id: str) -> None:

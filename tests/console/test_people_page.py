@@ -201,7 +201,7 @@ def test_system_administrators_handle_tenants(visitor: Console, broker: Daemon, 
     page.get_by_role("dialog", name="Activation link").get_by_role("button", name="Close").click()
     dialog.get_by_role("button", name="Close").click()
     row(visitor, title).get_by_role("button", name="Delete").click()
-    dialog.get_by_role("button", name="Delete all of it").click()
+    dialog.get_by_role("button", name="Delete the tenant").click()
     expect(row(visitor, title)).to_have_count(0)
     page.get_by_role("link", name="Users", exact=True).click()
     expect(row(visitor, system_administrator)).to_contain_text("you")

@@ -1,124 +1,18 @@
-"""Each widget at a simulated device: what it asks, what it shows, and what it makes of failures."""
+"""Each widget at a simulated device: what it shows, and what it makes of failures."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import Console, Look, in_every_look
 from daemon import Daemon
 from playwright.sync_api import expect
-from widgets import Stage, Widget, stage_of
+from widgets import NUMBERS, TOGGLES, VALUED, Stage, Widget, change, opened
 
-REQUESTS: dict[str, list[list[Any]]] = json.loads((Path(__file__).parent / "widget_requests.json").read_text())[
-    "widgets"
-]
-TOGGLES = {"switch": "Value", "slide_toggle": "Value", "round_switch": "Value", "power_button": "State"}
-NUMBERS = {"knob": "Value", "slider": "State", "stepper": "State"}
-VALUED = TOGGLES | NUMBERS
+COMPONENTS = (*VALUED, "led", "button", "gpio_control", "gpio_panel", "terminal", "shell", "persistent_table")
 SLOW = {"timeout": 300}
 """Settings with which what is not answered has failed soon."""
-
-
-@pytest.fixture(scope="module")
-def one_stage(broker: Daemon) -> Iterator[Stage]:
-    with stage_of(broker) as stage:
-        yield stage
-
-
-@pytest.fixture
-def stage(one_stage: Stage) -> Stage:
-    one_stage.begin()
-    return one_stage
-
-
-def opened(console: Console, stage: Stage, *types: str, **settings: Any) -> list[Widget]:
-    """A board with widgets of these types."""
-    console.open(f"#/board/{stage.board(*types, **settings)}")
-    return [Widget(console, type_) for type_ in types]
-
-
-def change(widget: Widget, type_: str) -> None:
-    """As a person does it by keyboard."""
-    key = {"knob": "End", "slider": "End", "stepper": "ArrowUp"}.get(type_, "Enter")
-    widget.handle.press(key)
-
-
-# -- what they ask
-
-
-def use_terminal(widget: Widget) -> None:
-    for line in ("setValue 5", 'echo {"a": [1]}', "echo not JSON", "getValue"):
-        widget.types(line)
-
-
-def use_shell(widget: Widget) -> None:
-    widget.types("cd /etc")
-    widget.says("/etc$")
-    box = widget.box.get_by_role("textbox")
-    box.fill("count 100")
-    box.press("Enter")
-    widget.box.get_by_role("button", name="Terminate").click()
-    widget.says("terminated")
-    widget.types("exit")
-    expect(widget.box.get_by_role("button", name="Connect")).to_be_visible()
-
-
-def use_pins(widget: Widget) -> None:
-    widget.box.get_by_role("switch", name="Pin 11,").click()
-
-
-def use_table(widget: Widget) -> None:
-    widget.box.get_by_role("button", name="New persistent call").click()
-    dialog = widget.box.page.get_by_role("dialog")
-    dialog.get_by_label("Method").fill("setValue")
-    dialog.get_by_label("Params").fill("7")
-    dialog.get_by_label("One-way").check()
-    dialog.get_by_role("button", name="Call", exact=True).click()
-    widget.says("DELIVERED")
-
-
-def press(widget: Widget) -> None:
-    widget.box.get_by_role("button").click()
-
-
-USED: dict[str, Callable[[Widget], None]] = {
-    "terminal": use_terminal,
-    "shell": use_shell,
-    "gpio_control": use_pins,
-    "persistent_table": use_table,
-    "button": press,
-    "led": lambda _: None,
-    "gpio_panel": lambda _: None,
-}
-ENDS = {"button": "sent", **dict.fromkeys(("gpio_panel", "terminal", "shell", "persistent_table"), "idle")}
-"""The state in which a widget is when all is done."""
-
-
-@pytest.mark.parametrize("type_", REQUESTS)
-def test_it_asks_what_the_widget_of_thingsboard_asks(console: Console, stage: Stage, type_: str) -> None:
-    (widget,) = opened(console, stage, type_)
-    widget.is_in({"button": "idle"}.get(type_, ENDS.get(type_, "confirmed")))
-    if type_ == "shell":
-        widget.says("/$")
-    if type_ in USED:
-        USED[type_](widget)
-    else:
-        change(widget, type_)
-        expect(widget.box.get_by_text("Pending")).to_have_count(0)
-    widget.is_in(ENDS.get(type_, "confirmed"))
-    told = _without_repeats(stage.requests())
-    pushed = type_ in VALUED and told == REQUESTS[type_][:2]  # the device told its new value before it was asked
-    assert pushed or told == REQUESTS[type_]
-
-
-def _without_repeats(requests: list[list[Any]]) -> list[list[Any]]:
-    """A shell asks again and again what a command has written; how often depends on the clock."""
-    again = ["twoway", "getCommandStatus", None]
-    return [each for at, each in enumerate(requests) if each != again or requests[at - 1] != again]
 
 
 # -- what they show
@@ -345,7 +239,7 @@ def test_a_button_shows_the_reply_or_why_there_is_none(console: Console, stage: 
     button.is_in("confirmed")
     button.says('{"ok":true,"params":{"a":1}}')
     stage.device.tells_to_fail("rpcCommand")
-    press(button)
+    button.box.get_by_role("button").click()
     button.is_in("failed")
     button.says("The device says: rpcCommand fails")
 
@@ -399,9 +293,9 @@ def test_a_shell_runs_commands_and_ends_them(console: Console, stage: Stage, loo
 
 
 def test_a_widget_without_a_device_says_so(console: Console, stage: Stage, broker: Daemon) -> None:
-    widgets = [{"id": type_, "type": type_, "w": 6, "h": 6, "y": 6 * row} for row, type_ in enumerate(REQUESTS)]
+    widgets = [{"id": type_, "type": type_, "w": 6, "h": 6, "y": 6 * row} for row, type_ in enumerate(COMPONENTS)]
     status, board = broker.ask("POST", "/api/boards", {"title": "nobody's", "content": {"widgets": widgets}})
     assert status == 200, board
     console.open(f"#/board/{board['id']['id']}")
-    expect(console.page.get_by_text("Target device is not set!")).to_have_count(len(REQUESTS))
+    expect(console.page.get_by_text("Target device is not set!")).to_have_count(len(COMPONENTS))
     assert stage.device.calls() == []

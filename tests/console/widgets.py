@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from browser import Console
-from daemon import Daemon
+from daemon import Daemon, wait_for
 from playwright.sync_api import Locator, expect
 from simulator import Simulator
 
+TOGGLES = {"switch": "Value", "slide_toggle": "Value", "round_switch": "Value", "power_button": "State"}
+NUMBERS = {"knob": "Value", "slider": "State", "stepper": "State"}
+VALUED = TOGGLES | NUMBERS
+"""Type -> what the names of its methods end with."""
 _numbers = itertools.count(1)
 
 
@@ -67,6 +71,7 @@ class Stage:
         """[way, method, params] of each call since it began, in the order in which the device saw them."""
         one_way = self._one_way()
         ways = ["oneway" if one_way[wire_id] else "twoway" for wire_id in sorted(one_way.keys() - self._before)]
+        wait_for(lambda: len(self.device.calls()) == len(ways), f"{len(ways)} lines of calls")
         return [[way, method, params] for way, (method, params) in zip(ways, self.device.calls(), strict=True)]
 
     def _one_way(self) -> dict[int, bool]:
@@ -110,3 +115,15 @@ class Widget:
         self.box.get_by_role("textbox").fill(line)
         self.box.get_by_role("textbox").press("Enter")
         expect(self.box).to_have_attribute("data-state", "idle")
+
+
+def opened(console: Console, stage: Stage, *types: str, **settings: Any) -> list[Widget]:
+    """A board with widgets of these types."""
+    console.open(f"#/board/{stage.board(*types, **settings)}")
+    return [Widget(console, type_) for type_ in types]
+
+
+def change(widget: Widget, type_: str) -> None:
+    """As a person does it by keyboard."""
+    key = {"knob": "End", "slider": "End", "stepper": "ArrowUp"}.get(type_, "Enter")
+    widget.handle.press(key)

@@ -137,6 +137,21 @@ def test_who_comes_back_too_late_is_told_so() -> None:
     assert feed.since(ADMIN, told[0].seq) is None
 
 
+def test_values_which_nobody_hears_of_again_are_not_missed() -> None:
+    world = World()
+    feed = feed_of(world)
+    told = watch(feed)
+    watch(feed, values=True)
+    call(world)
+    world.broker.events.emit(TelemetryKept, told[0].device.id, [(1, {"k": 1})])  # type: ignore[union-attr]
+    last = feed.seq(TENANT)
+    world.clock.advance(61)
+    call(world)
+    assert last not in {event.seq for event in told}
+    assert [event.seq for event in feed.since(ADMIN, last) or ()] == list(range(last + 1, feed.seq(TENANT) + 1))
+    assert feed.since(ADMIN, told[0].seq) is None
+
+
 def test_what_is_kept_for_who_comes_back_is_bounded_in_bytes() -> None:
     world = World()
     feed = feed_of(world, max_replay_size=100_000)

@@ -106,6 +106,17 @@ class TestJoining:
         world.pass_time(0.5)
         assert aborted(peer, peer.told()) == "wamp.error.timeout"
 
+    def test_one_session_of_a_tenant_too_many_is_not_welcome(self) -> None:
+        world = WampWorld(wamp={"max_sessions": 2})
+        result_of(world.store.people.create_tenant(tenant()))
+        first, _ = world.join(), world.join()
+        peer = challenged(world)
+        told = peer.say(T.AUTHENTICATE, world.token, {})
+        assert aborted(peer, told) == "rpcbroker.error.too_many_sessions"
+        assert world.join(world.add_user("f@example.org", Authority.TENANT_ADMIN, tenant=OTHER_TENANT))
+        first.say(T.GOODBYE, {}, "wamp.close.normal")
+        assert world.join()
+
     def test_who_joined_is_let_stay(self, world: WampWorld) -> None:
         peer = world.join()
         world.pass_time(60)

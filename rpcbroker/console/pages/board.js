@@ -47,7 +47,7 @@ function Opened({ board }) {
       setDraft(null);
       setTheirs(null);
       toast("The board is saved.");
-      if (!saved.id) history.replaceState(null, "", `#/board/${kept.id.id}`);
+      if (!saved.id) location.replace(`#/board/${kept.id.id}`);
     } catch (error) {
       if (error.status === CONFLICT && saved.id) setTheirs(await request("GET", one(saved.id.id)).catch(toast));
       else toast(error);

@@ -1,6 +1,6 @@
 // Calls to one device: a form, and what became of those that were made with it.
 
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useState } from "../vendor/htm-preact.js";
 import { cancel, heardOf, madeTo, make, onMade } from "../calls_made.js";
 import { watch } from "../feed.js";
 import { confirm } from "./dialog.js";
@@ -17,7 +17,7 @@ export function CallForm({ device }) {
   const deviceId = device.id.id;
   const [given, setGiven] = useState(NEW);
   const [made, setMade] = useState(madeTo(deviceId));
-  useEffect(() => onMade(() => setMade(madeTo(deviceId))), [deviceId]);
+  useLayoutEffect(() => onMade(() => setMade(madeTo(deviceId))), [deviceId]);
   useEffect(() => watch(`rpcbroker.call.${deviceId}`, heardOf, { match: "prefix", payloads: true }), [deviceId]);
   const set = (name) => (value) => setGiven((old) => ({ ...old, [name]: value }));
   const params = checkJson(given.params);

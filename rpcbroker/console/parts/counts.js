@@ -12,7 +12,7 @@ export function Counts({ label, rows, empty = "None." }) {
         ${rows.map(([name, count]) => html`
           <tr key=${name}>
             <th scope="row">${name}</th>
-            <td class="share"><span style=${{ width: `${(100 * count) / most}%` }}></span></td>
+            <td class="share">${count > 0 && html`<span style=${{ width: `${(100 * count) / most}%` }}></span>`}</td>
             <td class="number">${count}</td>
           </tr>`)}
       </tbody>

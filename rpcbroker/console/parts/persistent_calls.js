@@ -93,7 +93,7 @@ function Details({ call, onClose }) {
 }
 
 function Make({ deviceId, onClose, onMade }) {
-  const [given, setGiven] = useState({ method: "", params: "", retries: "", timeout: "", info: "", oneWay: false });
+  const [given, setGiven] = useState({ method: "", params: "", retries: "", timeout: "3600", info: "", oneWay: false });
   const [busy, setBusy] = useState(false);
   const set = (name) => (value) => setGiven({ ...given, [name]: value });
   const params = checkJson(given.params);
@@ -127,7 +127,7 @@ function Make({ deviceId, onClose, onMade }) {
         <${Check} label="One-way: the device need not reply" checked=${given.oneWay} onInput=${set("oneWay")} />
         <div class="fields">
           <${Field} label="Timeout, s" type="number" min="1" value=${given.timeout} onInput=${set("timeout")}
-            hint="Then it expires; empty is as the broker is set." />
+            hint="So long it waits for the device, and for its reply; then it expires. Empty is as the broker is set." />
           <${Field} label="Retries" type="number" min="0" value=${given.retries} onInput=${set("retries")}
             hint="Deliveries without acknowledgement before it fails; empty is as the broker is set." />
         </div>

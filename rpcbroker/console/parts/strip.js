@@ -16,7 +16,7 @@ export function Strip({ deviceId }) {
   const now = useNow();
   const changes = useLoad(async (signal) => {
     const query = { since: Date.now() - DAY };
-    return (await request("GET", `/api/device/${deviceId}/presence`, { query, signal })).changes;
+    return changesOf(await request("GET", `/api/device/${deviceId}/presence`, { query, signal }));
   }, [deviceId]);
   useEffect(() => {
     let timer = null;
@@ -33,6 +33,13 @@ export function Strip({ deviceId }) {
     };
   }, [deviceId]);
   return html`<${Loaded} of=${changes}>${(found) => html`<${Drawn} changes=${found} now=${now} />`}<//>`;
+}
+
+// The last change may not be in the store yet; what holds now is.
+function changesOf({ changes, connected, callable }) {
+  const latest = (callable.time ?? 0) > (connected.time ?? 0) ? callable : connected;
+  if (!latest.time || changes.some((change) => change.time >= latest.time)) return changes;
+  return [...changes, { time: latest.time, connected: connected.value, callable: callable.value, cause: latest.cause }];
 }
 
 function Drawn({ changes, now }) {
