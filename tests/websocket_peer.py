@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+from typing import Any
 
 from daemon import Daemon
-from frames import Frame, frames, handshake
+from frames import BINARY, TEXT, Frame, frame, frames, handshake
 from hostile import Answer, answers, connect
+
+from rpcbroker.feed.codec import BY_SUBPROTOCOL
+
+HELLO = [1, "rpcbroker", {"roles": {"subscriber": {}, "caller": {}}, "authmethods": ["ticket"]}]
 
 
 def handshaken(daemon: Daemon, data: bytes) -> Answer:
@@ -25,8 +31,12 @@ def handshaken(daemon: Daemon, data: bytes) -> Answer:
 class WebSocketPeer:
     """One that has upgraded."""
 
-    def __init__(self, daemon: Daemon, path: str, subprotocol: str | None = None) -> None:
-        self.socket = connect(daemon.http)
+    def __init__(
+        self, daemon: Daemon, path: str, subprotocol: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.socket = connect(daemon.endpoints["https"].replace("https", "http") if tls else daemon.http)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
         self.socket.sendall(handshake(path, Sec_WebSocket_Protocol=subprotocol))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -63,6 +73,26 @@ class WebSocketPeer:
         """Without a word."""
         self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+
+
+class WampPeer(WebSocketPeer):
+    """One that has joined, as who is logged in to the daemon."""
+
+    def __init__(
+        self, daemon: Daemon, subprotocol: str = "wamp.2.json", *, path: str = "/ws", tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(daemon, path, subprotocol, tls)
+        self._serializer = BY_SUBPROTOCOL[subprotocol]
+        assert self.tell(HELLO).told()[0] == 4
+        assert self.tell([5, daemon.token, {}]).told()[0] == 2
+
+    def tell(self, message: list[Any]) -> WampPeer:
+        self.say(frame(BINARY if self._serializer.binary else TEXT, self._serializer.encode(message)))
+        return self
+
+    def told(self) -> list[Any]:
+        """The next message."""
+        return self._serializer.decode(self.hear().payload)
 
 
 def _size(said: bytes) -> int:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from answering_device import AnsweringDevice
 from browser import Console, in_every_look
 from daemon import Daemon
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Request, expect
 
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import Mark
@@ -37,8 +36,21 @@ def row(console: Console, text: str) -> Locator:
     return console.page.get_by_role("row").filter(has_text=text)
 
 
+def open_live(console: Console) -> None:
+    """The table, when it hears of calls: it asks for them at first, and again when it listens."""
+    asked: list[Request] = []
+
+    def second(request: Request) -> bool:
+        if "/api/rpc?" in request.url:
+            asked.append(request)
+        return len(asked) == 2
+
+    expect(console.page.locator(".lamp.live")).to_be_visible()
+    with console.page.expect_request(second):
+        console.open("#/calls")
+
+
 @in_every_look
-@pytest.mark.screenshots
 def test_calls_are_shown_with_their_names_as_text(
     console: Console, broker: Daemon, device_id: str, device: AnsweringDevice
 ) -> None:
@@ -49,14 +61,12 @@ def test_calls_are_shown_with_their_names_as_text(
     expect(shown).to_contain_text(" ms")
     assert console.page.locator("img").count() == 0
     console.check()
-    console.screenshot(f"calls-{console.look}")
 
 
 def test_a_call_that_is_made_appears_by_itself_and_the_table_can_be_held(
     console: Console, broker: Daemon, device_id: str, device: AnsweringDevice
 ) -> None:
-    console.open("#/calls")
-    expect(console.page.get_by_text("Live", exact=True).first).to_be_visible()
+    open_live(console)
     call(broker, device_id, "appears")
     expect(row(console, "appears")).to_contain_text("SUCCESSFUL")
     console.page.get_by_label("Live").uncheck()
@@ -82,6 +92,7 @@ def test_the_table_is_narrowed_by_device_method_and_state(
     page.get_by_label("State").select_option("SUCCESSFUL")
     expect(row(console, "narrow")).to_have_count(1)
     page.get_by_label("State").select_option("")
+    expect(row(console, "narrow")).to_have_count(2)
     page.get_by_label("Device").fill(f"other {EVIL}")
     expect(row(console, "narrow")).to_have_count(1)
     expect(row(console, "narrow")).to_contain_text("NEVER_CONNECTED")
@@ -90,7 +101,6 @@ def test_the_table_is_narrowed_by_device_method_and_state(
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_the_time_line_of_one_call_is_drawn_as_bars(
     console: Console, broker: Daemon, device_id: str, device: AnsweringDevice
 ) -> None:
@@ -107,7 +117,6 @@ def test_the_time_line_of_one_call_is_drawn_as_bars(
     assert lefts[-1] > lefts[0]
     expect(console.page.get_by_role("region", name="Params")).to_contain_text(EVIL.replace('"', '\\"'))
     console.check()
-    console.screenshot(f"call-{console.look}")
 
 
 def test_a_call_that_waits_is_followed_to_its_end(console: Console, broker: Daemon) -> None:
@@ -136,8 +145,7 @@ def test_why_a_call_failed_and_what_to_do_is_told(console: Console, broker: Daem
 def test_it_is_sent_again_only_after_asking_and_under_an_id_of_its_own(
     console: Console, broker: Daemon, device_id: str, device: AnsweringDevice
 ) -> None:
-    console.open("#/calls")
-    expect(console.page.get_by_text("Live", exact=True).first).to_be_visible()
+    open_live(console)
     rpc_id = call(broker, device_id, "again", {"n": 1})
     row(console, "again").get_by_role("link", name="again").click()
     page = console.page

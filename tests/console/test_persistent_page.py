@@ -35,7 +35,6 @@ def keep(broker: Daemon, device_id: str, method: str, way: str = "twoway") -> No
 
 
 @in_every_look
-@pytest.mark.screenshots
 def test_a_devices_calls_are_a_table_in_which_names_are_text(console: Console, broker: Daemon, sleeper: str) -> None:
     keep(broker, sleeper, f"{EVIL}{console.look}", "oneway")
     page = console.open("#/persistent").page
@@ -46,7 +45,6 @@ def test_a_devices_calls_are_a_table_in_which_names_are_text(console: Console, b
         assert page.get_by_role("columnheader").all_inner_texts() == COLUMNS
         expect(shown).to_contain_text("One-way")
     console.check()
-    console.screenshot(f"persistent-{console.look}")
 
 
 def test_a_call_is_made_and_followed_to_its_end(console: Console, broker: Daemon) -> None:
@@ -59,6 +57,7 @@ def test_a_call_is_made_and_followed_to_its_end(console: Console, broker: Daemon
     dialog.get_by_label("Params").fill("{no JSON")
     expect(dialog.get_by_role("button", name="Call", exact=True)).to_be_disabled()
     dialog.get_by_label("Params").fill('{"pin": 7}')
+    dialog.get_by_label("Timeout").fill("3600")
     dialog.get_by_label("Retries").fill("3")
     dialog.get_by_label("Additional info").fill('{"why": "a test"}')
     console.check()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import struct
 import time
@@ -16,7 +15,7 @@ from daemon import Daemon, wait_for
 from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close, frame, handshake
 from honest import gauge, memory
 from hostile import Bystander, attacked, check_error
-from websocket_peer import WebSocketPeer, handshaken
+from websocket_peer import WampPeer, WebSocketPeer, handshaken
 
 from rpcbroker.feed.codec import BY_NUMBER, BY_SUBPROTOCOL
 
@@ -207,7 +206,6 @@ def test_what_is_announced_takes_no_memory(broker: Daemon) -> None:
 
 # -- WAMP
 
-HELLO = [1, "rpcbroker", {"roles": {"subscriber": {}, "caller": {}}, "authmethods": ["ticket"]}]
 DEEP = 100_000
 
 MALFORMED: dict[str, dict[str, bytes]] = {
@@ -269,22 +267,11 @@ def test_what_is_no_message_of_wamp_is_a_violation_and_stalls_nobody(broker: Dae
             assert end.code == 1002
 
 
-def joined(broker: Daemon, subprotocol: str = "wamp.2.json") -> WebSocketPeer:
-    serializer = BY_SUBPROTOCOL[subprotocol]
-    kind = BINARY if serializer.binary else TEXT
-    client = WebSocketPeer(broker, "/ws", subprotocol).say(frame(kind, serializer.encode(HELLO)))
-    assert serializer.decode(client.hear().payload)[0] == 4
-    client.say(frame(kind, serializer.encode([5, broker.token, {}])))
-    assert serializer.decode(client.hear().payload)[0] == 2
-    return client
-
-
 def test_a_session_that_says_too_much_is_gone_with_its_subscriptions(broker: Daemon) -> None:
     sessions = gauge(broker, "rpcbroker_wamp_sessions")
     for data in (frame(TEXT, b" " * (MIB + 1)), frame(TEXT, fin=False) + frame(0, b" " * 4096, fin=False) * 300):
-        client = joined(broker)
-        client.say(frame(TEXT, json.dumps([32, 1, {"match": "prefix"}, "rpcbroker.device."]).encode()))
-        assert json.loads(client.hear().payload)[0] == 33
+        client = WampPeer(broker)
+        assert client.tell([32, 1, {"match": "prefix"}, "rpcbroker.device."]).told()[0] == 33
         assert gauge(broker, "rpcbroker_wamp_sessions") == sessions + 1
         assert client.say(data).hear_all()[-1].code == 1009
         wait_for(lambda: gauge(broker, "rpcbroker_wamp_sessions") == sessions, "the end of the session")
@@ -292,7 +279,7 @@ def test_a_session_that_says_too_much_is_gone_with_its_subscriptions(broker: Dae
 
 def test_a_session_that_is_reset_is_gone(broker: Daemon) -> None:
     sessions = gauge(broker, "rpcbroker_wamp_sessions")
-    client = joined(broker, "wamp.2.cbor")
+    client = WampPeer(broker, "wamp.2.cbor")
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.socket.close()
     wait_for(lambda: gauge(broker, "rpcbroker_wamp_sessions") == sessions, "the end of the session")

@@ -1,10 +1,10 @@
 // One request for many devices: the list, one with its progress, and a new one.
 
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { watch } from "../feed.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { request, session } from "../session.js";
 import { confirm, Dialog } from "../parts/dialog.js";
 import { Check, Field } from "../parts/field.js";
+import { useFollow } from "../parts/follow.js";
 import { checkJson, JsonField } from "../parts/json.js";
 import { Loaded, useLoad } from "../parts/load.js";
 import { Pager, Table } from "../parts/table.js";
@@ -14,7 +14,6 @@ import { toast } from "../parts/toast.js";
 const PAGE_SIZE = 20;
 const FIND_SIZE = 1_000; // devices that are asked for at a time, where they are chosen by name
 const STATES = ["SUCCESSFUL", "FAILED", "UNKNOWN", "ABORTED", "RUNNING", "WAITING"];
-const GATHER = 500; // ms for which events are gathered before results are asked for again
 
 export default function Bulk({ params }) {
   return params.id ? html`<${One} key=${params.id} id=${params.id} />` : html`<${List} />`;
@@ -26,13 +25,11 @@ function List() {
   const [page, setPage] = useState(0);
   const [making, setMaking] = useState(false);
   const loaded = useLoad((signal) => request("GET", "/api/rpc/bulk", { query: { pageSize: PAGE_SIZE, page }, signal }), [page]);
-  useEffect(() => {
-    const heard = (event) => {
-      const known = (one) => one.bulkId === event.bulkId;
-      loaded.change((old) => old && { ...old, data: old.data.map((one) => (known(one) ? changed(one, event) : one)) });
-    };
-    return watch("rpcbroker.bulk.", heard, { match: "prefix", onGap: loaded.reload });
-  }, [loaded.reload]);
+  const heard = (event) => {
+    const known = (one) => one.bulkId === event.bulkId;
+    loaded.change((old) => old && { ...old, data: old.data.map((one) => (known(one) ? changed(one, event) : one)) });
+  };
+  useFollow("rpcbroker.bulk.", loaded.reload, { match: "prefix", heard });
   const columns = [
     { title: "Method", render: (bulk) => html`<a href="#/bulk?id=${bulk.bulkId}">${bulk.method || "(no name)"}</a>` },
     { title: "State", render: (bulk) => bulk.state },
@@ -80,19 +77,7 @@ function One({ id }) {
   const [state, setState] = useState("");
   const query = { pageSize: PAGE_SIZE, page, state };
   const loaded = useLoad((signal) => request("GET", `/api/rpc/bulk/${encodeURIComponent(id)}`, { query, signal }), [id, page, state]);
-  useEffect(() => {
-    let timer = null;
-    const soon = () => (timer ??= setTimeout(() => ((timer = null), loaded.reload()), GATHER));
-    const heard = (event) => {
-      loaded.change((old) => old && changed(old, event));
-      soon();
-    };
-    const end = watch(`rpcbroker.bulk.${id}`, heard, { onGap: soon });
-    return () => {
-      end();
-      clearTimeout(timer);
-    };
-  }, [id, loaded.reload]);
+  useFollow(`rpcbroker.bulk.${id}`, loaded.reload, { heard: (event) => loaded.change((old) => old && changed(old, event)) });
   const abort = async () => {
     const text = "No more devices are called. Calls that have begun go on to their end.";
     if (!(await confirm({ title: "Stop calling?", text, action: "Abort", danger: true }))) return;
@@ -118,14 +103,14 @@ function One({ id }) {
     <${Loaded} of=${loaded}>
       ${(bulk) => html`
         <div class="row spread">
-          <h1>${bulk.method || "(no name)"}, ${bulk.counts.total} devices</h1>
+          <h1>${bulk.method || "(no name)"}, ${bulk.counts.total} ${bulk.counts.total === 1 ? "device" : "devices"}</h1>
           ${bulk.state === "RUNNING" && html`<button class="danger" onClick=${abort}>Abort…</button>`}
         </div>
         <section class="card">
           <div class="big"><${Progress} counts=${bulk.counts} label="Progress" /></div>
           <ul class="counts">${STATES.map((each) => html`<li key=${each} class=${each.toLowerCase()}>${bulk.counts[each.toLowerCase()]} ${each.toLowerCase()}</li>`)}</ul>
           <dl class="facts">
-            <div><dt>State</dt><dd role="status">${bulk.state}${bulk.reason && `: ${bulk.reason}`}</dd></div>
+            <div><dt>State</dt><dd><span role="status">${bulk.state}${bulk.reason && `: ${bulk.reason}`}</span></dd></div>
             <div><dt>By</dt><dd>${bulk.by}, <${Time} ms=${bulk.createdTime} /></dd></div>
             ${bulk.endedTime && html`<div><dt>Took</dt><dd>${duration(bulk.endedTime - bulk.createdTime)}</dd></div>`}
           </dl>

@@ -1,6 +1,6 @@
 // One call: its time line, why it went as it did, and the same again.
 
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { cancel, madeAs } from "../calls_made.js";
 import { endpoints } from "../endpoints.js";
 import { watch } from "../feed.js";
@@ -10,55 +10,41 @@ import { callSnippets } from "../parts/call_snippets.js";
 import { Snippet } from "../parts/copy.js";
 import { confirm, Dialog } from "../parts/dialog.js";
 import { Field } from "../parts/field.js";
+import { useFollow } from "../parts/follow.js";
 import { checkJson, Json, JsonField } from "../parts/json.js";
 import { Loaded, useLoad } from "../parts/load.js";
-import { keepPayloads, payloadsOf } from "../parts/payloads.js";
+import { keepPayloads, usePayloads } from "../parts/payloads.js";
 import { REASONS, State } from "../parts/reasons.js";
 import { exact, Time, useNow } from "../parts/time.js";
 import { toast } from "../parts/toast.js";
 import { newUuid } from "../parts/uuid.js";
 
-const GATHER = 100; // ms for which steps are gathered before the time line is asked for again
-
 export default function Call({ params }) {
   const id = encodeURIComponent(params.id);
   const loaded = useLoad((signal) => asked(id, signal), [id]);
   const deviceId = loaded.value?.deviceId;
-  useEffect(() => {
-    if (!deviceId) return;
-    let timer = null;
-    const soon = () => (timer ??= setTimeout(() => ((timer = null), loaded.reload()), GATHER));
-    const heard = (fields) => {
-      if (fields.rpcId !== params.id) return;
-      keepPayloads(fields);
-      soon();
-    };
-    const end = watch(`rpcbroker.call.${deviceId}.`, heard, { match: "prefix", payloads: true, onGap: soon });
-    return () => {
-      end();
-      clearTimeout(timer);
-    };
-  }, [deviceId, params.id, loaded.reload]);
+  const heard = (fields) => {
+    if (fields.rpcId !== params.id) return false;
+    keepPayloads(fields);
+  };
+  useFollow(deviceId ? `rpcbroker.call.${deviceId}.` : null, loaded.reload, { match: "prefix", payloads: true, heard });
   return html`
     <${Loaded} of=${loaded}>${(call) => html`<${Told} call=${call} />`}<//>
   `;
 }
 
-// The time line, with `params` and `reply` where they are known, and the whole method.
+// The time line; of what the broker keeps with `params` and `reply`, and the whole method.
 async function asked(id, signal) {
   const call = await request("GET", `/api/rpc/${id}/timeline`, { signal });
   const kept = call.persistent && call.state !== "DELETED" ? await request("GET", `/api/rpc/persistent/${id}`, { signal }) : null;
-  if (!kept) return { ...call, ...madeHere(call.rpcId), ...payloadsOf(call.rpcId) };
+  if (!kept) return call;
   const { method, params } = kept.request.body;
   return { ...call, method, params: JSON.parse(params), reply: kept.response ?? undefined };
 }
 
-function madeHere(rpcId) {
-  const { asked, reply } = madeAs(rpcId) ?? {};
-  return asked && { params: asked.params, reply };
-}
-
-function Told({ call }) {
+function Told({ call: asked }) {
+  const { asked: made, reply } = madeAs(asked.rpcId) ?? {};
+  const call = { ...(made && { params: made.params, reply }), ...usePayloads(asked.rpcId), ...asked };
   const now = useNow();
   const at = useLoad(endpoints, []);
   const [again, setAgain] = useState(false);
@@ -85,14 +71,15 @@ function Told({ call }) {
       <section class="card">
         <dl class="facts">
           <div><dt>Device</dt><dd><a href="#/device/${call.deviceId}">${call.deviceName ?? "gone"}</a></dd></div>
-          <div><dt>State</dt><dd role="status"><${State} ...${call} /></dd></div>
+          <div><dt>State</dt><dd><span role="status"><${State} ...${call} /></span></dd></div>
           ${call.reason && html`<div><dt>Reason</dt><dd><code>${call.reason}</code> ${cause?.why}</dd></div>`}
           ${cause && html`<div><dt>What to do</dt><dd>${cause.advice}</dd></div>`}
           ${call.deviceError && html`<div><dt>What to do</dt><dd>The call itself went well: the device did it, or refused to, and says so in its reply.</dd></div>`}
           <div><dt>Kind</dt><dd>${call.oneWay ? "one-way" : "two-way"}${call.persistent && ", persistent"}</dd></div>
           <div><dt>Accepted</dt><dd>${exact(began)}</dd></div>
           <div><dt>Expires</dt><dd>${ended ? exact(call.expirationTime) : html`<${Time} ms=${call.expirationTime} />`}</dd></div>
-          <div><dt>Id</dt><dd><code>${call.rpcId}</code>, to the device <code>${call.wireId}</code></dd></div>
+          <div><dt>Id</dt><dd><code>${call.rpcId}</code></dd></div>
+          <div><dt>For the device</dt><dd>number <code>${call.wireId}</code></dd></div>
         </dl>
       </section>
       <section class="card">
@@ -131,15 +118,11 @@ function Again({ call, onClose }) {
     const body = { method: call.method, params: given.value, persistent: call.persistent, requestUUID: rpcId, timeout: Number(timeout) || undefined };
     let end;
     const seen = new Promise((resolve) => {
-      const heard = (fields) => {
-        if (fields.rpcId !== rpcId) return;
-        keepPayloads(fields);
-        resolve();
-      };
-      end = watch(`rpcbroker.call.${call.deviceId}.`, heard, { match: "prefix", payloads: true });
+      end = watch(`rpcbroker.call.${call.deviceId}.`, (fields) => fields.rpcId === rpcId && resolve(), { match: "prefix", payloads: true });
     });
+    keepPayloads({ rpcId, params: given.value });
     const answered = request("POST", `/api/rpc/${call.oneWay ? "oneway" : "twoway"}/${call.deviceId}`, { body });
-    answered.catch((error) => toast(error));
+    answered.then((reply) => call.oneWay || call.persistent || keepPayloads({ rpcId, reply }), toast);
     try {
       await Promise.race([seen, answered]); // it is looked at from its first event on, for its answer may take a while
     } catch (error) {

@@ -18,10 +18,10 @@ const TYPING = 300; // ms without typing until it is looked for
 
 const columns = [
   { title: "Time", render: (call) => html`<time datetime=${new Date(call.createdTime).toISOString()} title=${exact(call.createdTime)}>${timeOfDay(call.createdTime)}</time>` },
-  { title: "Device", render: (call) => html`<a href="#/device/${call.deviceId}">${call.deviceName ?? "gone"}</a>` },
-  { title: "Call", render: (call) => html`<a href="#/call/${call.rpcId}">${call.method || "(no name)"}</a>` },
-  { title: "Kind", wide: true, render: (call) => `${call.oneWay ? "one-way" : "two-way"}${call.persistent ? ", persistent" : ""}` },
   { title: "State", render: (call) => html`<${State} ...${call} />` },
+  { title: "Call", render: (call) => html`<a href="#/call/${call.rpcId}">${call.method || "(no name)"}</a>` },
+  { title: "Device", render: (call) => html`<a href="#/device/${call.deviceId}">${call.deviceName ?? "gone"}</a>` },
+  { title: "Kind", wide: true, render: (call) => `${call.oneWay ? "one-way" : "two-way"}${call.persistent ? ", persistent" : ""}` },
   { title: "Reason", wide: true, render: (call) => call.reason && html`<code>${call.reason}</code>` },
   { title: "Took", number: true, render: (call) => (call.endedTime === null ? "" : duration(Math.max(0, call.endedTime - call.createdTime))) },
 ];
@@ -40,7 +40,7 @@ export default function Calls({ params }) {
   );
   const happened = useHappened(deviceId, loaded.reload);
   const rows = merged(loaded.value?.data ?? [], happened)
-    .filter((call) => (!asked || call.method === asked) && (!state || call.state === state))
+    .filter((call) => (!deviceId || call.deviceId === deviceId) && (!asked || call.method === asked) && (!state || call.state === state))
     .slice(0, size);
 
   const change = (name) => (value) => setFilter({ ...filter, [name]: value });

@@ -1,9 +1,9 @@
 // One rule chain: drawn, with what its nodes are and recorded, and messages to try.
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { watch } from "../feed.js";
 import { request } from "../session.js";
 import { saveJson } from "../parts/files.js";
+import { useFollow } from "../parts/follow.js";
 import { Graph, shortType } from "../parts/graph.js";
 import { Json } from "../parts/json.js";
 import { Loaded, useLoad } from "../parts/load.js";
@@ -13,7 +13,6 @@ import { toast } from "../parts/toast.js";
 import { Trial } from "../parts/trial.js";
 
 const EVENTS = 20; // of a node, that are shown
-const GATHER = 300; // ms for which events are gathered before the list is asked for again
 
 export default function Chain({ params }) {
   const id = encodeURIComponent(params.id);
@@ -110,15 +109,7 @@ const columns = [
 function Events({ nodeId, chainId }) {
   const query = { pageSize: EVENTS, page: 0 };
   const loaded = useLoad((signal) => request("GET", `/api/events/RULE_NODE/${nodeId}`, { query, signal }), [nodeId]);
-  useEffect(() => {
-    let timer = null;
-    const soon = () => (timer ??= setTimeout(() => ((timer = null), loaded.reload()), GATHER));
-    const end = watch(`rpcbroker.rule.${chainId}`, (fields) => fields.nodeId === nodeId && soon());
-    return () => {
-      end();
-      clearTimeout(timer);
-    };
-  }, [nodeId, chainId, loaded.reload]);
+  useFollow(`rpcbroker.rule.${chainId}`, loaded.reload, { heard: (fields) => fields.nodeId === nodeId });
   return html`
     <h3 class="below">Recorded</h3>
     <${Loaded} of=${loaded}>

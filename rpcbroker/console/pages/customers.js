@@ -2,74 +2,24 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { request } from "../session.js";
-import { confirm, Dialog } from "../parts/dialog.js";
-import { Field } from "../parts/field.js";
+import { Dialog } from "../parts/dialog.js";
 import { Loaded, useLoad } from "../parts/load.js";
 import { PickDevice } from "../parts/pick_device.js";
 import { Pager, Table } from "../parts/table.js";
-import { Time } from "../parts/time.js";
 import { toast } from "../parts/toast.js";
-import { Titled } from "../parts/titled.js";
-import { Users } from "./users.js";
+import { TitledList } from "./titled.js";
 
 const PAGE_SIZE = 20;
 
+const warning = (title) => `The users of ${title} are deleted too; its devices stay, and are no customer's.`;
+
 export function Customers() {
-  const [page, setPage] = useState(0);
-  const [text, setText] = useState("");
-  const [dialog, setDialog] = useState(null);
-  const query = { pageSize: PAGE_SIZE, page, textSearch: text, sortProperty: "title" };
-  const loaded = useLoad((signal) => request("GET", "/api/customers", { query, signal }), [page, text]);
-  const remove = async ({ id, title }) => {
-    const question = `The users of ${title} are deleted too; its devices stay, and are no customer's.`;
-    if (!(await confirm({ title: `Delete ${title}?`, text: question, action: "Delete", danger: true }))) return;
-    try {
-      await request("DELETE", `/api/customer/${id.id}`);
-      loaded.reload();
-    } catch (error) {
-      toast(error);
-    }
-  };
-  const columns = [
-    { title: "Title", render: (customer) => customer.title },
-    { title: "Created", wide: true, render: (customer) => html`<${Time} ms=${customer.createdTime} />` },
-    {
-      title: "Actions",
-      render: (customer) => html`
-        <div class="row">
-          <button onClick=${() => setDialog({ devices: customer })}>Devices…</button>
-          <button onClick=${() => setDialog({ users: customer })}>Users…</button>
-          <button class="danger" onClick=${() => remove(customer)}>Delete…</button>
-        </div>`,
-    },
-  ];
-  const search = (next) => {
-    setPage(0);
-    setText(next);
-  };
-  const close = () => setDialog(null);
   return html`
-    <div class="filters">
-      <${Field} label="Search" type="search" value=${text} onInput=${search} />
-      <button class="primary" onClick=${() => setDialog({ make: true })}>New customer…</button>
-    </div>
-    <${Loaded} of=${loaded}>
-      ${(customers) => html`
-        <${Table} label="Customers" columns=${columns} rows=${customers.data} keyOf=${(customer) => customer.id.id} />
-        <${Pager} page=${page} of=${customers} onPage=${setPage} />
-      `}
-    <//>
-    ${dialog?.make && html`<${Titled} title="New customer" path="/api/customer" onClose=${close} onMade=${loaded.reload} />`}
-    ${dialog?.devices && html`<${Devices} customer=${dialog.devices} onClose=${close} />`}
-    ${dialog?.users && html`
-      <${Dialog} title="Users of ${dialog.users.title}" onClose=${close}>
-        <${Users} of="/api/customer/${dialog.users.id.id}/users" role="CUSTOMER_USER" place=${{ customerId: dialog.users.id }} />
-        <div class="actions"><button onClick=${close}>Close</button></div>
-      <//>`}
+    <${TitledList} noun="customer" members="Users" role="CUSTOMER_USER" warning=${warning} others="Devices" Others=${Devices} />
   `;
 }
 
-function Devices({ customer, onClose }) {
+function Devices({ of: customer, onClose }) {
   const [page, setPage] = useState(0);
   const [picked, setPicked] = useState("");
   const [count, setCount] = useState(0);

@@ -1,6 +1,6 @@
 // A rule chain as a drawing: its nodes, which can be pointed at and reached by keyboard, and where messages go.
 
-import { html, useMemo } from "../vendor/htm-preact.js";
+import { html, useEffect, useMemo, useRef } from "../vendor/htm-preact.js";
 import { edges, extent, HEIGHT, places, WIDTH } from "./layout.js";
 
 const LONGEST = 26; // characters of a label
@@ -14,9 +14,16 @@ export function Graph({ label, metadata, selected, onSelect, lit }) {
     const placed = places(nodes, connections, first);
     return { placed, drawn: edges(connections, placed), size: extent(placed) };
   }, [metadata]);
+  const frame = useRef(null);
+  useEffect(() => {
+    if (lit?.now === undefined) return;
+    const { x, y } = placed[lit.now];
+    const { clientWidth, clientHeight } = frame.current;
+    frame.current.scrollTo({ left: x - (clientWidth - WIDTH) / 2, top: y - (clientHeight - HEIGHT) / 2 });
+  }, [lit?.now]);
   const isLit = ({ from, labels }) => labels.some((each) => lit?.edges.has(`${from} ${each}`));
   return html`
-    <div class="graph" role="region" aria-label=${label} tabindex="0">
+    <div class="graph" role="region" aria-label=${label} tabindex="0" ref=${frame}>
       <div class="canvas" style=${pixels(size)}>
         <svg width=${size.width} height=${size.height} aria-hidden="true">
           <defs>

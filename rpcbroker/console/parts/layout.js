@@ -6,13 +6,21 @@ const GAP_X = 130;
 const GAP_Y = 26;
 const MARGIN = 24;
 const FARTHEST = 100_000; // px; what is farther away was not put there by anybody
+const WIDEST = 2; // times as far from each other as they were put
 const SWEEPS = 4;
 
 // {x, y} of the upper left corner of each node, from a margin on: those that the chain itself says where all its nodes
-// have one, else in layers from left to right, as messages pass.
+// have one, so far from each other that labels have room; else in layers from left to right, as messages pass.
 export function places(nodes, connections, first) {
   const given = nodes.map(givenPlace);
-  return shifted(given.every(Boolean) ? given : layered(nodes.length, connections, first));
+  return shifted(given.every(Boolean) ? widened(given, connections) : layered(nodes.length, connections, first));
+}
+
+function widened(given, connections) {
+  const steps = connections.map(({ fromIndex, toIndex }) => given[toIndex].x - given[fromIndex].x).filter((step) => step > 0);
+  const narrowest = steps.reduce((least, step) => Math.min(least, step), Infinity);
+  const factor = Math.min(Math.max((WIDTH + GAP_X) / narrowest, 1), WIDEST);
+  return given.map(({ x, y }) => ({ x: x * factor, y }));
 }
 
 function givenPlace({ additionalInfo }) {

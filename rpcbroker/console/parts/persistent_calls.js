@@ -1,11 +1,11 @@
 // Persistent calls of one device, as ThingsBoard's table of them has them; it follows what happens.
 
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { watch } from "../feed.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { request, session } from "../session.js";
 import { Copy } from "./copy.js";
 import { confirm, Dialog } from "./dialog.js";
 import { Check, Field } from "./field.js";
+import { useFollow } from "./follow.js";
 import { checkJson, Json, JsonField } from "./json.js";
 import { Loaded, useLoad } from "./load.js";
 import { State } from "./reasons.js";
@@ -14,8 +14,6 @@ import { Time } from "./time.js";
 import { toast } from "./toast.js";
 
 const STATES = ["QUEUED", "SENT", "DELIVERED", "SUCCESSFUL", "TIMEOUT", "EXPIRED", "FAILED"];
-const MINUTE = 60_000; // ms
-const GATHER = 300; // ms for which events are gathered before the table is asked for again
 
 // `maySend` and `mayDelete`: whether calls can be made, and deleted, here; to delete them one must be an administrator.
 export function PersistentCalls({ deviceId, pageSize = 20, maySend = true, mayDelete = true }) {
@@ -29,16 +27,7 @@ export function PersistentCalls({ deviceId, pageSize = 20, maySend = true, mayDe
     (signal) => request("GET", `/api/rpc/persistent/device/${deviceId}`, { query, signal }),
     [deviceId, pageSize, state, page, sort],
   );
-  useEffect(() => {
-    let timer = null;
-    const soon = () => (timer ??= setTimeout(() => ((timer = null), loaded.reload()), GATHER));
-    const heard = (fields) => fields.persistent && soon();
-    const end = watch(`rpcbroker.call.${deviceId}.`, heard, { match: "prefix", onGap: soon });
-    return () => {
-      end();
-      clearTimeout(timer);
-    };
-  }, [deviceId, loaded.reload]);
+  useFollow(`rpcbroker.call.${deviceId}.`, loaded.reload, { match: "prefix", heard: (fields) => fields.persistent });
 
   const remove = async (call) => {
     const text = `The call ${call.request.body.method} is forgotten, and if the device does not have it yet, it never gets it.`;
@@ -55,7 +44,7 @@ export function PersistentCalls({ deviceId, pageSize = 20, maySend = true, mayDe
     { title: "Message type", wide: true, render: (call) => (call.request.oneway ? "One-way" : "Two-way") },
     { title: "Status", render: (call) => html`<${State} state=${call.status} />` },
     { title: "Method", render: (call) => html`<a href="#/call/${call.id.id}">${call.request.body.method || "(no name)"}</a>` },
-    { title: "Created", sort: "createdTime", render: (call) => html`<${Time} ms=${call.createdTime} />` },
+    { title: "Created", wide: true, sort: "createdTime", render: (call) => html`<${Time} ms=${call.createdTime} />` },
     { title: "Expires", wide: true, sort: "expirationTime", render: (call) => html`<${Time} ms=${call.expirationTime} />` },
     {
       title: "Actions",
@@ -104,7 +93,7 @@ function Details({ call, onClose }) {
 }
 
 function Make({ deviceId, onClose, onMade }) {
-  const [given, setGiven] = useState({ method: "", params: "", minutes: "60", retries: "", info: "", oneWay: false });
+  const [given, setGiven] = useState({ method: "", params: "", retries: "", timeout: "3600", info: "", oneWay: false });
   const [busy, setBusy] = useState(false);
   const set = (name) => (value) => setGiven({ ...given, [name]: value });
   const params = checkJson(given.params);
@@ -116,7 +105,7 @@ function Make({ deviceId, onClose, onMade }) {
       method: given.method,
       params: params.value,
       persistent: true,
-      timeout: Math.round(Number(given.minutes) * MINUTE),
+      ...(given.timeout !== "" && { timeout: Number(given.timeout) * 1_000 }),
       ...(given.retries !== "" && { retries: Number(given.retries) }),
       ...(given.info.trim() && { additionalInfo: info.value }),
     };
@@ -136,10 +125,12 @@ function Make({ deviceId, onClose, onMade }) {
         <${Field} label="Method" required value=${given.method} onInput=${set("method")} autocomplete="off" />
         <${JsonField} label="Params" value=${given.params} onInput=${set("params")} />
         <${Check} label="One-way: the device need not reply" checked=${given.oneWay} onInput=${set("oneWay")} />
-        <${Field} label="Kept for, minutes" type="number" min="0.1" max="525600" step="any" required value=${given.minutes} onInput=${set("minutes")}
-          hint="So long it waits for the device, and for its reply; then it expires." />
-        <${Field} label="Retries" type="number" min="0" value=${given.retries} onInput=${set("retries")}
-          hint="Deliveries without acknowledgement before it fails; empty is as the broker is set." />
+        <div class="fields">
+          <${Field} label="Timeout, s" type="number" min="1" value=${given.timeout} onInput=${set("timeout")}
+            hint="So long it waits for the device, and for its reply; then it expires. Empty is as the broker is set." />
+          <${Field} label="Retries" type="number" min="0" value=${given.retries} onInput=${set("retries")}
+            hint="Deliveries without acknowledgement before it fails; empty is as the broker is set." />
+        </div>
         <${JsonField} label="Additional info" rows="2" value=${given.info} onInput=${set("info")} hint="Any JSON for yourself; the device does not get it." />
         <div class="actions">
           <button type="button" onClick=${onClose}>Cancel</button>

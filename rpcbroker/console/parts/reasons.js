@@ -75,5 +75,5 @@ const KINDS = { SUCCESSFUL: "good", FAILED: "bad", EXPIRED: "bad", TIMEOUT: "war
 
 // The state of a call, in a colour; `deviceError`: the device answered with an error.
 export function State({ state, deviceError = false }) {
-  return html`<span class="state ${deviceError ? "warn" : (KINDS[state] ?? "")}">${state}${deviceError && " (error)"}</span>`;
+  return html`<span class="call-state ${deviceError ? "warn" : (KINDS[state] ?? "")}">${state}${deviceError && " (error)"}</span>`;
 }
