@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from accounts import user_of_customer
 from answering_device import AnsweringDevice
 from browser import Console, in_every_look
-from daemon import Daemon
+from daemon import PASSWORD, Daemon
 from playwright.sync_api import Locator, Request, expect
 
 from rpcbroker.core.errors import Reason
@@ -208,6 +209,29 @@ def test_what_is_copied_of_a_call_can_be_pasted(
         assert asked["method"] == EVIL
         assert json.loads(asked["params"]) == params
     expect(page.get_by_role("region", name=re.compile("mosquitto"))).to_contain_text(f"-p {broker.mqtt_port}")
+
+
+def test_a_customers_user_sees_the_calls_of_its_devices_and_no_others(
+    visitor: Console, broker: Daemon, device_id: str, device: AnsweringDevice
+) -> None:
+    user_id = user_of_customer(broker, "rents@example.org")
+    customer = broker.ask("GET", f"/api/user/{user_id}")[1]["customerId"]["id"]
+    rented = broker.add_device("rented", "rented-token")
+    assert broker.ask("POST", f"/api/customer/{customer}/device/{rented}")[0] == 200
+    call(broker, rented, "before", persistent=True, timeout=60_000)
+    call(broker, device_id, "not-yours")
+    open_live(visitor.sign_in("rents@example.org", PASSWORD))
+    call(broker, device_id, "not-yours")
+    call(broker, rented, "meanwhile", persistent=True, timeout=60_000)
+    expect(row(visitor, "meanwhile")).to_contain_text("QUEUED")
+    expect(row(visitor, "before")).to_be_visible()
+    expect(row(visitor, "not-yours")).to_have_count(0)
+    visitor.open(f"#/persistent?deviceId={rented}")
+    expect(row(visitor, "before").get_by_role("button", name="Details")).to_be_visible()
+    expect(visitor.page.get_by_role("button", name="Delete")).to_have_count(0)
+    visitor.open("#/bulk").page.get_by_role("button", name="Call many devices").click()
+    choices = visitor.page.get_by_role("combobox", name="Devices").get_by_role("option")
+    expect(choices).to_have_text(["all of a type", "all whose name contains a text"])
 
 
 def test_each_reason_is_explained_and_each_step_has_its_colour() -> None:

@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accounts import user_of_customer
 from browser import WIDE, Console, in_every_look
 from daemon import EMAIL, PASSWORD, Daemon
 from playwright.sync_api import Browser, Page, expect
@@ -22,19 +22,6 @@ LOST = "connection to the broker is lost"
 def pages_of(page: Page) -> list[str]:
     """What the navigation offers."""
     return page.get_by_role("navigation", name="Pages", exact=True).get_by_role("link").all_text_contents()
-
-
-def user_of_customer(broker: Daemon, email: str) -> str:
-    """A new user, of a customer of its own, with the password PASSWORD. Its id."""
-    customer = broker.ask("POST", "/api/customer", {"title": f"Customer of {email}"})[1]
-    body = {"email": email, "authority": "CUSTOMER_USER", "customerId": customer["id"]}
-    user_id: str = broker.ask("POST", "/api/user?sendActivationMail=false", body)[1]["id"]["id"]
-    link = urllib.request.Request(f"{broker.http}/api/user/{user_id}/activationLink")
-    link.add_header("X-Authorization", f"Bearer {broker.token}")
-    with urllib.request.urlopen(link, timeout=30) as answer:
-        token = answer.read().decode().partition("activateToken=")[2]
-    assert broker.ask("POST", "/api/noauth/activate", {"activateToken": token, "password": PASSWORD})[0] == 200
-    return user_id
 
 
 def marked(page: Page) -> None:
