@@ -42,6 +42,9 @@ class Lists:
         self.encoded += 1
         return msgspec.json.encode(message)
 
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        return msgspec.json.encode(json.loads(first) + json.loads(second))
+
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return msgspec.json.encode(members)[1:]
 

@@ -29,6 +29,10 @@ class Serializer(Protocol):
         """One message. Raises ValueError if a value in it cannot be said in this encoding."""
         ...
 
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        """Two encoded lists, with something in each and a dozen values in all at most, as one."""
+        ...
+
     def encode_members(self, members: dict[str, Any]) -> bytes:
         """A dictionary with string keys, without its beginning: its members as they stand in a longer one."""
         ...

@@ -110,8 +110,19 @@ class TestPublishing:
             subscriber.subscribe(TOPIC)
         before = world.lists.encoded, packed.encoded
         publisher.say(T.PUBLISH, 1, {}, TOPIC, ["x"])
-        assert (world.lists.encoded, packed.encoded) == (before[0] + 1, before[1] + 1)
+        once = 2  # its arguments, and what is before them
+        assert (world.lists.encoded, packed.encoded) == (before[0] + once, before[1] + once)
         assert all(len(subscriber.told()) == 1 for subscriber in subscribers)
+
+    def test_arguments_are_encoded_once_for_all_subscriptions_that_it_fits(self, world: WampWorld) -> None:
+        publisher, subscriber = world.join(), world.join(serializer=Lists())
+        for length in range(1, len("com.example")):
+            subscriber.subscribe("com.example"[:length], match="prefix")
+        before = subscriber.serializer.encoded
+        publisher.say(T.PUBLISH, 1, {}, TOPIC, ["x"])
+        told = subscriber.told()
+        assert len({event[1] for event in told}) == len(told) > 5
+        assert subscriber.serializer.encoded == before + len(told) + 1
 
     def test_what_one_encoding_cannot_say_goes_to_the_others(self, world: WampWorld) -> None:
         publisher, poor = world.join(), Lists("poor")
