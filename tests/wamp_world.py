@@ -42,6 +42,9 @@ class Lists:
         self.encoded += 1
         return msgspec.json.encode(message)
 
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        return msgspec.json.encode(json.loads(first) + json.loads(second))
+
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return msgspec.json.encode(members)[1:]
 
@@ -63,6 +66,7 @@ class Peer:
         self.sent: list[list[Any]] = []
         self.closed: tuple[int, str] | None = None
         self.stalled = False
+        self.most = 1 << 24
         self._requests = count(1)
 
     @property
@@ -70,12 +74,16 @@ class Peer:
         assert self.session.requests is not None
         return self.session.requests.member
 
+    @property
+    def waiting(self) -> int:
+        return 1 << 30 if self.stalled else 0
+
     def send(self, message: bytes) -> None:
         if self.closed is None:
             self.sent.append(json.loads(message))
 
     def send_later(self, message: bytes) -> bool:
-        if self.stalled:
+        if self.stalled or len(message) > self.most:
             return False
         self.send(message)
         return True

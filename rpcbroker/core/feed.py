@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.broker import Broker
+from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import TooManyRequests
 from rpcbroker.core.feed_settings import FeedSettings
 from rpcbroker.core.model import Device, Principal
@@ -37,7 +38,7 @@ class FeedEvent:
     call.
     """
 
-    __slots__ = ("_encoded", "device", "fields", "method", "payloads", "seq", "topic", "ts", "visible")
+    __slots__ = ("_components", "_encoded", "device", "fields", "method", "payloads", "seq", "topic", "ts", "visible")
 
     def __init__(
         self,
@@ -59,7 +60,15 @@ class FeedEvent:
         self.method = method
         self.payloads = payloads or {}
         self.visible = visible
+        self._components: list[str] | None = None
         self._encoded: dict[tuple[str, bool], bytes] = {}
+
+    @property
+    def components(self) -> list[str]:
+        """Those of `topic`: parted once for all who look at them."""
+        if self._components is None:
+            self._components = self.topic.split(".")
+        return self._components
 
     def may_be_seen(self, principal: Principal) -> bool:
         """Whether this event exists, as far as this principal can tell."""
@@ -116,18 +125,20 @@ class Watch:
 class _Watched:
     """One tenant, while it is watched or was a moment ago."""
 
-    __slots__ = ("forgotten", "kept", "owners", "seq", "size", "until", "watches")
+    __slots__ = ("deadline", "forgotten", "kept", "owners", "seq", "size", "until", "watches")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.forgotten = seq
         """The last event that may be missed, and is not kept."""
-        self.watches: dict[tuple[bool, UUID | None], list[Watch]] = {}
+        self.watches: dict[tuple[bool, UUID | None], dict[Watch, None]] = {}
         """By whether they want values, and by the device that they are for."""
         self.owners: Counter[object] = Counter()
         """How many watches each has."""
         self.until = 0.0
         """When nobody has watched for long enough to be forgotten; clock seconds."""
+        self.deadline: Deadline | None = None
+        """When that is looked at, if it has to be."""
         self.kept: deque[FeedEvent] = deque()
         self.size = 0
 
@@ -182,21 +193,22 @@ class Feed:
         """Tell it of events from now on; what comes back ends that, and may be called again.
 
         `deliver` is called at once, in the middle of what happens, and must neither raise nor take long.
-        Raises TooManyRequests for more watches of the tenant than there may be.
+        Raises TooManyRequests for more watchers of the tenant than there may be, or as many watches of one device, or
+        of all: each is asked at each event.
         """
-        tenant_id = watch.principal.tenant_id
+        tenant_id, key, most = watch.principal.tenant_id, (watch.values, watch.device_id), self.settings.max_watchers
         watched = self._watched(tenant_id)
-        if len(watched.owners) >= self.settings.max_watchers and watch.owner not in watched.owners:
+        too_many = len(watched.owners) >= most and watch.owner not in watched.owners
+        if too_many or len(watched.watches.get(key, ())) >= most:
             raise TooManyRequests("Too many watch this tenant's traffic", retry_after=self.settings.replay)
-        key = watch.values, watch.device_id
-        watched.watches.setdefault(key, []).append(watch)
+        watches = watched.watches.setdefault(key, {})
+        watches[watch] = None
         watched.owners[watch.owner] += 1
 
         def end() -> None:
-            watches = watched.watches.get(key, [])
             if watch not in watches:
                 return
-            watches.remove(watch)
+            del watches[watch]
             if not watches:
                 del watched.watches[key]
             watched.owners[watch.owner] -= 1
@@ -209,7 +221,10 @@ class Feed:
 
     def seq(self, tenant_id: UUID) -> int:
         """The number of the last event, and from now on a watcher who begins after it misses none for a while."""
-        return self._watched(tenant_id).seq
+        watched = self._watched(tenant_id)
+        if not watched.owners:
+            self._linger(tenant_id, watched)
+        return watched.seq
 
     def since(self, principal: Principal, seq: int) -> list[FeedEvent] | None:
         """Events after that one which this principal may see; None if not all of them are kept any more."""
@@ -266,11 +281,17 @@ class Feed:
 
     def _linger(self, tenant_id: UUID, watched: _Watched) -> None:
         watched.until = self._seconds() + self.settings.replay
-        self._broker.deadlines.after(self.settings.replay, self._forget, tenant_id)
+        if watched.deadline is None:
+            watched.deadline = self._broker.deadlines.after(self.settings.replay, self._forget, tenant_id)
 
     def _forget(self, tenant_id: UUID) -> None:
-        watched = self._tenants.get(tenant_id)
-        if watched is None or watched.owners or self._seconds() < watched.until:
+        watched = self._tenants[tenant_id]
+        watched.deadline = None
+        if watched.owners:
+            return
+        left = watched.until - self._seconds()
+        if left > 0:
+            watched.deadline = self._broker.deadlines.after(left, self._forget, tenant_id)
             return
         del self._tenants[tenant_id]
         if not self._tenants:

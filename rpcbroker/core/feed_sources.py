@@ -212,7 +212,7 @@ class FeedSources:
         )
 
     def _values(self, device_id: UUID, word: str, fields: Callable[[], dict[str, Any]]) -> None:
-        device = self._broker.known_device(device_id)
+        device = self._broker.known_device(device_id) if self._feed.settings.payloads else None
         if device is None or not self._feed.is_watched(device.tenant_id, device_id, values=True):
             return
         told = jsontext.decode(jsontext.encode(fields()))  # values may be JSON text that was not decoded yet

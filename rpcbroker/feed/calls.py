@@ -19,6 +19,7 @@ from rpcbroker.feed.ports import Invocation, Payload, Procedure
 SKIP, KILL, KILL_NO_WAIT = "skip", "kill", "killnowait"
 """https://wamp-proto.org/spec.html, "Call Canceling": the callee is not told; is told, and answers; is told, but the
 caller has its error at once."""
+_NOT_TOLD = "What was said of the error cannot be told to you"
 
 
 class Waiting(Protocol):
@@ -85,14 +86,16 @@ class Caller:
         try:
             self._member.send(messages.result(self._request, payload))
         except ValueError as error:
-            self._send_error(Told(INVALID_ARGUMENT, [f"The result cannot be told in your encoding: {error}"]))
+            self._send_error(Told(INVALID_ARGUMENT, [f"The result cannot be told to you: {error}"]))
 
     def error(self, told: Told) -> None:
         self._end()
-        try:
-            self._send_error(told)
-        except ValueError:
-            self._send_error(Told(told.uri, ["What else was said cannot be told in your encoding"]))
+        for each in (told, Told(told.uri, [_NOT_TOLD]), Told(INVALID_ARGUMENT, [_NOT_TOLD])):
+            try:
+                self._send_error(each)
+                break
+            except ValueError:
+                continue
 
     def _expired(self, _: None) -> None:
         self.cancel(KILL_NO_WAIT, Told(TIMEOUT, ["The call has had no result in its time"]))

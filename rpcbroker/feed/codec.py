@@ -28,7 +28,8 @@ from rpcbroker.feed.scan import MAX_VALUES, Malformed
 EVENT = 36
 _CBOR_MAP = 5 << 5
 _INT64, _UINT64 = -(1 << 63), (1 << 64) - 1
-_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+"""The last quote may be missing: or what begins at each one before it would be looked at to the end, and in vain."""
 _BINARY = "\0"
 
 
@@ -55,6 +56,9 @@ class _Json:
 
     def encode(self, message: list[Any]) -> bytes:
         return jsontext.encode(_changed(message, _to_json) if _has(bytes, message) else message)
+
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        return b"%b,%b" % (first[:-1], second[1:])
 
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return jsontext.encode(_changed(members, _to_json) if _has(bytes, members.values()) else members)[1:]
@@ -83,6 +87,9 @@ class _MessagePack:
         except OverflowError:
             return msgspec.msgpack.encode(_changed(message, _within_64_bits))
 
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        return _joined(first, second)
+
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return self.encode(members)[len(_map_head(len(members))) :]
 
@@ -107,6 +114,9 @@ class _Cbor:
 
     def encode(self, message: list[Any]) -> bytes:
         return cbor2.dumps(message)
+
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        return _joined(first, second)
 
     def encode_members(self, members: dict[str, Any]) -> bytes:
         return cbor2.dumps(members)[len(_cbor_head(_CBOR_MAP, len(members))) :]
@@ -176,6 +186,11 @@ def _from_json(value: Any) -> Any:
 
 def _within_64_bits(value: Any) -> Any:
     return value if type(value) is not int or _INT64 <= value <= _UINT64 else str(value)
+
+
+def _joined(first: bytes, second: bytes) -> bytes:
+    """The head of a short list is one byte, whose last bits are how many values follow, in MessagePack and in CBOR."""
+    return b"%c%b%b" % (first[0] + (second[0] & 15), first[1:], second[1:])
 
 
 def _map_head(size: int) -> bytes:

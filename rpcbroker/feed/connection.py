@@ -14,6 +14,10 @@ class Carrier(Protocol):
     """What carries messages: as ports.Connection, without knowing what they say."""
 
     peer: str
+    most: int
+
+    @property
+    def waiting(self) -> int: ...
 
     def send(self, message: bytes) -> None: ...
 
@@ -36,9 +40,11 @@ class WampConnection:
     """As ports.Connection; and who listens to a carrier."""
 
     peer: str
+    most: int
     send: Callable[[bytes], None]
     send_later: Callable[[bytes], bool]
     close: Callable[[int, str], None]
+    _carrier: Carrier
     _session: Peer
 
     def __init__(self, router: Router, serializer: Serializer) -> None:
@@ -48,9 +54,15 @@ class WampConnection:
 
     def opened(self, carrier: Carrier) -> None:
         """It may be spoken."""
-        self.peer = carrier.peer
+        self._carrier = carrier
+        self.peer, self.most = carrier.peer, carrier.most
         self.send, self.send_later, self.close = carrier.send, carrier.send_later, carrier.close
         self._session = self._router.connected(self)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the peer was sent, and has not taken yet."""
+        return self._carrier.waiting
 
     def received(self, message: bytes) -> None:
         """One message, whole."""

@@ -33,7 +33,7 @@ class Registration:
 class Invoked:
     """One call that is with a callee."""
 
-    __slots__ = ("_dealer", "callee", "request", "waiting")
+    __slots__ = ("_dealer", "_interrupted", "callee", "request", "waiting")
 
     def __init__(self, dealer: Dealer, callee: Member, request: int, waiting: Waiting) -> None:
         self._dealer = dealer
@@ -41,12 +41,15 @@ class Invoked:
         self.request = request
         """The id of the invocation."""
         self.waiting = waiting
+        self._interrupted = False
 
     def cancel(self, mode: str, why: Told) -> None:
         if not self._dealer.is_open(self):
             return
         if mode != SKIP and self.callee.cancels:
-            self.callee.send(messages.interrupt(self.request, mode, why.uri))
+            if not self._interrupted:
+                self._interrupted = True
+                self.callee.send(messages.interrupt(self.request, mode, why.uri))
             if mode == KILL:
                 return
         self._dealer.close(self)
@@ -58,10 +61,12 @@ class Invoked:
 
 
 class Dealer:
-    """All of a realm. `max_calls` is how many one callee may have to answer at a time."""
+    """All of a realm. `max_calls` is how many one callee may have to answer at a time, `max_waiting` how many bytes may
+    wait for one that is asked."""
 
-    def __init__(self, max_calls: Callable[[], int]) -> None:
+    def __init__(self, *, max_calls: Callable[[], int], max_waiting: Callable[[], int]) -> None:
         self._max_calls = max_calls
+        self._max_waiting = max_waiting
         self._ids = count(1)
         self._procedures: dict[str, Registration] = {}
         self._registered: dict[Member, dict[int, Registration]] = {}
@@ -117,7 +122,7 @@ class Dealer:
             raise refused("wamp.error.no_such_procedure", "No application has registered this procedure")
         callee = next((each for each in registration.callees if self._is_free(each)), None)
         if callee is None:
-            raise TooManyRequests("Those who answer this procedure have too many calls to answer", retry_after=1)
+            raise TooManyRequests("Those who answer this procedure have too much to answer", retry_after=1)
         invoked = Invoked(self, callee, callee.next_request(), waiting)
         self._invoked.setdefault(callee, {})[invoked.request] = invoked
         try:
@@ -156,7 +161,10 @@ class Dealer:
         return self._invoked.get(invoked.callee, {}).pop(invoked.request, None) is not None
 
     def _is_free(self, callee: Member) -> bool:
-        return len(self._invoked.get(callee, ())) < self._max_calls()
+        """One that reads slowly is asked no more: or its connection would end in the end, by what others want of it."""
+        return (
+            len(self._invoked.get(callee, ())) < self._max_calls() and callee.connection.waiting <= self._max_waiting()
+        )
 
     def _end(self, registration: Registration, member: Member) -> None:
         registration.callees.remove(member)

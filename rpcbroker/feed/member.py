@@ -77,11 +77,15 @@ class Member:
         return next(self._requests)
 
     def send(self, message: list[Any]) -> None:
-        """At once. Raises ValueError if it cannot be said in the encoding of the session."""
-        self.connection.send(self.connection.serializer.encode(message))
+        """At once. Raises ValueError if it cannot be said in the encoding of the session, or is too long for it."""
+        encoded = self.connection.serializer.encode(message)
+        if len(encoded) > self.connection.most:
+            raise ValueError(f"it has {len(encoded)} bytes, and {self.connection.most} are taken")
+        self.connection.send(encoded)
 
     def send_later(self, message: bytes) -> bool:
-        """An encoded message that is dropped, and counted, if too much waits for the session already; then False."""
+        """An encoded message that is dropped, and counted, if too much waits for the session already, or it is longer
+        than it takes; then False."""
         if self.connection.send_later(message):
             self.slow_since = None
             return True
@@ -89,3 +93,9 @@ class Member:
         if self.slow_since is None:
             self.slow_since = self._seconds()
         return False
+
+    def is_slow(self, seconds: float) -> bool:
+        """Whether it has taken nothing for so long, and something was dropped for that."""
+        if not self.connection.waiting:
+            self.slow_since = None  # it has taken all that it was sent since
+        return self.slow_since is not None and self._seconds() - self.slow_since >= seconds

@@ -62,8 +62,14 @@ def error(request_type: int, request: int, told: Told) -> list[Any]:
     return _with([Type.ERROR, request_type, request, {}, told.uri], told.args, told.kwargs)
 
 
-def event(subscription: int, publication: int, details: dict[str, Any], payload: Payload) -> list[Any]:
-    return _with([Type.EVENT, subscription, publication, details], payload.args, payload.kwargs)
+def event(subscription: int, publication: int, details: dict[str, Any]) -> list[Any]:
+    """Without its arguments, which are the same for all who get it."""
+    return [Type.EVENT, subscription, publication, details]
+
+
+def arguments(payload: Payload) -> list[Any]:
+    """The end of a message that has any."""
+    return _with([], payload.args, payload.kwargs)
 
 
 def result(request: int, payload: Payload, *, progress: bool = False) -> list[Any]:

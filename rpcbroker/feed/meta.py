@@ -44,8 +44,10 @@ class Meta:
     def _members(self, call: Invocation) -> Iterator[Member]:
         """The argument, if there is one, says of which roles."""
         roles = call.payload.args[0] if call.payload.args else None
-        if roles is not None and not isinstance(roles, list):
-            raise InvalidRequest("The argument must be a list of roles")
+        if roles is not None:
+            if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+                raise InvalidRequest("The argument must be a list of roles")
+            roles = frozenset(roles)  # there may be many, and many sessions
         for realm in self._realms.visible(space_of(call.session.principal)):
             for member in realm.members.values():
                 if roles is None or member.principal.authority.value in roles:

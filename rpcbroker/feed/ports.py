@@ -29,6 +29,10 @@ class Serializer(Protocol):
         """One message. Raises ValueError if a value in it cannot be said in this encoding."""
         ...
 
+    def joined(self, first: bytes, second: bytes) -> bytes:
+        """Two encoded lists, with something in each and a dozen values in all at most, as one."""
+        ...
+
     def encode_members(self, members: dict[str, Any]) -> bytes:
         """A dictionary with string keys, without its beginning: its members as they stand in a longer one."""
         ...
@@ -47,6 +51,13 @@ class Connection(Protocol):
     serializer: Serializer
     peer: str
     """Its address, for people."""
+    most: int
+    """Bytes of the largest message that it takes."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that it was sent, and has not taken yet; about."""
+        ...
 
     def send(self, message: bytes) -> None:
         """One encoded message, at once. Nothing once it is closed."""
@@ -103,24 +114,24 @@ class Joined(Protocol):
     """Whether it said in HELLO that it wants them with all events: authextra `{"payloads": true}`."""
 
     def send(self, message: list[Any]) -> None:
-        """At once. Raises ValueError if it cannot be said in the encoding of the session."""
+        """At once. Raises ValueError if it cannot be said in the encoding of the session, or is too long for it."""
         ...
 
     def send_later(self, message: bytes) -> bool:
-        """An encoded message that may be dropped, and then False: it is counted, and a session for which nothing else
-        happens for `feed.slow_timeout` is closed."""
+        """An encoded message that may be dropped, and then False: it is counted, and a session that takes nothing for
+        `feed.slow_timeout` is closed."""
         ...
 
 
 class Watching(Protocol):
     """Who serves the subscriptions to `rpcbroker.*`. The router has looked at the URI, and at `max_subscriptions`."""
 
-    def subscribe(self, session: Joined, subscription: int, topic: str, match: str, options: dict[str, Any]) -> None:
+    def subscribe(self, session: Joined, subscription: int, topic: str, match: str, *, payloads: bool) -> None:
         """From now on the session gets EVENTs of this subscription, as far as it may.
 
-        `match` is exact, prefix or wildcard; a pattern may fit other topics than those of the feed, too. `options` are
-        as they came. The same again, with the same options, comes here once. Called before SUBSCRIBED is sent: events
-        must wait for the next turn, as those by `send_later` do. Raises BrokerError.
+        `match` is exact, prefix or wildcard; a pattern may fit other topics than those of the feed, too. `payloads`:
+        whether they are wanted. The same again comes here once. Called before SUBSCRIBED is sent: events must wait for
+        the next turn, as those by `send_later` do. Raises BrokerError.
         """
         ...
 

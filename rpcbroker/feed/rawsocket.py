@@ -46,7 +46,7 @@ class RawSocket(Protocol):
         self._unread = bytearray()
         self._listener: WampConnection | None = None
         self._outlet: Any = None
-        self._most = 0
+        self.most = 0
         """Bytes of a message that the peer takes."""
         self._closing = False
         self._blocked = False
@@ -55,18 +55,23 @@ class RawSocket(Protocol):
 
     # -- to the peer
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that it was sent, and has not taken yet."""
+        return 0 if self._outlet is None else int(self._outlet.waiting)
+
     def send(self, message: bytes) -> None:
         """At once. Nothing once it is closed. Who cannot take it is disconnected, for it would wait for it."""
         if self._closing:
             return
-        if len(message) > self._most:
+        if len(message) > self.most:
             self.close(0, f"a message of {len(message)} bytes is longer than it takes")
         else:
             self._outlet.write(len(message).to_bytes(HEAD), message)
 
     def send_later(self, message: bytes) -> bool:
         """Together with others; False if too much waits for the peer, or it cannot take it: then it is not sent."""
-        fits = len(message) <= self._most and not self._closing
+        fits = len(message) <= self.most and not self._closing
         return fits and self._outlet.later(len(message).to_bytes(HEAD), message)
 
     def close(self, code: int, reason: str) -> None:
@@ -164,7 +169,7 @@ class RawSocket(Protocol):
         factory = self.factory
         exponent = min(_LONGEST, max(_SHORTEST, factory.router.settings.max_message_size.bit_length() - 1))
         self.transport.write(bytes((MAGIC, exponent - _SHORTEST << 4 | asked[1] & 15, 0, 0)))
-        self._most = min(1 << _SHORTEST + (asked[1] >> 4), (1 << _LONGEST) - 1)
+        self.most = min(1 << _SHORTEST + (asked[1] >> 4), (1 << _LONGEST) - 1)
         self._outlet = Outlet(
             self.transport,
             factory.deadlines,

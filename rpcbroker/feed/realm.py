@@ -17,19 +17,19 @@ from rpcbroker.feed.subscriptions import Publication, Subscriptions
 class Realm:
     """One space, while somebody is in it."""
 
-    def __init__(self, space: Space, max_calls: Callable[[], int]) -> None:
+    def __init__(self, space: Space, dealer: Dealer) -> None:
         self.space = space
         self.members: dict[int, Member] = {}
         self.subscriptions = Subscriptions()
-        self.dealer = Dealer(max_calls)
+        self.dealer = dealer
 
 
 class Realms:
-    """All of all tenants. `new_id` makes ids of publications, `max_calls` is as Dealer has it."""
+    """All of all tenants. `new_id` makes ids of publications, `new_dealer` the dealer of each realm."""
 
-    def __init__(self, *, new_id: Callable[[], int], max_calls: Callable[[], int]) -> None:
+    def __init__(self, *, new_id: Callable[[], int], new_dealer: Callable[[], Dealer]) -> None:
         self._new_id = new_id
-        self._max_calls = max_calls
+        self._new_dealer = new_dealer
         self._tenants: dict[UUID, dict[Space, Realm]] = {}
         self._members: Counter[UUID] = Counter()
 
@@ -52,7 +52,7 @@ class Realms:
         realms = self._tenants.setdefault(space.tenant_id, {})
         realm = realms.get(space)
         if realm is None:
-            realm = realms[space] = Realm(space, self._max_calls)
+            realm = realms[space] = Realm(space, self._new_dealer())
         self._tell(space, uris.ON_JOIN, Payload([member.identity]))
         realm.members[member.id] = member
         self._members[space.tenant_id] += 1

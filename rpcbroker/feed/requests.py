@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from rpcbroker.feed.dealer import ROUND_ROBIN, SINGLE
 from rpcbroker.feed.errors import Refused, Told, Violation, refused, told
 from rpcbroker.feed.member import Member
 from rpcbroker.feed.messages import Received, Type
-from rpcbroker.feed.ports import Invocation, Payload, Procedure
+from rpcbroker.feed.ports import Invocation, Joined, Payload, Procedure
 from rpcbroker.feed.realm import Realm
 from rpcbroker.feed.subscriptions import Publication
 from rpcbroker.feed.surroundings import Surroundings
@@ -54,7 +53,8 @@ class Requests:
         uris.check(topic, match)
         rights.require_subscribed(topic, match)
         watched = uris.fits_feed(topic, match)
-        own = (member, _digest(received.options)) if watched else None
+        payloads = wants_payloads(member, received.options)
+        own = (member, payloads) if watched else None
         subscription = realm.subscriptions.find(member, topic, match, own)
         if subscription is None:
             self._require_room(
@@ -63,7 +63,7 @@ class Requests:
             subscription = realm.subscriptions.subscribe(member, topic, match, own)
             if watched:
                 try:
-                    self._around.watching.subscribe(member, subscription.id, topic, match, received.options)
+                    self._around.watching.subscribe(member, subscription.id, topic, match, payloads=payloads)
                 except BrokerError:
                     realm.subscriptions.unsubscribe(member, subscription.id)
                     raise
@@ -143,8 +143,8 @@ class Requests:
             caller.call = self._realm.dealer.call(uri, payload, details, caller)
             self._calls[message.request] = caller
         if message.timeout and message.request in self._calls:
-            seconds = min(MAX_TIMEOUT, message.timeout / 1000)
-            caller.expire(self._around.deadlines, seconds)
+            milliseconds = min(MAX_TIMEOUT * 1000, message.timeout)  # as JSON has it, it may be beyond what is divided
+            caller.expire(self._around.deadlines, milliseconds / 1000)
 
     def _find(self, uri: str) -> Procedure:
         if uri == RENEW:
@@ -186,9 +186,9 @@ def _payload(message: Any) -> Payload:
     return Payload(message.args or [], message.kwargs or {})
 
 
-def _digest(options: dict[str, Any]) -> bytes:
-    """Tells different options apart, however long they are."""
-    return hashlib.blake2b(repr(sorted(options.items())).encode(errors="replace"), digest_size=16).digest()
+def wants_payloads(session: Joined, options: dict[str, Any]) -> bool:
+    """SUBSCRIBE says it in its options; a client that cannot send options of its own says it once for all, in HELLO."""
+    return session.payloads or True in (options.get("payloads"), options.get("_payloads"))
 
 
 def _answered(request: Callable[[Requests, Received], None]) -> Callable[[Requests, Received], None]:

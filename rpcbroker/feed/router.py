@@ -12,6 +12,7 @@ from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.feed_settings import FeedSettings, WampSettings
 from rpcbroker.feed import uris
 from rpcbroker.feed.calls import Asked
+from rpcbroker.feed.dealer import Dealer
 from rpcbroker.feed.errors import Refused, told
 from rpcbroker.feed.messages import Received
 from rpcbroker.feed.meta import Meta
@@ -42,7 +43,12 @@ class Router:
         self.feed = feed
         self._gone_dropped = 0
         self._sessions: dict[Session, None] = {}
-        self._realms = Realms(new_id=new_id, max_calls=lambda: self.settings.max_calls)
+        self._realms = Realms(
+            new_id=new_id,
+            new_dealer=lambda: Dealer(
+                max_calls=lambda: self.settings.max_calls, max_waiting=lambda: self.feed.max_waiting
+            ),
+        )
         self._surroundings = Surroundings(
             parse=_parse,
             rights=rights,

@@ -178,10 +178,7 @@ class Session:
                 self._end(messages.goodbye(f"{_CLOSE}rights_changed", text), POLICY)
                 return
             member.principal = principal
-        if (
-            member.slow_since is not None
-            and self._around.seconds() - member.slow_since >= self._around.feed().slow_timeout
-        ):
+        if member.is_slow(self._around.feed().slow_timeout):
             text = f"You read too slowly: {member.dropped} messages were dropped"
             self._end(messages.goodbye(f"{_CLOSE}slow", text), TRY_LATER)
             return

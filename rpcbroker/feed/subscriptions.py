@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from rpcbroker.feed import messages, uris
 from rpcbroker.feed.errors import refused
 from rpcbroker.feed.member import Member
-from rpcbroker.feed.ports import Payload
+from rpcbroker.feed.ports import Payload, Serializer
 
 
 class Subscription:
@@ -87,24 +87,26 @@ class Subscriptions:
         for subscription in self._held.pop(member, {}).values():
             self._end(subscription, member)
 
-    def publish(self, publication: Publication, may: Callable[[Member], bool] = lambda member: True) -> None:
-        """Encoded once for all members who want it in the same words. `may`: who may know of it."""
+    def publish(self, publication: Publication) -> None:
+        """Arguments are encoded once for all members, and the rest once for all who want it in the same words."""
+        arguments: dict[str, bytes | None] = {}
         for subscription in tuple(self._fitting(publication.topic)):
             details = publication.details
             if subscription.match != uris.EXACT:
                 details = details | {"topic": publication.topic}
-            event = messages.event(subscription.id, publication.id, details, publication.payload)
+            begin = messages.event(subscription.id, publication.id, details)
             encoded: dict[str, bytes | None] = {}
             for member in tuple(subscription.members):
-                if member is publication.skip or not may(member):
+                if member is publication.skip:
                     continue
                 serializer = member.connection.serializer
-                if serializer.name not in encoded:
-                    try:
-                        encoded[serializer.name] = serializer.encode(event)
-                    except ValueError:
-                        encoded[serializer.name] = None
-                message = encoded[serializer.name]
+                name = serializer.name
+                if name not in encoded:
+                    if name not in arguments:
+                        arguments[name] = _arguments(publication, serializer)
+                    end = arguments[name]
+                    encoded[name] = None if end is None else _event(begin, end, serializer)
+                message = encoded[name]
                 if message is None:
                     member.dropped += 1  # what one encoding can say and another cannot
                 else:
@@ -138,6 +140,20 @@ class Subscriptions:
         counter[key] = counter.get(key, 0) + change
         if not counter[key]:
             del counter[key]
+
+
+def _arguments(publication: Publication, serializer: Serializer) -> bytes | None:
+    """Empty if there are none; None if they cannot be said in this encoding."""
+    arguments = messages.arguments(publication.payload)
+    try:
+        return serializer.encode(arguments) if arguments else b""
+    except ValueError:
+        return None
+
+
+def _event(begin: list[Any], arguments: bytes, serializer: Serializer) -> bytes:
+    encoded = serializer.encode(begin)
+    return serializer.joined(encoded, arguments) if arguments else encoded
 
 
 def _place(topic: str, match: str) -> Hashable:

@@ -7,7 +7,6 @@ exist, are the same silence. What can never be published is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 from rpcbroker.core import access
@@ -28,12 +27,12 @@ class Watching:
         self._ends: dict[tuple[Joined, int], Callable[[], None]] = {}
         self._held: dict[Joined, set[int]] = {}
 
-    def subscribe(self, session: Joined, subscription: int, topic: str, match: str, options: dict[str, Any]) -> None:
+    def subscribe(self, session: Joined, subscription: int, topic: str, match: str, *, payloads: bool) -> None:
         """Raises InvalidRequest for a topic that never is published; PermissionDenied, TooManyRequests."""
         access.require_not_sys_admin(session.principal)
         if match == uris.EXACT:
             _require_topic(topic)
-        watched = _Subscription(session, subscription, match, payloads=wants_payloads(session, options))
+        watched = _Subscription(session, subscription, match, payloads=payloads)
         watch = Watch(
             session.principal,
             watched.deliver,
@@ -85,11 +84,6 @@ class _Subscription:
         session.send_later(serializer.event(self._id, event.seq, topic, n=self.n, members=members, count=count))
 
 
-def wants_payloads(session: Joined, options: dict[str, Any]) -> bool:
-    """SUBSCRIBE says it in its options; a client that cannot send options of its own says it once for all, in HELLO."""
-    return session.payloads or True in (options.get("payloads"), options.get("_payloads"))
-
-
 def device_of(topic: str, match: str) -> UUID | None:
     """The device that all events of this subscription are about; None if there may be several, or none."""
     components = topic.split(".")
@@ -116,7 +110,7 @@ def fitting(topic: str, match: str) -> Callable[[FeedEvent], bool]:
     given = [(place, component) for place, component in enumerate(components) if component]
 
     def fits(event: FeedEvent) -> bool:
-        there = event.topic.split(".")
+        there = event.components
         return len(there) == len(components) and all(there[place] == component for place, component in given)
 
     return fits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -51,6 +52,8 @@ class MessageSocket(WebSocketConnection):
     factory: MessageSocketFactory
     peer: str
     """Its address, for people."""
+    most = sys.maxsize
+    """Bytes of the largest message that the peer takes: it has no way to say so."""
     subprotocol: str
     query: dict[str, list[str]]
 
@@ -66,6 +69,11 @@ class MessageSocket(WebSocketConnection):
         self._asked = False
 
     # -- to the peer
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the peer was sent, and has not taken yet."""
+        return 0 if self._outlet is None else int(self._outlet.waiting)
 
     def send(self, message: bytes) -> None:
         """At once. Nothing once it is closed."""

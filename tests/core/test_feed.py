@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -192,7 +193,7 @@ def test_a_tenant_has_so_many_watchers_and_no_more() -> None:
 
 def test_one_session_is_one_watcher_however_much_it_subscribes_to() -> None:
     feed = feed_of(World(), max_watchers=2)
-    ends = [feed.watch(Watch(ADMIN, lambda event: None, owner="one")) for _ in range(10)]
+    ends = [feed.watch(Watch(ADMIN, print, device_id=UUID(int=number), owner="one")) for number in range(10)]
     watch(feed)
     for end in ends[1:]:
         end()
@@ -200,6 +201,52 @@ def test_one_session_is_one_watcher_however_much_it_subscribes_to() -> None:
         watch(feed)
     ends[0]()
     watch(feed)
+
+
+@pytest.mark.parametrize("device_id", [None, UUID(int=6)])
+def test_one_session_cannot_have_each_event_looked_at_as_often_as_it_likes(device_id: UUID | None) -> None:
+    feed = feed_of(World(), max_watchers=3)
+    ends = [feed.watch(Watch(ADMIN, print, device_id=device_id, owner="one")) for _ in range(3)]
+    for owner in ("one", "two"):
+        with pytest.raises(TooManyRequests):
+            feed.watch(Watch(ADMIN, print, device_id=device_id, owner=owner))
+    feed.watch(Watch(ADMIN, print, device_id=UUID(int=7), owner="two"))
+    ends[1]()
+    feed.watch(Watch(ADMIN, print, device_id=device_id, owner="two"))
+
+
+def test_many_watches_end_soon() -> None:
+    feed = feed_of(World(), max_watchers=100_000)
+    ends = [feed.watch(Watch(ADMIN, print, owner="one")) for _ in range(20_000)]
+    start = time.monotonic()
+    for end in reversed(ends):
+        end()
+    assert time.monotonic() - start < 0.5
+
+
+def test_who_comes_and_goes_all_the_time_leaves_nothing_behind() -> None:
+    world = World()
+    feed = feed_of(world, replay=60.0)
+    for _ in range(1_000):
+        feed.watch(Watch(ADMIN, print))()
+        feed.seq(TENANT)
+        world.clock.advance(0.1)
+    assert sum(map(len, world.broker.deadlines._slots.values())) < 10
+    world.clock.advance(59)
+    assert feed.is_watched(TENANT)
+    world.clock.advance(61)
+    assert not feed.is_watched(TENANT)
+
+
+def test_for_a_while_after_the_number_was_told_nothing_is_missed() -> None:
+    world = World()
+    feed = feed_of(world, replay=60.0)
+    feed.seq(TENANT)
+    world.clock.advance(50)
+    seq = feed.seq(TENANT)
+    world.clock.advance(50)
+    call(world)
+    assert feed.since(ADMIN, seq)
 
 
 def test_a_watcher_that_fails_disturbs_no_other(no_dropped_failures: list[str]) -> None:
@@ -344,9 +391,13 @@ def test_payloads_are_for_those_who_could_make_such_a_call(principal: Principal,
 
 def test_the_setting_switches_payloads_off() -> None:
     world = World()
-    told = watch(feed_of(world, payloads=False))
+    feed = feed_of(world, payloads=False)
+    told, values = watch(feed), watch(feed, values=True)
     call(world)
+    world.broker.events.emit(TelemetryKept, world.device.id, [(1, {"k": 1})])
+    assert told
     assert not any(event.payloads for event in told)
+    assert values == []
 
 
 def test_a_device_that_changes_hands_is_seen_by_those_who_have_it_now() -> None:

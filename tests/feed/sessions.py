@@ -19,6 +19,8 @@ class FakeConnection:
     serializer: Serializer = JSON
     peer: str = "127.0.0.1"
     room: int | None = None
+    most: int = 1 << 24
+    waiting: int = 0
     sent: list[Any] = field(default_factory=list)
 
     def send(self, message: bytes) -> None:

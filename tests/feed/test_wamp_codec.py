@@ -80,6 +80,16 @@ def test_every_truncation_is_malformed(serializer: Serializer, message: Any) -> 
         serializer.decode(data + (b"]" if serializer is JSON else b"\x01"))
 
 
+@given(
+    serializer=serializers,
+    first=st.lists(values, min_size=1, max_size=6),
+    second=st.lists(values, min_size=1, max_size=6),
+)
+def test_two_lists_are_joined_as_they_were_encoded(serializer: Serializer, first: list[Any], second: list[Any]) -> None:
+    joined = serializer.joined(serializer.encode(first), serializer.encode(second))
+    assert joined == serializer.encode(first + second)
+
+
 def nested(serializer: Serializer, depth: int) -> bytes:
     value: Any = []
     for _ in range(depth - 1):
@@ -133,6 +143,8 @@ JSON_FAULTS = {
     "strings": b"[" + b'"",' * (MIB // 3) + b"0]",
     "quotes": b'["' + b'\\"",' * (MIB // 4) + b"]",
     "quotes without an end": b'["' + b'\\"' * (MIB // 2),
+    "quotes without an end behind many commas": b"[" + b"," * MAX_VALUES + b'"' + b'\\"' * (MIB // 3),
+    "backslashes behind many commas": b"[" + b"," * MAX_VALUES + b'"' + b'\\"' * (MIB // 3) + b"\\",
     "backslashes": b'["' + b"\\" * MIB,
     "no base64": rb'["\u0000?"]',
     "batched": b"[1]\x1e",

@@ -293,13 +293,13 @@ class TestCancelling:
         world.clock.advance(1)
         assert error_of(caller, request) == "wamp.error.timeout"
 
-    @pytest.mark.parametrize("timeout", [1, 1500, 10**15])
+    @pytest.mark.parametrize("timeout", [1, 1500, 10**15, 10**400])
     def test_a_call_that_takes_too_long(self, world: WampWorld, timeout: int) -> None:
         callee, caller = world.join(), world.join()
         callee.register(ADD)
         request = caller.call(ADD, timeout=timeout)
         invocation = called(callee)
-        seconds = min(timeout / 1000, 3600)
+        seconds = min(timeout, 3_600_000) / 1000
         world.clock.advance(seconds - 0.1)
         assert caller.told() == [] or seconds < 0.1
         world.clock.advance(0.2)
@@ -314,6 +314,52 @@ class TestCancelling:
         assert len(caller.told()) == 1
         world.pass_time(2)
         assert caller.told() == callee.told() == []
+
+
+class TestPeersThatTakeLittle:
+    def test_a_callee_that_does_not_read_is_asked_no_more_until_it_does(self, world: WampWorld) -> None:
+        callee, other, caller = world.join(), world.join(), world.join()
+        for peer in (callee, other):
+            peer.register(ADD, invoke="roundrobin")
+        callee.stalled = True
+        for _ in range(2):
+            caller.call(ADD)
+        assert (len(callee.told()), len(other.told())) == (0, 2)
+        other.stalled = True
+        assert error_of(caller, caller.call(ADD)) == "rpcbroker.error.too_many_requests"
+        callee.stalled = False
+        caller.call(ADD)
+        assert len(callee.told()) == 1
+
+    def test_arguments_that_a_callee_does_not_take_are_refused_and_it_stays(self, world: WampWorld) -> None:
+        callee, caller = world.join(), world.join()
+        callee.register(ADD)
+        callee.most = 512
+        assert error_of(caller, caller.call(ADD, "x" * 512)) == "wamp.error.invalid_argument"
+        caller.call(ADD, "x")
+        assert len(callee.told()) == 1
+
+    @pytest.mark.parametrize("uri", ["com.example.no", "com.example." + "x" * 600])
+    def test_who_does_not_take_what_comes_of_its_call_is_told_that(self, world: WampWorld, uri: str) -> None:
+        callee, caller = world.join(), world.join()
+        callee.register(ADD)
+        caller.most = 512
+        request = caller.call(ADD)
+        callee.say(T.YIELD, called(callee), {}, ["x" * 600])
+        assert error_of(caller, request) == "wamp.error.invalid_argument"
+        request = caller.call(ADD)
+        assert callee.say(T.ERROR, T.INVOCATION, called(callee), {}, uri, ["x" * 600]) == []
+        assert error_of(caller, request) == (uri if len(uri) < 512 else "wamp.error.invalid_argument")
+        assert callee.closed is None
+
+    def test_a_callee_is_interrupted_once_however_often_the_caller_says_so(self, world: WampWorld) -> None:
+        callee, caller = world.join(), world.join()
+        callee.register(ADD)
+        request = caller.call(ADD)
+        invocation = called(callee)
+        for mode in ("kill", "kill", "kill", "killnowait"):
+            caller.say(T.CANCEL, request, {"mode": mode})
+        assert [message[:2] for message in callee.told()] == [[T.INTERRUPT, invocation]]
 
 
 def serve(world: WampWorld, uri: str, result: Any, seen: list[Invocation] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -382,6 +383,7 @@ class TestWhoElseIsThere:
         assert first.result("wamp.session.count") == [2]
         assert first.result("wamp.session.count", ["CUSTOMER_USER"]) == [0]
         assert first.result("wamp.session.count", "x") == ["wamp.error.invalid_argument"]
+        assert first.result("wamp.session.count", [["TENANT_ADMIN"]]) == ["wamp.error.invalid_argument"]
         assert first.result("wamp.session.list") == [ids]
         assert first.result("wamp.session.list", ["TENANT_ADMIN"]) == [ids]
         assert first.result("wamp.session.get", ids[1])[0]["authid"] == "Admin@example.org"
@@ -389,6 +391,14 @@ class TestWhoElseIsThere:
             assert first.result("wamp.session.get", unknown) == ["wamp.error.no_such_session"]
         assert first.result("wamp.session.get") == ["wamp.error.no_such_session"]
         assert first.result("wamp.session.kill", ids[1]) == ["wamp.error.no_such_procedure"]
+
+    def test_many_roles_and_many_sessions_are_counted_soon(self) -> None:
+        world = WampWorld()
+        first, *_ = [world.join() for _ in range(100)]
+        roles = [str(number) for number in range(90_000)]
+        start = time.monotonic()
+        assert first.result("wamp.session.count", [*roles, "TENANT_ADMIN"]) == [100]
+        assert time.monotonic() - start < 0.1
 
     def test_others_are_told_who_comes_and_goes(self, world: WampWorld) -> None:
         first = world.join()

@@ -110,8 +110,19 @@ class TestPublishing:
             subscriber.subscribe(TOPIC)
         before = world.lists.encoded, packed.encoded
         publisher.say(T.PUBLISH, 1, {}, TOPIC, ["x"])
-        assert (world.lists.encoded, packed.encoded) == (before[0] + 1, before[1] + 1)
+        once = 2  # its arguments, and what is before them
+        assert (world.lists.encoded, packed.encoded) == (before[0] + once, before[1] + once)
         assert all(len(subscriber.told()) == 1 for subscriber in subscribers)
+
+    def test_arguments_are_encoded_once_for_all_subscriptions_that_it_fits(self, world: WampWorld) -> None:
+        publisher, subscriber = world.join(), world.join(serializer=Lists())
+        for length in range(1, len("com.example")):
+            subscriber.subscribe("com.example"[:length], match="prefix")
+        before = subscriber.serializer.encoded
+        publisher.say(T.PUBLISH, 1, {}, TOPIC, ["x"])
+        told = subscriber.told()
+        assert len({event[1] for event in told}) == len(told) > 5
+        assert subscriber.serializer.encoded == before + len(told) + 1
 
     def test_what_one_encoding_cannot_say_goes_to_the_others(self, world: WampWorld) -> None:
         publisher, poor = world.join(), Lists("poor")
@@ -299,6 +310,26 @@ class TestLimits:
         assert slow.closed == (1013, "rpcbroker.close.slow")
         assert "21 messages were dropped" in slow.told()[-1][1]["message"]
         assert world.router.dropped == 21
+
+    def test_who_has_read_all_that_it_was_sent_is_not_slow_though_nothing_more_comes(self) -> None:
+        world = WampWorld(feed={"slow_timeout": 30.0})
+        publisher, slow = world.join(), world.join()
+        slow.subscribe(TOPIC)
+        slow.stalled = True
+        publisher.publish(TOPIC)
+        world.pass_time(20)
+        slow.stalled = False
+        world.pass_time(60)
+        assert (slow.closed, world.router.dropped) == (None, 1)
+
+    def test_what_is_longer_than_a_peer_takes_is_dropped_and_ends_nothing(self) -> None:
+        world = WampWorld(feed={"slow_timeout": 30.0})
+        publisher, small = world.join(), world.join()
+        small.subscribe(TOPIC)
+        small.most = 512
+        publisher.publish(TOPIC, "x" * 512)
+        world.pass_time(60)
+        assert (small.closed, small.told(), world.router.dropped) == (None, [], 1)
 
 
 COMPONENT = st.sampled_from(["a", "b", "c"])

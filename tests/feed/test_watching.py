@@ -21,6 +21,7 @@ from rpcbroker.core.feed import FeedEvent
 from rpcbroker.core.model import Authority, Device, KeyAccess, KeyScope, Principal
 from rpcbroker.feed.codec import CBOR, JSON, MESSAGEPACK
 from rpcbroker.feed.ports import Serializer
+from rpcbroker.feed.requests import wants_payloads
 from rpcbroker.feed.uris import EXACT, PREFIX, WILDCARD
 from rpcbroker.feed.watching import Watching, device_of, fitting, names_values
 
@@ -47,7 +48,7 @@ class Watched(World):
     def subscribe(
         self, session: FakeSession, topic: str, match: str = EXACT, *, number: int = 1, **options: Any
     ) -> None:
-        self.watching.subscribe(session, number, topic, match, options)
+        self.watching.subscribe(session, number, topic, match, payloads=wants_payloads(session, options))
 
     def happen(self, of: Device | None = None) -> None:
         of = of or self.device
@@ -318,7 +319,7 @@ def test_sessions_count_as_watchers_not_their_subscriptions() -> None:
     world, sessions = Watched(max_watchers=2), [FakeSession(), FakeSession()]
     for session in sessions:
         for number in range(10):
-            world.subscribe(session, "rpcbroker.", PREFIX, number=number)
+            world.subscribe(session, f"rpcbroker.call.{UUID(int=number)}.", PREFIX, number=number)
     with pytest.raises(TooManyRequests):
         world.subscribe(FakeSession(), "rpcbroker.", PREFIX)
 
