@@ -42,6 +42,7 @@ def test_a_start_and_an_end_are_a_handful_of_lines_on_stderr(tmp_path: Path) -> 
         f"mqtt at {daemon.endpoints['mqtt']}",
         f"coap at {daemon.endpoints['coap']}",
         f"mqtt-ws at {daemon.endpoints['mqtt-ws']}",
+        f"wamp-ws at {daemon.endpoints['wamp-ws']}",
         "Received SIGTERM, shutting down.",
         "Main loop terminated.",
         "Server Shut Down.",
@@ -75,13 +76,13 @@ def test_what_prevents_the_start_is_json_too(tmp_path: Path) -> None:
 
 
 def test_repeats_are_counted_and_told_at_the_end(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, RPCBROKER_LOG_REPEATS="4")  # as often as a start says where it listens
+    daemon = Daemon(tmp_path, RPCBROKER_LOG_REPEATS="5")  # as often as a start says where it listens
     again = "configuration read again; changed: nothing"
-    for _ in range(6):
+    for _ in range(7):
         daemon.process.send_signal(signal.SIGHUP)
         assert daemon.ask("GET", "/healthz")[0] == 200, "it has taken the signal, and so takes the next one too"
     daemon.stop()
-    assert messages(daemon).count(again) == 4
+    assert messages(daemon).count(again) == 5
     (told,) = [line for line in messages(daemon) if line.startswith("... ")]
     assert told.startswith("... 2 more of these in ")
 
