@@ -10,10 +10,22 @@ from sqlalchemy import Connection
 
 from rpcbroker.core.presence import MOST_CHANGES, PresenceChange
 from rpcbroker.store import tables as t
-from rpcbroker.store.queries import IDS_AT_ONCE
 from rpcbroker.store.rows import values
 
 _C = t.presence_change.c
+_OF = sa.bindparam("of", type_=_C.device_id.type)
+_MINE = t.presence_change.alias()
+_TOO_MANY = sa.delete(t.presence_change).where(
+    _C.device_id == _OF,
+    _C.sequence
+    <= sa.select(_MINE.c.sequence)
+    .where(_MINE.c.device_id == _OF)
+    .order_by(_MINE.c.sequence.desc())
+    .limit(1)
+    .offset(MOST_CHANGES)
+    .scalar_subquery(),
+)
+"""Of one device: a walk along the index to where they are too many, for all may come and go in the same second."""
 
 
 def add_changes(connection: Connection, changes: Sequence[PresenceChange]) -> None:
@@ -21,15 +33,7 @@ def add_changes(connection: Connection, changes: Sequence[PresenceChange]) -> No
     if not changes:
         return
     connection.execute(sa.insert(t.presence_change), [values(change) for change in changes])
-    ids = list({change.device_id for change in changes})
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        newest_first = sa.func.row_number().over(partition_by=_C.device_id, order_by=_C.sequence.desc())
-        some = sa.select(_C.sequence, newest_first.label("number")).where(
-            _C.device_id.in_(ids[start : start + IDS_AT_ONCE])
-        )
-        numbered = some.subquery()
-        too_many = sa.select(numbered.c.sequence).where(numbered.c.number > MOST_CHANGES)
-        connection.execute(sa.delete(t.presence_change).where(_C.sequence.in_(too_many)))
+    connection.execute(_TOO_MANY, [{"of": device_id} for device_id in {change.device_id for change in changes}])
 
 
 def forget_changes(connection: Connection, before: int) -> None:

@@ -504,10 +504,11 @@ class TestLimits:
         assert one.subscribes(cmd_id=7) == [update(7, {})]
 
     def test_one_watcher_more_than_may_is_an_error_and_leaves_nothing(self) -> None:
-        rest = Rest(feed={"max_watchers": 1})
+        rest = Rest(feed={"max_watchers": 2})
         rest.session()
         one, other = client(rest), client(rest)
         assert [each["errorCode"] for each in one.says(cmds=[command(), command("ATTRIBUTES", 2)])] == [0, 0]
+        assert len(rest.feed._tenants[rest.device.tenant_id].owners) == 1
         ((error),) = other.subscribes("ATTRIBUTES", scope="SERVER_SCOPE")
         assert error["errorCode"] == 2
         one.leaves()
