@@ -92,6 +92,10 @@ class FeedEvent:
             found = self._encoded[key] = encode(self.members(payloads))
         return found
 
+    def forget_encodings(self) -> None:
+        """All who watch were told. What is kept for who comes back is no more than `size`."""
+        self._encoded.clear()
+
     @property
     def size(self) -> int:
         return _EVENT_SIZE + sum(map(len, self.payloads.values()))
@@ -266,6 +270,7 @@ class Feed:
                     watch.deliver(event)
                 except Exception:
                     self._log.failure("a watcher failed")
+        event.forget_encodings()
 
     # -- inside
 

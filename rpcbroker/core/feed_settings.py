@@ -12,7 +12,10 @@ class FeedSettings:
     """`[feed]`"""
 
     max_watchers: int = setting(
-        5_000, "sessions and streams of one tenant that watch at a time; one more is refused", live=True
+        5_000,
+        "sessions and streams of one tenant that watch at a time, and their subscriptions to one device, or to no one "
+        "in particular; one more is refused",
+        live=True,
     )
     max_waiting: Size = setting(
         1 << 20, "what waits for a watcher that reads slowly; beyond it events are dropped, and counted", live=True

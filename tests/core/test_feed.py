@@ -165,6 +165,16 @@ def test_what_is_kept_for_who_comes_back_is_bounded_in_bytes() -> None:
     assert 0 < sum(event.size for event in kept) <= 100_000
 
 
+def test_what_is_kept_is_not_kept_encoded_too() -> None:
+    world = World()
+    feed = feed_of(world)
+    feed.watch(Watch(ADMIN, lambda event: event.encoded("json", True, lambda members: b"{}")))
+    call(world)
+    kept = feed._tenants[TENANT].kept
+    assert kept
+    assert not any(event._encoded for event in kept)
+
+
 def test_one_event_that_is_larger_than_all_that_may_be_kept_is_told_and_not_kept() -> None:
     world = World()
     feed = feed_of(world, max_replay_size=10_000)
