@@ -178,6 +178,7 @@ class BrokerService(Service):
             http_connections=lambda: self._door.open_connections,
             http_polls=lambda: self.http_devices.open_polls,
             wamp=lambda: self.wamp.router,
+            feed_watchers=lambda: self.feed.watchers,
             lag=self._lag,
             started=time.time(),
             access=lambda: self._settings.http.metrics,

@@ -251,6 +251,7 @@ def metrics_of(world: Any, **more: Any) -> Metrics:
         "http_connections": lambda: 0,
         "http_polls": lambda: 0,
         "wamp": FakeWamp,
+        "feed_watchers": lambda: 0,
         "lag": LoopLag(world.clock, world.clock.seconds),
         "started": EPOCH_MS / 1000,
         "access": lambda: "open",

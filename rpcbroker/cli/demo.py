@@ -250,7 +250,8 @@ class Demo:
         url, program = self._rest.url, own_program()
         password_file = shlex.quote(str(self._directory / "initial-admin-password"))
         facts = {
-            "URL": f"{url} (open it in a browser, too: the console)",
+            "URL": url,
+            "Console": f"{url}/ in a browser: sign in as the user below",
             "MQTT": f"{self._mqtt.host}:{self._mqtt.port}",
             "User": USER,
             "Password": f"in {password_file}",
@@ -263,6 +264,7 @@ class Demo:
         lines = [
             ("Log in, in another terminal", f"{program} login {url} -u {USER} --password-stdin < {password_file}"),
             ("Call the simulated device", f"{program} call {LAMP} setGpioStatus pin=7 enabled=true"),
+            ("Watch all that happens, as it happens", f"{program} watch"),
             *snippets(
                 url=url,
                 device_id=str(self._sleeper.id.id),

@@ -193,6 +193,11 @@ class Feed:
 
     # -- watchers
 
+    @property
+    def watchers(self) -> int:
+        """How many watch now, of all tenants, as `max_watchers` counts them."""
+        return sum(len(watched.owners) for watched in self._tenants.values())
+
     def watch(self, watch: Watch) -> Callable[[], None]:
         """Tell it of events from now on; what comes back ends that, and may be called again.
 

@@ -272,11 +272,19 @@ def test_what_the_listeners_and_the_store_count() -> None:
     world = RuleWorld()
     mqtt = FakeMqtt(connections=3, handshakes=2, refusals=5, violations=7, kept_sessions=23, dropped={"slow": 29})
     wamp = FakeWamp(open_sessions=37, dropped=41)
-    metrics = metrics_of(world, mqtt=mqtt, http_connections=lambda: 11, http_polls=lambda: 31, wamp=lambda: wamp)
+    metrics = metrics_of(
+        world,
+        mqtt=mqtt,
+        http_connections=lambda: 11,
+        http_polls=lambda: 31,
+        wamp=lambda: wamp,
+        feed_watchers=lambda: 43,
+    )
     world.store.database.queued, world.store.database.commits, world.store.database.failures = 13, 17, 19
     expected = {
         "http_connections": 11,
         "http_polls": 31,
+        "feed_watchers": 43,
         "wamp_sessions": 37,
         "wamp_messages_dropped_total": 41,
         "mqtt_connections": 3,

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,6 +125,10 @@ def test_staying_it_can_be_used_until_ctrl_c(demo: Callable[..., Run]) -> None:
     found = re.search(r"login (http://\S+) -u (\S+) --password-stdin < (\S+)", run.output)
     assert found
     url, user, password_file = found.groups()
+    page = re.search(r"^ +Console +(\S+)", run.output, re.MULTILINE)
+    assert page
+    with urllib.request.urlopen(page[1], timeout=LIMIT) as answer:
+        assert b"<title>rpcbroker" in answer.read()
     login = run.command("login", url, "-u", user, "--password-stdin", text=Path(password_file).read_text())
     assert (login.returncode, login.stderr) == (0, f"Logged in to {url} as {user}.\n")
     called = run.command("call", "demo-lamp", "setGpioStatus", "pin=11", "enabled=true")

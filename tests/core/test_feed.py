@@ -205,11 +205,14 @@ def test_one_session_is_one_watcher_however_much_it_subscribes_to() -> None:
     feed = feed_of(World(), max_watchers=2)
     ends = [feed.watch(Watch(ADMIN, print, device_id=UUID(int=number), owner="one")) for number in range(10)]
     watch(feed)
+    assert feed.watchers == 2
     for end in ends[1:]:
         end()
+    assert feed.watchers == 2
     with pytest.raises(TooManyRequests):
         watch(feed)
     ends[0]()
+    assert feed.watchers == 1
     watch(feed)
 
 
