@@ -1,6 +1,6 @@
 // The shell: who is signed in, where one is, and the page that is shown there.
 
-import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { DialogHost } from "./parts/dialog.js";
 import { Field } from "./parts/field.js";
 import { Toasts } from "./parts/toast.js";
@@ -200,11 +200,19 @@ function Page({ route, params }) {
   const [, title, load] = route;
   const [loaded, setLoaded] = useState(null);
   const [failed, setFailed] = useState(false);
+  const [broken, again] = useErrorBoundary(console.error);
   const fetchIt = () => {
     setFailed(false);
     load().then((module) => setLoaded(() => module.default), () => setFailed(true));
   };
   useEffect(fetchIt, [load]);
+  if (broken) {
+    return html`
+      <h1>${title}</h1>
+      <p class="bad" role="alert">This page cannot show what it was given: ${broken.message}</p>
+      <button onClick=${again}>Try again</button>
+    `;
+  }
   if (loaded) return html`<${loaded} params=${params} />`;
   if (!failed) return html`<p class="quiet" role="status">Loading…</p>`;
   return html`

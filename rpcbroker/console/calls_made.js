@@ -6,6 +6,7 @@ import { newUuid } from "./parts/uuid.js";
 
 const MOST = 50;
 const MOST_PROGRESS = 20;
+const MOST_STEPS = 100; // the last ones
 
 let made = []; // the newest first; an entry is replaced, never changed, when something happens to it
 const listeners = new Set();
@@ -55,7 +56,7 @@ export async function cancel(rpcId) {
 // An event of the feed about a call, with its payloads.
 export function heardOf({ rpcId, step, state, ms, ended, reason, reply }) {
   change(rpcId, (old) => {
-    const changed = { steps: [...old.steps, { step, state, ms }] };
+    const changed = { steps: [...old.steps, { step, state, ms }].slice(-MOST_STEPS) };
     if (ended && old.asked.persistent) Object.assign(changed, { running: false, reply, reason });
     return changed;
   });

@@ -2,6 +2,7 @@
 // the page signs out.
 
 const EARLY_MS = 60_000; // before its end a token is replaced
+const LONGEST_TIMER = 2 ** 31 - 1; // ms; browsers take what is longer for none
 
 let token = null;
 let refreshToken = null;
@@ -54,7 +55,7 @@ export async function signOut() {
 
 // The token of now: good for a while yet. Raises ApiError when the session is over, or nobody answers.
 export async function ticket() {
-  if (performance.now() >= renewAt) await renew();
+  if (token === null || performance.now() >= renewAt) await renew();
   return token;
 }
 
@@ -81,11 +82,12 @@ export function renew() {
 // One request of the API in the user's name; what comes back is its JSON (text, if it is none), null if it is empty.
 // Raises ApiError; DOMException AbortError when `signal` says so.
 export async function request(method, path, options = {}) {
+  const { user } = session;
   const shown = await ticket();
   try {
     return await exchange(method, path, { ...options, as: shown });
   } catch (error) {
-    if (error.status !== 401) throw error;
+    if (error.status !== 401 || user !== session.user) throw error; // what one has asked, another does not ask again
     if (shown === token) await renew();
     return exchange(method, path, { ...options, as: token });
   }
@@ -131,7 +133,7 @@ function take(pair) {
   const wait = Math.max(lasts / 2, lasts - EARLY_MS);
   renewAt = performance.now() + wait;
   clearTimeout(timer);
-  timer = setTimeout(() => renew().catch(() => {}), wait);
+  timer = setTimeout(() => renew().catch(() => {}), Math.min(wait, LONGEST_TIMER));
 }
 
 function forget(ended) {

@@ -8,7 +8,7 @@ export const SECONDS = 300;
 const MOST_TIMES = 2_000; // of one second; more than these say nothing new of percentiles
 const ENDS = ["successful", "delivered", "failed", "expired", "timeout"];
 
-let bins = new Map(); // by second: {calls, times, reasons}
+let bins = new Map(); // by second in which it was heard, for clocks differ: {calls, times, reasons}
 let looks = []; // [from, to] in seconds; to null: still
 
 onSession(() => {
@@ -30,9 +30,12 @@ export function look() {
 
 function take(fields) {
   if (!fields.ended) return;
-  const second = Math.floor(fields.ts / 1_000);
-  const bin = bins.get(second) ?? { calls: 0, times: [], reasons: new Map() };
-  bins.set(second, bin);
+  const second = thisSecond();
+  let bin = bins.get(second);
+  if (!bin) {
+    bins.set(second, (bin = { calls: 0, times: [], reasons: new Map() }));
+    for (const old of bins.keys()) if (old < second - SECONDS) bins.delete(old); // nobody may look for days
+  }
   bin.calls++;
   if (fields.reason) bin.reasons.set(fields.reason, (bin.reasons.get(fields.reason) ?? 0) + 1);
   else if (!fields.oneway && bin.times.length < MOST_TIMES) bin.times.push(fields.ms);
@@ -43,7 +46,6 @@ function take(fields) {
 export function lately() {
   const now = thisSecond();
   const from = now - SECONDS;
-  for (const second of bins.keys()) if (second < from) bins.delete(second);
   looks = looks.filter(([, to]) => to === null || to >= from);
   const found = { seconds: [], calls: [], p50: [], p99: [], times: [], reasons: [], ended: 0 };
   const reasons = new Map();

@@ -33,6 +33,8 @@ class Subscription:
         self.session = session
         self._feed = feed
         self._keys = frozenset(keys)
+        self.size = sum(map(len, self._keys)) + len(self._keys)
+        """Characters of its keys, with commas between them."""
         self._tell = tell
         self._owner = owner
         self._begun = False

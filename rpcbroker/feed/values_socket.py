@@ -40,6 +40,8 @@ VALUES_PATHS = ("/api/ws", "/api/ws/plugins/telemetry")
 """Where it is spoken."""
 MAX_TEXT = 32 << 10
 """Bytes of a message that comes in, as with other servers."""
+MAX_KEYS = 256 << 10
+"""Characters of the keys that a socket may name in its subscriptions, all together."""
 MAX_WAITING = 1_000
 """Commands of a socket that wait: they are done one after the other."""
 LOOK_INTERVAL = 1.0
@@ -282,6 +284,12 @@ class ValuesSocket:
         if len(self._subscriptions) >= most:
             raise TooManyRequests(f"A connection may have {most} subscriptions", retry_after=0)
         keys = split_keys(command.keys or "")
+        if sum(each.size for each in self._subscriptions.values()) + len(command.keys or "") > MAX_KEYS:
+            raise TooManyRequests(
+                f"The subscriptions of a connection may name keys of {MAX_KEYS} characters",
+                retry_after=0,
+                hint="Without keys a subscription is to all that the device has.",
+            )
         return self._shared.feed, session, keys, lambda data: self._tell(cmd_id, data), self
 
     async def _begin(self, cmd_id: int, subscription: Subscription, beginning: Awaitable[None]) -> None:

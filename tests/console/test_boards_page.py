@@ -199,6 +199,7 @@ def test_what_no_console_made_is_shown_as_far_as_it_can_be(console: Console, sta
             "w": 3,
             "h": 4,
         },
+        {"id": "d", "type": "gpio_panel", "title": "pins", "settings": {"pins": [None], "layout": 7}},
         {"id": "c", "type": "constructor", "title": "", "settings": {"__proto__": {"x": 1}}},
     ]
     console.open(f"#/board/{stage.save('odd', odd)}")

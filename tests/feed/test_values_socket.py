@@ -17,7 +17,7 @@ from rpcbroker.core.feed_settings import WampSettings
 from rpcbroker.core.model import Authority, Scope
 from rpcbroker.feed import values_socket as socket_module
 from rpcbroker.feed.value_subscriptions import MAX_BEHIND
-from rpcbroker.feed.values_socket import ERROR_CODES, MAX_WAITING, ValuesSocket, ValuesSockets
+from rpcbroker.feed.values_socket import ERROR_CODES, MAX_KEYS, MAX_WAITING, ValuesSocket, ValuesSockets
 
 OTHER = device(101, customer_id=CUSTOMER)
 
@@ -502,6 +502,15 @@ class TestLimits:
         assert [each["errorCode"] for each in found] == [0, 0, 2]
         one.subscribes(cmd_id=0, unsubscribe=True)
         assert one.subscribes(cmd_id=7) == [update(7, {})]
+
+    def test_the_keys_of_all_subscriptions_have_room_for_many_but_not_for_any_number(self, rest: Rest) -> None:
+        one = client(rest)
+        keys = ",".join(f"{number:04}" for number in range(5_000))
+        answers = [one.subscribes(cmd_id=number, keys=keys)[0] for number in range(20)]
+        room = MAX_KEYS // (len(keys) + 1)
+        assert [each["errorCode"] for each in answers] == [0] * room + [2] * (20 - room)
+        one.says(cmds=[command("TIMESERIES_UNSUBSCRIBE", 0)])
+        assert one.subscribes(cmd_id=30, keys=keys)[0]["errorCode"] == 0
 
     def test_one_watcher_more_than_may_is_an_error_and_leaves_nothing(self) -> None:
         rest = Rest(feed={"max_watchers": 2})

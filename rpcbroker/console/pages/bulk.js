@@ -82,7 +82,7 @@ function One({ id }) {
     const text = "No more devices are called. Calls that have begun go on to their end.";
     if (!(await confirm({ title: "Stop calling?", text, action: "Abort", danger: true }))) return;
     try {
-      await request("DELETE", `/api/rpc/bulk/${id}`);
+      await request("DELETE", `/api/rpc/bulk/${encodeURIComponent(id)}`);
       loaded.reload();
     } catch (error) {
       toast(error);

@@ -14,7 +14,7 @@ import { Values } from "../parts/values.js";
 const SOON = 300; // ms after something happened to a device it is asked what it means
 
 export default function Device({ params }) {
-  const device = useLoad((signal) => request("GET", `/api/device/info/${params.id}`, { signal }), [params.id]);
+  const device = useLoad((signal) => request("GET", `/api/device/info/${encodeURIComponent(params.id)}`, { signal }), [params.id]);
   return html`<${Loaded} of=${device}>${(found) => html`<${Found} device=${found} />`}<//>`;
 }
 

@@ -103,6 +103,7 @@ async function found({ text, page, sort }, signal) {
 
 function heard(list, event) {
   if (!list || event.connected === undefined) return list;
+  if (!list.data.some((device) => device.id.id === event.deviceId)) return list; // of thousands that come and go
   const { connected, callable, seenTime } = event;
   const data = list.data.map((device) =>
     device.id.id === event.deviceId ? { ...device, presence: { connected, callable, seenTime } } : device,

@@ -10,7 +10,7 @@ export function callSnippets({ deviceId, method, params, oneWay, persistent, wir
   return [
     [
       "curl",
-      `curl -sS ${address} -H "X-Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\\n  --data-raw ${quoted(body)}`,
+      `curl -sS ${quoted(address)} -H "X-Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\\n  --data-raw ${quoted(body)}`,
     ],
     [
       "Python",

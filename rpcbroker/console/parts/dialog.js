@@ -1,6 +1,7 @@
 // Dialogs: the browser's own, which keeps the focus inside, closes by Escape, and gives the focus back.
 
-import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
+import { onSession, session } from "../session.js";
 import { useId } from "./field.js";
 
 let show = null; // how the host is told
@@ -19,8 +20,9 @@ export function Dialog({ title, onClose, children }) {
     event.preventDefault();
     onClose();
   };
+  const closed = (event) => event.target === dialog.current && onClose(); // Escape again, and browsers do not ask
   return html`
-    <dialog ref=${dialog} aria-labelledby=${id} onCancel=${cancelled}>
+    <dialog ref=${dialog} aria-labelledby=${id} onCancel=${cancelled} onClose=${closed}>
       <h2 id=${id}>${title}</h2>
       ${children}
     </dialog>
@@ -36,12 +38,14 @@ export function confirm({ title, text, action, danger = false }) {
 // Where `confirm` is shown: once in the page.
 export function DialogHost() {
   const [asked, setAsked] = useState(null);
-  show = setAsked;
-  if (!asked) return null;
   const answer = (value) => {
     setAsked(null);
-    asked.resolve(value);
+    asked?.resolve(value);
   };
+  show = setAsked;
+  // What one user was asked, another does not answer.
+  useLayoutEffect(() => onSession(() => session.signedIn || answer(false)), [asked]);
+  if (!asked) return null;
   return html`
     <${Dialog} title=${asked.title} onClose=${() => answer(false)}>
       <p>${asked.text}</p>

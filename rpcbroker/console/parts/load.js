@@ -26,7 +26,10 @@ export function useLoad(load, inputs) {
       running.current?.abort();
     };
   }, [reload]);
-  const change = useCallback((update) => setState((old) => ({ ...old, value: update(old.value) })), []);
+  const change = useCallback((update) => setState((old) => {
+    const value = update(old.value);
+    return value === old.value ? old : { ...old, value };
+  }), []);
   return { ...state, reload, change };
 }
 

@@ -24,7 +24,7 @@ export function PersistentCalls({ deviceId, pageSize = 20, maySend = true, mayDe
   const [making, setMaking] = useState(false);
   const query = { pageSize, page, rpcStatus: state, sortProperty: sort.property, sortOrder: sort.order };
   const loaded = useLoad(
-    (signal) => request("GET", `/api/rpc/persistent/device/${deviceId}`, { query, signal }),
+    (signal) => request("GET", `/api/rpc/persistent/device/${encodeURIComponent(deviceId)}`, { query, signal }),
     [deviceId, pageSize, state, page, sort],
   );
   useFollow(`rpcbroker.call.${deviceId}.`, loaded.reload, { match: "prefix", heard: (fields) => fields.persistent });
@@ -110,7 +110,7 @@ function Make({ deviceId, onClose, onMade }) {
       ...(given.info.trim() && { additionalInfo: info.value }),
     };
     try {
-      await request("POST", `/api/rpc/${given.oneWay ? "oneway" : "twoway"}/${deviceId}`, { body });
+      await request("POST", `/api/rpc/${given.oneWay ? "oneway" : "twoway"}/${encodeURIComponent(deviceId)}`, { body });
       toast("The call is kept until it ends.");
       onMade();
       onClose();

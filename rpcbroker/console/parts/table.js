@@ -1,13 +1,18 @@
 // Tables of what the API gives in pages.
 
-import { html } from "../vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef } from "../vendor/htm-preact.js";
 
 // `columns` are {title, render(row), sort: the property it is sorted by, if it is, wide: not shown on a phone,
 // number: set to the right}. `sort` is {property, order: "ASC" or "DESC"}, `onSort(sort)`; `keyOf(row)` tells rows
 // apart; `empty` is said when there are none.
 export function Table({ label, columns, rows, keyOf, sort, onSort, empty = "There are none." }) {
+  const region = useRef(null);
+  const focused = region.current?.contains(document.activeElement);
+  useLayoutEffect(() => {
+    if (focused && document.activeElement === document.body) region.current.focus(); // its row is gone
+  });
   return html`
-    <div class="scroll" role="region" aria-label=${label} tabindex="0">
+    <div class="scroll" role="region" aria-label=${label} tabindex="0" ref=${region}>
       <table>
         <thead><tr>${columns.map((column) => html`<${Head} key=${column.title} ...${{ column, sort, onSort }} />`)}</tr></thead>
         <tbody>

@@ -6,8 +6,10 @@ const MAX_PINS = 64;
 const MAX_PIN = 1_000;
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
-const isPin = ({ pin, label } = {}) =>
-  Number.isInteger(pin) && pin >= 0 && pin <= MAX_PIN && typeof label === "string" && label.length <= MAX_TEXT;
+const isPin = (value) => {
+  const { pin, label } = value ?? {};
+  return Number.isInteger(pin) && pin >= 0 && pin <= MAX_PIN && typeof label === "string" && label.length <= MAX_TEXT;
+};
 
 // Kind: whether a stored value is one; how it is typed; and what is made of what was typed, which raises an Error with
 // a sentence if that is nothing.

@@ -1,6 +1,6 @@
 // A widget on a board: to be used, or to be moved, sized and set.
 
-import { html } from "../vendor/htm-preact.js";
+import { html, useErrorBoundary } from "../vendor/htm-preact.js";
 import { Frame } from "./frame.js";
 import { kindOf } from "./kinds.js";
 import { moved, resized } from "./layout.js";
@@ -21,6 +21,7 @@ function Unknown({ title, deviceId, type }) {
 // `box` is the widget, `deviceId` the board's device, `name` that of the widget's device if it is another.
 export function Tile({ box, deviceId, name, order }) {
   const kind = kindOf(box.type) ?? UNKNOWN;
+  const [broken] = useErrorBoundary(console.error); // the others on the board stay
   const shown = {
     title: [box.title || kind.title, name].filter(Boolean).join(" · "),
     deviceId: box.deviceId ?? deviceId,
@@ -29,7 +30,9 @@ export function Tile({ box, deviceId, name, order }) {
   };
   return html`
     <div class="tile" style=${place(box, order)} data-type=${box.type}>
-      <${kind === UNKNOWN ? Unknown : COMPONENTS[box.type]} ...${shown} />
+      ${broken
+        ? html`<${Frame} ...${{ ...shown, state: "failed", error: broken }} />`
+        : html`<${kind === UNKNOWN ? Unknown : COMPONENTS[box.type]} ...${shown} />`}
     </div>
   `;
 }

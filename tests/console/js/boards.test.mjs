@@ -106,6 +106,10 @@ test("stored settings that are none are as if they were not there", () => {
   for (const stored of [bad, null, undefined, 7, "x", { __proto__: { unit: "°C" } }, { least: 100, most: 0 }]) {
     assert.deepEqual(settled(fields, stored), usual);
   }
+  const pins = kindOf("gpio_panel").settings;
+  for (const bad of [[null], [[]], [7], [{ pin: 1 }], [{ pin: "1", label: "" }], {}, null]) {
+    assert.deepEqual(settled(pins, { pins: bad }), settled(pins, {}));
+  }
   assert.deepEqual(settled(fields, { unit: "°C", most: 30 }), { ...usual, unit: "°C", most: 30 });
 });
 
