@@ -178,6 +178,7 @@ class TestSockets:
             "http": f"http://127.0.0.1:{address[1]}",
             "mqtt": f"mqtt://127.0.0.1:{sockets['mqtt'].getsockname()[1]}",
             "mqtt-ws": f"ws://127.0.0.1:{address[1]}/mqtt",
+            "wamp-ws": f"ws://127.0.0.1:{address[1]}/ws",
         }
         daemon.login().add_device("d", "D")
         Device(daemon, "D").socket.close()

@@ -62,7 +62,8 @@ def new_serials(daemon: Daemon) -> set[int]:
 def test_https_and_mqtts_beside_the_plain_ones(tmp_path: Path) -> None:
     daemon = with_tls(tmp_path, c.make(tmp_path, serial=1))
     try:
-        assert set(daemon.endpoints) == {"http", "https", "mqtt", "mqtts", "mqtt-ws", "mqtt-wss", "coap"}
+        sockets = {"mqtt-ws", "mqtt-wss", "wamp-ws", "wamp-wss"}
+        assert set(daemon.endpoints) == {"http", "https", "mqtt", "mqtts", "coap"} | sockets
         with urllib.request.urlopen(daemon.endpoints["https"] + "/readyz", context=TRUSTING) as response:
             assert json.loads(response.read())["status"] == "ready"
         with connected(daemon, "mqtts") as wrapped:
