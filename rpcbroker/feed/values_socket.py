@@ -286,9 +286,9 @@ class ValuesSocket:
         keys = split_keys(command.keys or "")
         if sum(each.size for each in self._subscriptions.values()) + len(command.keys or "") > MAX_KEYS:
             raise TooManyRequests(
-                f"The subscriptions of a connection may name keys of {MAX_KEYS} characters",
+                f"The subscriptions of a connection may name keys of {MAX_KEYS} characters: "
+                "one without keys is to all that the device has",
                 retry_after=0,
-                hint="Without keys a subscription is to all that the device has.",
             )
         return self._shared.feed, session, keys, lambda data: self._tell(cmd_id, data), self
 

@@ -1,4 +1,4 @@
-// Dialogs: the browser's own, which keeps the focus inside, closes by Escape, and gives the focus back.
+// Dialogs: the browser's own, which keeps the focus inside and closes by Escape; the focus is given back.
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { onSession, session } from "../session.js";
@@ -12,8 +12,12 @@ export function Dialog({ title, onClose, children }) {
   const id = useId();
   useEffect(() => {
     const opened = dialog.current;
+    const before = document.activeElement;
     opened.showModal();
-    return () => opened.close();
+    return () => {
+      opened.close(); // which gives the focus back only while it is in the document
+      (before.isConnected ? before : document.getElementById("main"))?.focus();
+    };
   }, []);
   const cancelled = (event) => {
     if (event.target !== dialog.current) return; // files that were not chosen are cancelled, too
