@@ -157,12 +157,13 @@ async function connect() {
   clearTimeout(timer);
   const number = ++attempt;
   become("connecting");
+  let mine;
   try {
     const path = await feedPath();
     const shown = await ticket();
     if (number !== attempt) return;
     if (path === null) return become("off");
-    const mine = (client = new Wampy(path, {
+    mine = client = new Wampy(path, {
       realm: "rpcbroker",
       authid: session.user.email,
       authmethods: ["ticket"],
@@ -171,14 +172,17 @@ async function connect() {
       autoReconnect: false, // Wampy's does not come back after a GOODBYE, such as that of a broker that restarts
       serializer,
       onClose: () => lost(number),
-    }));
+    });
     await mine.connect();
   } catch (error) {
     if (number === attempt && REFUSED.test(error.errorUri)) await renew().catch(() => {});
     lost(number);
     return;
   }
-  if (number !== attempt) return;
+  if (number !== attempt) {
+    mine.disconnect().catch(() => {}); // its user has signed out meanwhile
+    return;
+  }
   wait = FIRST_WAIT;
   become("live");
   watched.forEach(settle);
@@ -195,7 +199,7 @@ function lost(number) {
 }
 
 function close() {
-  const mine = client;
+  const mine = state === "live" ? client : null; // who still connects lets go then: browsers complain of it before
   attempt++;
   client = null;
   clearTimeout(timer);
