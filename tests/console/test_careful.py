@@ -55,7 +55,11 @@ def test_what_one_user_asked_is_not_asked_again_in_the_name_of_the_next(visitor:
     user_of_customer(broker, "next@example.org")
     page = visitor.sign_in().page
     held: list[Route] = []
-    page.route("**/api/held", lambda route: held.append(route))  # noqa: PLW0108 (Playwright marks it)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/held", hold)
     with page.expect_request("**/api/held"):
         page.evaluate(
             "import('/console/session.js').then(({request}) => { window.answer = request('POST', '/api/held')"
