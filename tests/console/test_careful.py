@@ -88,6 +88,14 @@ def test_signed_out_nothing_is_asked(visitor: Console) -> None:
     assert requests == []
 
 
+def test_who_signs_out_while_the_feed_is_being_connected_leaves_nothing(visitor: Console) -> None:
+    page = visitor.sign_in().page
+    page.evaluate("import('/console/session.js').then(({signOut}) => signOut())")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    visitor.sign_in()
+    expect(page.get_by_text(LIVE, exact=True)).to_be_visible()
+
+
 def test_a_token_that_lasts_for_months_is_not_replaced_all_the_time(chromium: Browser, tmp_path: Path) -> None:
     broker = Daemon(tmp_path, RPCBROKER_AUTH_TOKEN_LIFETIME="8000000s", RPCBROKER_AUTH_REFRESH_LIFETIME="9000000s")
     console = Console(chromium, broker.http, WIDE)
