@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from accounts import user_of_customer
 from browser import WIDE, Console
 from daemon import Daemon
 from playwright.sync_api import Browser, Request, Route, expect
-from test_shell import LIVE, user_of_customer
+from test_shell import LIVE
 
 
 def asked(console: Console, part: str, method: str = "GET") -> list[str]:
