@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from daemon import EMAIL, PASSWORD
 from foreign import NODE_MODULES
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, Response, WebSocket, expect
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, Request, Response, WebSocket, expect
 
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 SCREENSHOTS = "SCREENSHOTS"
 """Variable that, if set, has screenshots written into the docs: `make screenshots`."""
+TOKEN = "the-device-in-the-hall"
+"""Of the device that is there for all tests."""
 PATIENCE = 10_000
 """Milliseconds that a browser on a busy machine may take to show something."""
 expect.set_options(timeout=PATIENCE)
@@ -160,6 +162,20 @@ class Console:
         self.page.get_by_label("E-mail").fill(email)
         self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Sign in").click()
+
+    def row(self, text: str) -> Locator:
+        """That of a table which has this text."""
+        return self.page.get_by_role("row").filter(has_text=text)
+
+    def delete(self, row: Locator) -> None:
+        """By the button in its row: think better of it first, then do it."""
+        ask, dialog = row.get_by_role("button", name="Delete"), self.page.get_by_role("dialog")
+        ask.click()
+        dialog.get_by_role("button", name="Cancel").click()
+        expect(row).to_be_visible()
+        ask.click()
+        dialog.get_by_role("button", name="Delete").click()
+        expect(row).to_have_count(0)
 
     # -- what is looked at
 

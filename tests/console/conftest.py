@@ -14,13 +14,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "interop"))
 
 from answering_device import AnsweringDevice
-from browser import WIDE, Console, Look
+from browser import TOKEN, WIDE, Console, Look
 from daemon import Daemon
 from foreign import program
 from playwright.sync_api import Browser, sync_playwright
 from widgets import Stage, stage_of
-
-TOKEN = "the-device-in-the-hall"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from accounts import user_of_customer
 from answering_device import AnsweringDevice
 from browser import Console, in_every_look
 from daemon import PASSWORD, Daemon
-from playwright.sync_api import Locator, Request, expect
+from playwright.sync_api import Request, expect
 
 from rpcbroker.core.errors import Reason
 from rpcbroker.core.records import Mark
@@ -31,10 +31,6 @@ def call(broker: Daemon, device_id: str, method: str, params: Any = None, *, way
     body = {"method": method, "params": params, "requestUUID": rpc_id, **more}
     broker.ask("POST", f"/api/rpc/{way}/{device_id}", body)
     return rpc_id
-
-
-def row(console: Console, text: str) -> Locator:
-    return console.page.get_by_role("row").filter(has_text=text)
 
 
 def open_live(console: Console) -> None:
@@ -57,7 +53,7 @@ def test_calls_are_shown_with_their_names_as_text(
 ) -> None:
     call(broker, device_id, f"{EVIL}{console.look}", {"pin": 7})
     console.open("#/calls")
-    shown = row(console, f"{EVIL}{console.look}").first
+    shown = console.row(f"{EVIL}{console.look}").first
     expect(shown).to_contain_text("SUCCESSFUL")
     expect(shown).to_contain_text(" ms")
     assert console.page.locator("img").count() == 0
@@ -69,14 +65,14 @@ def test_a_call_that_is_made_appears_by_itself_and_the_table_can_be_held(
 ) -> None:
     open_live(console)
     call(broker, device_id, "appears")
-    expect(row(console, "appears")).to_contain_text("SUCCESSFUL")
+    expect(console.row("appears")).to_contain_text("SUCCESSFUL")
     console.page.get_by_label("Live").uncheck()
     call(broker, device_id, "is-held-back")
     call(broker, device_id, "is-held-back-too")
-    expect(row(console, "appears")).to_be_visible()
-    expect(row(console, "is-held-back")).to_have_count(0)
+    expect(console.row("appears")).to_be_visible()
+    expect(console.row("is-held-back")).to_have_count(0)
     console.page.get_by_label("Live").check()
-    expect(row(console, "is-held-back")).to_have_count(2)
+    expect(console.row("is-held-back")).to_have_count(2)
 
 
 def test_the_table_is_narrowed_by_device_method_and_state(
@@ -88,17 +84,17 @@ def test_the_table_is_narrowed_by_device_method_and_state(
     call(broker, other, "narrow", timeout=50)
     page = console.open("#/calls").page
     page.get_by_label("Method").fill("narrow")
-    expect(row(console, "wide")).to_have_count(0)
-    expect(row(console, "narrow")).to_have_count(2)
+    expect(console.row("wide")).to_have_count(0)
+    expect(console.row("narrow")).to_have_count(2)
     page.get_by_label("State").select_option("SUCCESSFUL")
-    expect(row(console, "narrow")).to_have_count(1)
+    expect(console.row("narrow")).to_have_count(1)
     page.get_by_label("State").select_option("")
-    expect(row(console, "narrow")).to_have_count(2)
+    expect(console.row("narrow")).to_have_count(2)
     page.get_by_label("Device").fill(f"other {EVIL}")
-    expect(row(console, "narrow")).to_have_count(1)
-    expect(row(console, "narrow")).to_contain_text("NEVER_CONNECTED")
+    expect(console.row("narrow")).to_have_count(1)
+    expect(console.row("narrow")).to_contain_text("NEVER_CONNECTED")
     page.get_by_label("Device").fill("")
-    expect(row(console, "narrow")).to_have_count(2)
+    expect(console.row("narrow")).to_have_count(2)
 
 
 @in_every_look
@@ -148,7 +144,7 @@ def test_it_is_sent_again_only_after_asking_and_under_an_id_of_its_own(
 ) -> None:
     open_live(console)
     rpc_id = call(broker, device_id, "again", {"n": 1})
-    row(console, "again").get_by_role("link", name="again").click()
+    console.row("again").get_by_role("link", name="again").click()
     page = console.page
     expect(page.get_by_role("region", name="Params")).to_contain_text('"n": 1')  # the feed told it
     made = len(device.calls)
@@ -223,11 +219,11 @@ def test_a_customers_user_sees_the_calls_of_its_devices_and_no_others(
     open_live(visitor.sign_in("rents@example.org", PASSWORD))
     call(broker, device_id, "not-yours")
     call(broker, rented, "meanwhile", persistent=True, timeout=60_000)
-    expect(row(visitor, "meanwhile")).to_contain_text("QUEUED")
-    expect(row(visitor, "before")).to_be_visible()
-    expect(row(visitor, "not-yours")).to_have_count(0)
+    expect(visitor.row("meanwhile")).to_contain_text("QUEUED")
+    expect(visitor.row("before")).to_be_visible()
+    expect(visitor.row("not-yours")).to_have_count(0)
     visitor.open(f"#/persistent?deviceId={rented}")
-    expect(row(visitor, "before").get_by_role("button", name="Details")).to_be_visible()
+    expect(visitor.row("before").get_by_role("button", name="Details")).to_be_visible()
     expect(visitor.page.get_by_role("button", name="Delete")).to_have_count(0)
     visitor.open("#/bulk").page.get_by_role("button", name="Call many devices").click()
     choices = visitor.page.get_by_role("combobox", name="Devices").get_by_role("option")

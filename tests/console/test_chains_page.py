@@ -118,12 +118,7 @@ def test_another_chain_becomes_the_root_and_one_is_deleted_only_after_asking(con
         broker.ask("POST", f"/api/ruleChain/{first}/root")
     imported(broker, chain_file("unwanted", logs(1), []))
     console.open("#/overview").open("#/chains")
-    row(console, "unwanted").get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    expect(row(console, "unwanted")).to_be_visible()
-    row(console, "unwanted").get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(row(console, "unwanted")).to_have_count(0)
+    console.delete(row(console, "unwanted"))
 
 
 @in_every_look

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from answering_device import AnsweringDevice
-from browser import Console, in_every_look
-from conftest import TOKEN
+from browser import TOKEN, Console, in_every_look
 from daemon import Daemon
 from plain_device import Device
 from playwright.sync_api import Locator, expect

@@ -11,17 +11,12 @@ from urllib.parse import quote
 
 import pytest
 from answering_device import AnsweringDevice
-from browser import Console, in_every_look
-from conftest import TOKEN
+from browser import TOKEN, Console, in_every_look
 from daemon import Daemon
 from foreign import program
 from playwright.sync_api import Locator, expect
 
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-def row(console: Console, text: str) -> Locator:
-    return console.page.get_by_role("row").filter(has_text=text)
 
 
 def search(console: Console, text: str) -> Locator:
@@ -38,26 +33,26 @@ def test_devices_are_listed_with_what_they_can_do_now(
     evil = broker.add_device(f"{EVIL} {console.look}", f"evil-{console.look}")
     long = broker.add_device(f"{console.look}-".ljust(255, "W"), f"long-{console.look}")
     console.open("#/devices")
-    expect(row(console, f"{EVIL} {console.look}")).to_contain_text("not connected")
-    expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
+    expect(console.row(f"{EVIL} {console.look}")).to_contain_text("not connected")
+    expect(console.row("hall").get_by_text("callable", exact=True)).to_be_visible()
     console.check()
     for device_id in (evil, long):
         assert broker.ask("DELETE", f"/api/device/{device_id}")[0] == 200
     console.page.reload()
     console.sign_in()
-    expect(row(console, "hall").get_by_text("callable", exact=True)).to_be_visible()
+    expect(console.row("hall").get_by_text("callable", exact=True)).to_be_visible()
     console.screenshot("devices")
 
 
 def test_a_device_that_comes_and_goes_is_seen_doing_so(console: Console, broker: Daemon, device_id: str) -> None:
     console.open("#/devices")
-    expect(row(console, "hall")).to_contain_text("not callable")
+    expect(console.row("hall")).to_contain_text("not callable")
     expect(console.page.get_by_text("Live", exact=True)).to_be_visible()
     console.page.evaluate("window.marked = document.querySelector('table')")
     device = AnsweringDevice(broker, TOKEN)
-    expect(row(console, "hall")).not_to_contain_text("not callable")
+    expect(console.row("hall")).not_to_contain_text("not callable")
     device.close()
-    expect(row(console, "hall")).to_contain_text("not callable")
+    expect(console.row("hall")).to_contain_text("not callable")
     assert console.page.evaluate("window.marked.isConnected")
 
 
@@ -84,7 +79,7 @@ def test_a_device_is_made_and_its_secret_is_shown_only_when_it_is_asked_for(cons
     assert token not in page.content()
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    expect(row(console, name)).to_contain_text(EVIL)
+    expect(console.row(name)).to_contain_text(EVIL)
     made = broker.ask("GET", f"/api/tenant/devices?deviceName={quote(name)}")[1]
     assert broker.ask("DELETE", f"/api/device/{made['id']['id']}")[0] == 200
 
@@ -109,7 +104,7 @@ def test_a_device_is_deleted_only_after_asking(console: Console, broker: Daemon)
     assert broker.ask("GET", f"/api/device/{device_id}")[0] == 200
     page.get_by_role("button", name="Delete short-lived").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(row(console, "short-lived")).to_have_count(0)
+    expect(console.row("short-lived")).to_have_count(0)
     assert broker.ask("GET", f"/api/device/{device_id}")[0] == 404
 
 

@@ -6,8 +6,7 @@ import re
 
 import pytest
 from answering_device import AnsweringDevice
-from browser import Console, in_every_look
-from conftest import TOKEN
+from browser import TOKEN, Console, in_every_look
 from daemon import Daemon
 from playwright.sync_api import Locator, expect
 

@@ -11,7 +11,7 @@ import pytest
 from accounts import activated
 from browser import Console, in_every_look
 from daemon import EMAIL, PASSWORD, Daemon
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -25,15 +25,11 @@ def system_administrator(broker: Daemon) -> str:
     return "root@example.org"
 
 
-def row(console: Console, text: str) -> Locator:
-    return console.page.get_by_role("row").filter(has_text=text)
-
-
 @in_every_look
 def test_a_user_is_made_with_a_link_that_is_shown_to_copy(console: Console, broker: Daemon) -> None:
     email = f"<b>{console.look}</b>@example.org"
     page = console.open("#/people").page
-    expect(row(console, EMAIL)).to_contain_text("you")
+    expect(console.row(EMAIL)).to_contain_text("you")
     page.get_by_role("button", name="New user").click()
     dialog = page.get_by_role("dialog")
     console.check()
@@ -48,11 +44,11 @@ def test_a_user_is_made_with_a_link_that_is_shown_to_copy(console: Console, brok
         assert answer.status == 200
     console.check()
     dialog.get_by_role("button", name="Close").click()
-    expect(row(console, f"{console.look}@example.org")).to_contain_text("invited")
+    expect(console.row(f"{console.look}@example.org")).to_contain_text("invited")
     made = broker.ask("POST", "/api/user?sendActivationMail=false", {"email": email, "authority": "TENANT_ADMIN"})
     assert made[0] == 200
     page.get_by_label("Search").fill("<b>")
-    expect(row(console, email)).to_be_visible()
+    expect(console.row(email)).to_be_visible()
     console.check()
 
 
@@ -61,7 +57,7 @@ def test_a_user_is_kept_out_let_in_again_and_deleted(console: Console, broker: D
     user = broker.ask("POST", "/api/user?sendActivationMail=false", body)[1]
     activated(broker, user["id"]["id"])
     page = console.open("#/people").page
-    mine = row(console, "in-and-out@example.org")
+    mine = console.row("in-and-out@example.org")
     expect(mine).to_contain_text("active")
     mine.get_by_role("button", name="Disable").click()
     page.get_by_role("dialog").get_by_role("button", name="Disable").click()
@@ -93,7 +89,7 @@ def test_a_customer_is_made_and_given_a_device_and_a_user(console: Console, brok
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Title").fill(title)
     dialog.get_by_role("button", name="Create").click()
-    row(console, title).get_by_role("button", name="Devices").click()
+    console.row(title).get_by_role("button", name="Devices").click()
     dialog.get_by_label("Device to assign").fill(f"rented {console.look}")
     dialog.get_by_role("button", name="Assign").click()
     expect(dialog.get_by_role("link", name=f"rented {console.look}")).to_be_visible()
@@ -103,7 +99,7 @@ def test_a_customer_is_made_and_given_a_device_and_a_user(console: Console, brok
     dialog.get_by_role("button", name=f"Take away rented {console.look}").click()
     expect(dialog.get_by_role("link", name=f"rented {console.look}")).to_have_count(0)
     dialog.get_by_role("button", name="Close").click()
-    row(console, title).get_by_role("button", name="Users").click()
+    console.row(title).get_by_role("button", name="Users").click()
     dialog.get_by_role("button", name="New user").click()
     inner = page.get_by_role("dialog", name="New user")
     inner.get_by_label("E-mail").fill(f"tenant-of-{console.look}@example.org")
@@ -119,13 +115,7 @@ def test_a_customer_is_made_and_given_a_device_and_a_user(console: Console, brok
 
 def test_a_customer_is_deleted_only_after_asking(console: Console, broker: Daemon) -> None:
     assert broker.ask("POST", "/api/customer", {"title": "unwanted"})[0] == 200
-    page = console.open("#/people?tab=customers").page
-    row(console, "unwanted").get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    expect(row(console, "unwanted")).to_be_visible()
-    row(console, "unwanted").get_by_role("button", name="Delete").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(row(console, "unwanted")).to_have_count(0)
+    console.open("#/people?tab=customers").delete(console.row("unwanted"))
 
 
 @in_every_look
@@ -145,15 +135,15 @@ def test_a_key_is_shown_once_works_and_is_revoked(console: Console, broker: Daem
     key = page.evaluate("navigator.clipboard.readText()")
     assert devices_with(broker, key) == 200
     dialog.get_by_role("button", name="Close").click()
-    expect(row(console, name)).to_contain_text("methods get*, setGpio; two-way only")
+    expect(console.row(name)).to_contain_text("methods get*, setGpio; two-way only")
     assert key not in page.content()
     console.check()
-    row(console, name).get_by_role("button", name="Switch off").click()
-    expect(row(console, name).get_by_role("button", name="Switch on")).to_be_visible()
+    console.row(name).get_by_role("button", name="Switch off").click()
+    expect(console.row(name).get_by_role("button", name="Switch on")).to_be_visible()
     assert devices_with(broker, key) == 401
-    row(console, name).get_by_role("button", name="Revoke").click()
+    console.row(name).get_by_role("button", name="Revoke").click()
     dialog.get_by_role("button", name="Revoke").click()
-    expect(row(console, name)).to_have_count(0)
+    expect(console.row(name)).to_have_count(0)
 
 
 def devices_with(broker: Daemon, key: str) -> int:
@@ -177,7 +167,7 @@ def test_system_administrators_handle_tenants(visitor: Console, broker: Daemon, 
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Title").fill(title)
     dialog.get_by_role("button", name="Create").click()
-    row(visitor, title).get_by_role("button", name="Administrators").click()
+    visitor.row(title).get_by_role("button", name="Administrators").click()
     dialog.get_by_role("button", name="New user").click()
     inner = page.get_by_role("dialog", name="New user")
     inner.get_by_label("E-mail").fill(f"their-admin-{visitor.look}@example.org")
@@ -186,9 +176,9 @@ def test_system_administrators_handle_tenants(visitor: Console, broker: Daemon, 
     visitor.check()
     page.get_by_role("dialog", name="Activation link").get_by_role("button", name="Close").click()
     dialog.get_by_role("button", name="Close").click()
-    row(visitor, title).get_by_role("button", name="Delete").click()
+    visitor.row(title).get_by_role("button", name="Delete").click()
     dialog.get_by_role("button", name="Delete the tenant").click()
-    expect(row(visitor, title)).to_have_count(0)
+    expect(visitor.row(title)).to_have_count(0)
     page.get_by_role("link", name="Users", exact=True).click()
-    expect(row(visitor, system_administrator)).to_contain_text("you")
+    expect(visitor.row(system_administrator)).to_contain_text("you")
     visitor.check()

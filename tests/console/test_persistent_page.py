@@ -6,7 +6,7 @@ import pytest
 from answering_device import AnsweringDevice
 from browser import Console, in_every_look
 from daemon import Daemon
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
 EVIL = "<img src=x onerror=alert(1)>"
 COLUMNS = ["RPC id", "Message type", "Status", "Method", "Created ↓", "Expires", "Actions"]
@@ -16,10 +16,6 @@ COLUMNS = ["RPC id", "Message type", "Status", "Method", "Created ↓", "Expires
 def sleeper(broker: Daemon) -> str:
     """A device that is not there."""
     return broker.add_device(f"sleeper {EVIL}", "sleeper-token")
-
-
-def rows(console: Console, text: str) -> Locator:
-    return console.page.get_by_role("row").filter(has_text=text)
 
 
 def keep(broker: Daemon, device_id: str, method: str, way: str = "twoway") -> None:
@@ -39,7 +35,7 @@ def test_a_devices_calls_are_a_table_in_which_names_are_text(console: Console, b
     keep(broker, sleeper, f"{EVIL}{console.look}", "oneway")
     page = console.open("#/persistent").page
     page.get_by_label("Device").fill(f"sleeper {EVIL}")
-    shown = rows(console, f"{EVIL}{console.look}")
+    shown = console.row(f"{EVIL}{console.look}")
     expect(shown).to_contain_text("QUEUED")
     if console.look.width > 1000:
         assert page.get_by_role("columnheader").all_inner_texts() == COLUMNS
@@ -62,16 +58,16 @@ def test_a_call_is_made_and_followed_to_its_end(console: Console, broker: Daemon
     dialog.get_by_label("Additional info").fill('{"why": "a test"}')
     console.check()
     dialog.get_by_role("button", name="Call", exact=True).click()
-    expect(rows(console, "setGpio")).to_contain_text("QUEUED")
+    expect(console.row("setGpio")).to_contain_text("QUEUED")
     kept = broker.ask("GET", f"/api/rpc/persistent/device/{device_id}?pageSize=10&page=0")[1]["data"][0]
     assert (kept["request"]["retries"], kept["additionalInfo"]) == (3, {"why": "a test"})
     assert kept["expirationTime"] - kept["createdTime"] == 3_600_000
     device = AnsweringDevice(broker, "follows-token")
     try:
-        expect(rows(console, "setGpio")).to_contain_text("SUCCESSFUL")
+        expect(console.row("setGpio")).to_contain_text("SUCCESSFUL")
     finally:
         device.close()
-    rows(console, "setGpio").get_by_role("button", name="Details").click()
+    console.row("setGpio").get_by_role("button", name="Details").click()
     expect(dialog.get_by_role("region", name="Response")).to_contain_text('"pin": 7')
     expect(dialog.get_by_role("region", name="Additional info")).to_contain_text("a test")
     expect(dialog).to_contain_text("Retries: 3")
@@ -98,9 +94,9 @@ def test_it_is_narrowed_sorted_and_paged(console: Console, broker: Daemon) -> No
 def test_one_is_deleted_only_after_asking(console: Console, broker: Daemon, sleeper: str) -> None:
     keep(broker, sleeper, "unwanted")
     page = console.open(f"#/persistent?deviceId={sleeper}").page
-    rows(console, "unwanted").get_by_role("button", name="Delete").click()
+    console.row("unwanted").get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    expect(rows(console, "unwanted")).to_be_visible()
-    rows(console, "unwanted").get_by_role("button", name="Delete").click()
+    expect(console.row("unwanted")).to_be_visible()
+    console.row("unwanted").get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(rows(console, "unwanted")).to_have_count(0)
+    expect(console.row("unwanted")).to_have_count(0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from door import Caller, Door
-from frames import Frame, frames, handshake
-from hostile import answers
-from twisted.internet.address import IPv4Address
+from door import Door
+from frames import handshake
+from upgraded import Upgraded
 
 from rpcbroker.web.websocket import Socket
 from rpcbroker.web.websocket_messages import MessageSocket, MessageSocketFactory
@@ -64,17 +63,13 @@ class MessageDoor(Door):
         return Peer(self, path, subprotocol)
 
 
-class Peer(Caller):
-    """A client that has upgraded."""
+class Peer(Upgraded):
+    """It knows who listens to it."""
 
     def __init__(self, door: MessageDoor, path: str, subprotocol: str | None) -> None:
-        super().__init__(door, IPv4Address("TCP", "192.0.2.1", 50_000))
+        super().__init__(door, handshake(path, Sec_WebSocket_Protocol=subprotocol))
         self.door = door
-        self.say(handshake(path, Sec_WebSocket_Protocol=subprotocol))
-        (answer,) = answers(self.wire.value())
-        self.wire.clear()
-        assert answer.status == 101, answer
-        assert answer.headers.get("sec-websocket-protocol") == ([subprotocol] if path == "/ws" else None)
+        assert self.upgrade.headers.get("sec-websocket-protocol") == ([subprotocol] if path == "/ws" else None)
         self.listener = door.listeners[-1]
         self.connection = self.listener.connection
 
@@ -83,16 +78,3 @@ class Peer(Caller):
         """What the listener was told since that was asked."""
         heard, self.listener.heard = self.listener.heard, []
         return heard
-
-    def say(self, data: bytes) -> None:
-        self.wire.protocol.dataReceived(data)
-
-    def hear(self) -> list[Frame]:
-        said = frames(self.wire.value())
-        self.wire.clear()
-        return said
-
-    def told(self, data: bytes) -> list[Frame]:
-        """What is answered to this."""
-        self.say(data)
-        return self.hear()

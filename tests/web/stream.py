@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from door import Caller, Door
-from frames import ACCEPT, Frame, frames, handshake
-from hostile import answers
-from twisted.internet.address import IPv4Address
+from door import Door
+from frames import ACCEPT, handshake
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
+from upgraded import Upgraded
 
 from rpcbroker.web.websocket import Socket
 from rpcbroker.web.websocket_stream import ByteStreamFactory
@@ -72,27 +71,10 @@ class StreamDoor(Door):
         return Peer(self)
 
 
-class Peer(Caller):
-    """A client that has upgraded."""
+class Peer(Upgraded):
+    """It knows the protocol inside its stream."""
 
     def __init__(self, door: StreamDoor) -> None:
-        super().__init__(door, IPv4Address("TCP", "192.0.2.1", 50_000))
-        self.say(handshake())
-        (answer,) = answers(self.wire.value())
-        self.wire.clear()
-        assert answer.status == 101
-        assert answer.headers["sec-websocket-accept"] == [ACCEPT]
+        super().__init__(door, handshake())
+        assert self.upgrade.headers["sec-websocket-accept"] == [ACCEPT]
         self.inner = door.inner[-1]
-
-    def say(self, data: bytes) -> None:
-        self.wire.protocol.dataReceived(data)
-
-    def hear(self) -> list[Frame]:
-        said = frames(self.wire.value())
-        self.wire.clear()
-        return said
-
-    def told(self, data: bytes) -> list[Frame]:
-        """What is answered to this."""
-        self.say(data)
-        return self.hear()
