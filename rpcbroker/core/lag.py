@@ -9,6 +9,8 @@ from twisted.internet.base import DelayedCall
 from rpcbroker.core.deadlines import Clock
 from rpcbroker.core.histogram import Histogram
 
+TURN = 0.01
+"""Seconds that one connection may hold the loop; what else came on it is read when others had their turn."""
 INTERVAL = 1.0
 """Seconds between two looks: often enough to meet a stall, seldom enough to cost nothing."""
 BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

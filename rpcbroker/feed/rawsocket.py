@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.lag import TURN
 from rpcbroker.core.outlet import Outlet
 from rpcbroker.feed.codec import BY_NUMBER
 from rpcbroker.feed.connection import Router, WampConnection
@@ -27,7 +28,7 @@ MESSAGE, PING, PONG = 0, 1, 2
 """Types of frames."""
 HEAD = 4
 FRAMES = 100
-"""Frames of one connection that are read before others have their turn."""
+"""Frames of one connection that are read before others have their turn, if it has not been as long as TURN before."""
 CLOSE_TIMEOUT = 2.0
 """Seconds that the last bytes have to go out; then the connection is aborted."""
 _SHORTEST, _LONGEST = 9, 24
@@ -124,12 +125,13 @@ class RawSocket(Protocol):
                 return
             self._shake_hands(bytes(data[:HEAD]))
             start = HEAD
-        end = start
+        end, reactor = start, self.factory.reactor
+        until = reactor.seconds() + TURN
         for _ in range(FRAMES):
             end = 0 if self._blocked or self._closing else self._frame(data, start)
-            if not end:
+            start = end or start
+            if not end or reactor.seconds() > until:
                 break
-            start = end
         del data[: len(data) if self._closing else start]
         if end and data:
             self._go_on_later()

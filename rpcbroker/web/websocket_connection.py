@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
+from rpcbroker.core.lag import TURN
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that the peer has to answer a close frame, and then to close the connection; then it is aborted."""
@@ -25,7 +26,7 @@ SLICE = 4096
 """Bytes that autobahn is given at once: it copies all that it was given for each frame that it finds there."""
 
 FRAMES = 100
-"""Frames of one connection after which others have their turn; but those of one slice are read together."""
+"""Frames of one connection after which others have their turn, if it has not been as long as TURN before."""
 
 PINGS = 100
 """Pings of one connection that are answered in a second; after them it is not read until that is over."""
@@ -50,8 +51,13 @@ class WebSocketConnection(WebSocketServerProtocol):
         super().__init__()
         self._deadline: Deadline | None = None
         self._unread = b""
+        """What autobahn was not given yet."""
+        self._cut = False
+        """Whether it has not looked at all that it was given."""
         self._turn: DelayedCall | None = None
         """Until what is unread is read."""
+        self._until: float | None = None
+        """Reactor seconds when this turn is over; None is never."""
         self._held = False
         self._frames = 0
         """Frames that were read in this turn."""
@@ -88,11 +94,16 @@ class WebSocketConnection(WebSocketServerProtocol):
             self._held = True
             self.transport.pauseProducing()
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether more has come than was read."""
+        return bool(self._unread) or self._cut
+
     def release(self) -> None:
         """Go on."""
         self._held = False
         if self._turn is None:
-            if self._unread:
+            if self.has_unread:
                 self._read_later(0)
             else:
                 self.transport.resumeProducing()
@@ -100,16 +111,30 @@ class WebSocketConnection(WebSocketServerProtocol):
     def _read(self, *, all_of_it: bool = False) -> None:
         """So much as may be read in one turn of the reactor: others have theirs before what is left is read."""
         data, self._unread, self._frames = self._unread, b"", 0
+        self._until = None if all_of_it else self.factory.reactor.seconds() + TURN
+        if self._cut:
+            self._cut = False
+            self.consumeData()
         for start in range(0, len(data), SLICE):
             if self.state == self.STATE_CLOSED:
                 return
-            if not all_of_it and (self._held or self._frames > FRAMES or self._pings > PINGS):
+            if self._cut or self._is_over():
                 self._unread = data[start:]
                 break
             self._dataReceived(data[start : start + SLICE])
         self._hand_in()
-        if self._unread and not self._held:
+        if self.has_unread and not self._held:
             self._read_later(self._pause())
+
+    def processData(self) -> bool:
+        """One step of autobahn's, while the turn is not over."""
+        self._cut = self._is_over()
+        return not self._cut and super().processData()
+
+    def _is_over(self) -> bool:
+        return self._until is not None and (
+            self._held or self._frames > FRAMES or self._pings > PINGS or self.factory.reactor.seconds() > self._until
+        )
 
     def _pause(self) -> float:
         """Seconds until more may be read."""
@@ -177,7 +202,7 @@ class WebSocketConnection(WebSocketServerProtocol):
 
         To close with bytes unread is a reset, and the peer would not see why it was closed.
         """
-        self._unread = b""
+        self._unread, self._cut = b"", False
         self._stop_waiting()
         self._close_in_time()
         self.unregisterProducer()

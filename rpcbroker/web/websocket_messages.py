@@ -150,11 +150,12 @@ class MessageSocket(WebSocketConnection):
 
     def _look(self, _: None) -> None:
         """Whether the peer is there."""
-        if self._asked and not self._heard:
+        heard = self._heard or self.has_unread
+        if self._asked and not heard:
             self._log.info("WebSocket of {peer} closed: it answers no pings", peer=self.peer)
             self.transport.abortConnection()
             return
-        self._asked = not self._heard
+        self._asked = not heard
         if self._asked:
             self.sendPing()
         self._heard = False

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.feed_settings import WampSettings
+from rpcbroker.core.lag import TURN
 from rpcbroker.core.outlet import FACTOR
 from rpcbroker.feed.codec import BY_NUMBER
 from rpcbroker.feed.ports import Connection
@@ -200,6 +201,23 @@ def test_many_frames_in_one_read_are_heard_in_turns_with_others() -> None:
     assert house.wire.producerState == "paused"
     house.clock.advance(0)  # which has as many turns as are asked for
     assert len(house.session.heard) == FRAMES * 2 + 1
+    assert house.wire.producerState == "producing"
+
+
+def test_frames_that_take_long_are_heard_in_turns_with_others() -> None:
+    house = House().shake()
+    hear = house.session.receive
+
+    def slowly(message: list[Any]) -> None:
+        hear(message)
+        house.clock.rightNow += TURN / 3
+
+    house.session.receive = slowly  # type: ignore[method-assign]
+    house.say(frame(b"[1]") * 30)
+    assert 2 <= len(house.session.heard) <= 4
+    assert house.wire.producerState == "paused"
+    house.clock.advance(0)  # which has as many turns as are asked for
+    assert len(house.session.heard) == 30
     assert house.wire.producerState == "producing"
 
 
