@@ -164,6 +164,8 @@ class FeedSources:
     # -- devices
 
     def _device(self, device: Device, word: str, fields: dict[str, Any]) -> None:
+        if not self._feed.is_watched(device.tenant_id):
+            return
         self._feed.tell(
             Happened(
                 tenant_id=device.tenant_id,
@@ -176,8 +178,6 @@ class FeedSources:
 
     def _presence(self, event: PresenceChanged) -> None:
         presence, device = event.presence, event.device
-        if not self._feed.is_watched(device.tenant_id):
-            return
         if event.connected is not None:
             word, cause = ("connected", "disconnected")[not event.connected], presence.connected.cause
         elif event.callable is not None:

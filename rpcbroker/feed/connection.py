@@ -3,37 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from rpcbroker.core.feed_settings import WampSettings
-from rpcbroker.feed.ports import Connection, Peer, Serializer
+from rpcbroker.feed.ports import Carrier, Peer, Serializer
+from rpcbroker.feed.router import Router
 from rpcbroker.feed.scan import Malformed
-
-
-class Carrier(Protocol):
-    """What carries messages: as ports.Connection, without knowing what they say."""
-
-    peer: str
-    most: int
-
-    @property
-    def waiting(self) -> int: ...
-
-    def send(self, message: bytes) -> None: ...
-
-    def send_later(self, message: bytes) -> bool: ...
-
-    def close(self, code: int, reason: str) -> None: ...
-
-
-class Router(Protocol):
-    """Who takes sessions."""
-
-    settings: WampSettings
-
-    def connected(self, connection: Connection) -> Peer:
-        """Somebody is there who will say HELLO."""
-        ...
 
 
 class WampConnection:

@@ -45,10 +45,9 @@ class Serializer(Protocol):
         ...
 
 
-class Connection(Protocol):
-    """The peer of one WAMP session, whatever carries it."""
+class Carrier(Protocol):
+    """What carries encoded messages to one peer, and knows nothing of what they say."""
 
-    serializer: Serializer
     peer: str
     """Its address, for people."""
     most: int
@@ -73,6 +72,12 @@ class Connection(Protocol):
     def close(self, code: int, reason: str) -> None:
         """When all that was sent is out. `code` is that of a WebSocket's close frame."""
         ...
+
+
+class Connection(Carrier, Protocol):
+    """The peer of one WAMP session."""
+
+    serializer: Serializer
 
 
 class Rights(Protocol):

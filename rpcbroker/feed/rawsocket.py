@@ -19,7 +19,8 @@ from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.lag import TURN
 from rpcbroker.core.outlet import Outlet
 from rpcbroker.feed.codec import BY_NUMBER
-from rpcbroker.feed.connection import Router, WampConnection
+from rpcbroker.feed.connection import WampConnection
+from rpcbroker.feed.router import Router
 
 MAGIC = 0x7F
 UNSUPPORTED_SERIALIZER, RESERVED_BITS = 1, 3
