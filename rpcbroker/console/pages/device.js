@@ -1,17 +1,15 @@
 // One device: call it, see whether and why it can be called, and what it says.
 
-import { html, useEffect } from "../vendor/htm-preact.js";
-import { watch } from "../feed.js";
+import { html } from "../vendor/htm-preact.js";
 import { request } from "../session.js";
 import { CallForm } from "../parts/call_form.js";
 import { Credentials } from "../parts/credentials.js";
+import { useFollow } from "../parts/follow.js";
 import { Loaded, useLoad } from "../parts/load.js";
 import { Presence } from "../parts/presence.js";
 import { Strip } from "../parts/strip.js";
 import { Time } from "../parts/time.js";
 import { Values } from "../parts/values.js";
-
-const SOON = 300; // ms after something happened to a device it is asked what it means
 
 export default function Device({ params }) {
   const device = useLoad((signal) => request("GET", `/api/device/info/${encodeURIComponent(params.id)}`, { signal }), [params.id]);
@@ -45,20 +43,7 @@ function Found({ device }) {
 // Whether it can be called, why, and what it nearly got right.
 function Whereabouts({ deviceId }) {
   const told = useLoad((signal) => request("GET", `/api/device/${deviceId}/diagnostics`, { signal }), [deviceId]);
-  useEffect(() => {
-    let timer = null;
-    const soon = () => {
-      timer ??= setTimeout(() => {
-        timer = null;
-        told.reload();
-      }, SOON);
-    };
-    const end = watch(`rpcbroker.device.${deviceId}`, soon, { match: "prefix", onGap: soon });
-    return () => {
-      clearTimeout(timer);
-      end();
-    };
-  }, [deviceId]);
+  useFollow(`rpcbroker.device.${deviceId}`, told.reload, { match: "prefix" });
   return html`
     <section class="card" aria-label="Presence">
       <h2>Presence</h2>
