@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer, ISSLTransport
 from zope.interface import implementer
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
 
 FACTOR = 4
 """What has to be sent may be so many times what is dropped if it is more."""
+
+
+def let_go(transport: Any) -> None:
+    """End a connection when what was written is out, and swallow what still comes until the peer ends it, too.
+
+    To close with bytes unread is a reset, and the peer would not see what it was told last. TLS has no half of an end.
+    """
+    if IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport):
+        transport.loseWriteConnection()
+    else:
+        transport.loseConnection()
 
 
 @implementer(IPushProducer)

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.lag import TURN
-from rpcbroker.core.outlet import Outlet
+from rpcbroker.core.outlet import Outlet, let_go
 from rpcbroker.feed.codec import BY_NUMBER
 from rpcbroker.feed.connection import WampConnection
 from rpcbroker.feed.router import Router
@@ -31,7 +31,7 @@ HEAD = 4
 FRAMES = 100
 """Frames of one connection that are read before others have their turn, if it has not been as long as TURN before."""
 CLOSE_TIMEOUT = 2.0
-"""Seconds that the last bytes have to go out; then the connection is aborted."""
+"""Seconds that the last bytes have to go out, and the peer to end it, too; then the connection is aborted."""
 _SHORTEST, _LONGEST = 9, 24
 """Exponents of two of the lengths that may be agreed on."""
 
@@ -88,7 +88,7 @@ class RawSocket(Protocol):
         self._stop_waiting()
         self._deadline = self.factory.deadlines.after(CLOSE_TIMEOUT, self._abort, None)
         self.transport.resumeProducing()  # or the peer's end would not be heard
-        self.transport.loseConnection()
+        let_go(self.transport)
 
     # -- Twisted's side
 

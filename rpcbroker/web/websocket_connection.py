@@ -11,13 +11,13 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.lag import TURN
+from rpcbroker.core.outlet import let_go
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that the peer has to answer a close frame, and then to close the connection; then it is aborted."""
@@ -198,18 +198,12 @@ class WebSocketConnection(WebSocketServerProtocol):
         self._closeConnection()
 
     def _closeConnection(self, abort: bool = False) -> None:
-        """Autobahn is done. Let the last bytes out, and swallow what still comes.
-
-        To close with bytes unread is a reset, and the peer would not see why it was closed.
-        """
+        """Autobahn is done."""
         self._unread, self._cut = b"", False
         self._stop_waiting()
         self._close_in_time()
         self.unregisterProducer()
-        if IHalfCloseableDescriptor.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport):
-            self.transport.loseWriteConnection()
-        else:
-            self.transport.loseConnection()
+        let_go(self.transport)
         self._leave(Failure(ConnectionDone() if self.wasClean else ConnectionAborted()))
 
     def _close_in_time(self) -> None:
