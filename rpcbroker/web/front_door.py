@@ -57,8 +57,9 @@ class FrontDoor(Site):
         hot: Callable[[bytes, bytes], Serve | None] = lambda method, path: None,
     ) -> None:
         """`hot`: what answers a request of this method to this path on the express lane as the resource would, if
-        there is something. `sockets`: what is spoken at the paths where WebSocket is; connections are counted until they speak it.
-        `larger`: how large the body of a request to this path may be, where that is more than what holds for all."""
+        there is something. `sockets`: what is spoken at the paths where WebSocket is; connections are counted until
+        they speak it. `larger`: how large the body of a request to this path may be, where that is more than what
+        holds for all."""
         super().__init__(
             resource,
             requestFactory=LimitedRequest,
