@@ -291,10 +291,13 @@ class ServerConnection:
             raise PacketTooLarge(len(data))
         return data
 
+    @property
+    def takes_aliases(self) -> bool:
+        """Whether the client takes any."""
+        return self._max_aliases_out > 0
+
     def alias(self, topic: str) -> tuple[int, bool]:
         """The alias that `topic` goes out under, 0 for none, and whether its name must be sent with it."""
-        if not self._max_aliases_out:
-            return 0, True
         if self._aliases_out is None:
             self._aliases_out = {}
         known = self._aliases_out.get(topic)
