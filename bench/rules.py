@@ -231,7 +231,7 @@ def interleaved(ways: Mapping[str, Any], rounds: int, what: str, run: Callable[[
 def telemetry(bench: Bench, rounds: int) -> None:
     def run(way: Way) -> Any:
         server = way.start(bench)
-        result = bench.run(server, "ingest", server.mqtt[1], DEVICES, UNACKNOWLEDGED, WARM_UP, bench.seconds)
+        result = bench.run(server, "ingest", server.mqtt[1], DEVICES, UNACKNOWLEDGED, bench.warm_up, bench.seconds)
         server.stop()
         return result
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 
+from rpcbroker.core import direct
 from rpcbroker.core.errors import BrokerError
-from rpcbroker.transports import direct
 
 
 class Rendered(Protocol):

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-from rpcbroker.core import jsontext
+from rpcbroker.core import direct, jsontext
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.deadlines import Deadline, Deadlines
 from rpcbroker.core.errors import BrokerError, NotAuthenticated, TooManyRequests, Unavailable
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import HttpDeviceSettings
-from rpcbroker.transports import direct
 from rpcbroker.transports.http.answers import TEXT, Render, answer, lighten, refuse
 
 MAX_CANCELLED = 10

@@ -9,12 +9,11 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from rpcbroker.core import jsontext
+from rpcbroker.core import direct, jsontext
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.transports import direct
 from rpcbroker.transports.http.answers import begin, lighten
 from rpcbroker.transports.http.event_log import EventLog
 from rpcbroker.transports.http.polls import PollSurroundings

@@ -17,14 +17,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcbroker.core import jsontext
+from rpcbroker.core import direct, jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import NULL_UUID
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
-from rpcbroker.transports import dialect, direct
+from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import BadTopicId
 from rpcbroker.transports.mqtt.admission import Admission, Admitted
 from rpcbroker.transports.mqtt.carrier import Carrier

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 
-from rpcbroker.transports import direct
+from rpcbroker.core import direct
 
 
 @pytest.fixture
