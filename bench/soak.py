@@ -180,13 +180,14 @@ def soak(load: SoakLoad, rate: float, minutes: float, watcher: Callable[[], Watc
         with Beside() as beside:
             load.hold(rate, LOOK)
         took = time.perf_counter() - begin
+        share = (load.broker.cpu_seconds() - before) / took
         looks.append(look(load.broker))
         passing.close()
         ordered = sorted(load.latencies)
         print(
             f"{(number + 1) * LOOK / 60:5.1f} min: {(load.calls - calls) / took:.0f} calls/s, p50 "
             f"{1000 * ordered[len(ordered) // 2]:.1f} ms, p99 {1000 * ordered[int(0.99 * len(ordered))]:.1f} ms, broker "
-            f"{(load.broker.cpu_seconds() - before) / took:.2f} core, others {beside.share:.2f} core; "
+            f"{share:.2f} core, others {beside.share:.2f} core; "
             + ", ".join(f"{name} {value:.{int(name == 'MB')}f}" for name, value in looks[-1].items()),
             flush=True,
         )
