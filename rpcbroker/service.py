@@ -240,6 +240,7 @@ class BrokerService(Service):
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
             larger=lambda path: self._settings.rules.max_chain_size if path in WITH_CHAINS else 0,
+            hot=self.rest.site.hot,
         )
 
     def _sockets(self) -> dict[str, Socket]:
