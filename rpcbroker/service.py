@@ -180,6 +180,7 @@ class BrokerService(Service):
             wamp=lambda: self.wamp.router,
             feed_watchers=lambda: self.feed.watchers,
             lag=self._lag,
+            timers=lambda: len(reactor.getDelayedCalls()),
             started=time.time(),
             access=lambda: self._settings.http.metrics,
             certificates=self.certificates.expiries,
