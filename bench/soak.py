@@ -184,10 +184,10 @@ def soak(load: SoakLoad, rate: float, minutes: float, watcher: Callable[[], Watc
         looks.append(look(load.broker))
         passing.close()
         ordered = sorted(load.latencies)
+        p50, p99 = (1000 * ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
         print(
-            f"{(number + 1) * LOOK / 60:5.1f} min: {(load.calls - calls) / took:.0f} calls/s, p50 "
-            f"{1000 * ordered[len(ordered) // 2]:.1f} ms, p99 {1000 * ordered[int(0.99 * len(ordered))]:.1f} ms, broker "
-            f"{share:.2f} core, others {beside.share:.2f} core; "
+            f"{(number + 1) * LOOK / 60:5.1f} min: {(load.calls - calls) / took:.0f} calls/s, "
+            f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, broker {share:.2f} core, others {beside.share:.2f} core; "
             + ", ".join(f"{name} {value:.{int(name == 'MB')}f}" for name, value in looks[-1].items()),
             flush=True,
         )
