@@ -38,6 +38,8 @@ GUESTS, CALLS_BETWEEN = 20, 50
 """Devices that come and go, and how many calls there are between two of them."""
 LOOK = 30.0
 """Seconds between two looks."""
+BEAT = 10.0
+"""Seconds between two signs of life of those who watch."""
 FIRST_RATE, MEASURED = 100.0, 10.0
 """Calls a second from which the rate is found, and the seconds that this takes."""
 PUBACK, DISCONNECT = 0x40, b"\xe0\x00"
@@ -172,13 +174,17 @@ def grown(looks: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
 
 def soak(load: SoakLoad, rate: float, minutes: float, watcher: Callable[[], Watcher]) -> list[dict[str, float]]:
     """All looks. Raises SystemExit when a call fails."""
+    watching = Watchers(load.selector, [watcher() for _ in range(2)])
     looks = []
     for number in range(round(minutes * 60 / LOOK)):
         passing = Watchers(load.selector, [watcher()])
         load.latencies.clear()
         before, begin, calls = load.broker.cpu_seconds(), time.perf_counter(), load.calls
         with Beside() as beside:
-            load.hold(rate, LOOK)
+            for _ in range(round(LOOK / BEAT)):
+                load.hold(rate, BEAT)
+                for each in watching.all:
+                    each.beat()
         took = time.perf_counter() - begin
         share = (load.broker.cpu_seconds() - before) / took
         looks.append(look(load.broker))
@@ -220,7 +226,6 @@ def main() -> int:
             broker.log_in()
             return Watcher(broker, "rpcbroker.", "prefix")
 
-        Watchers(load.selector, [watcher() for _ in range(2)])
         looks = soak(load, rate, options.minutes, watcher)
         load.drain()
         print(f"{load.calls:,} calls, {load.acknowledged:,} values, {load.came:,} devices came")
