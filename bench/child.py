@@ -52,14 +52,19 @@ class Child:
         said = self._log.read_text(errors="replace").strip().splitlines()[-10:]
         return SystemExit("\n".join((f"{self.name} {why}", *said)))
 
+    @property
+    def pid(self) -> int:
+        """Of the process that does the work."""
+        return self.process.pid
+
     def rss_kb(self) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
                 return int(line.split()[1])
         raise self.failure("is gone")
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:

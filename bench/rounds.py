@@ -64,7 +64,10 @@ class Round(NamedTuple):
 class Bench:
     """Where the measurements happen, how long they take, and the load: a C program beside this file."""
 
-    def __init__(self, directory: Path, source: str, *, devices: int, seconds: float, read_back: bool = True) -> None:
+    def __init__(
+        self, directory: Path, source: str, *libraries: str, devices: int, seconds: float, read_back: bool = True
+    ) -> None:
+        """`libraries` are what the load is linked with, as options of cc. Raises SystemExit."""
         self.directory = directory
         self.seconds = seconds
         self.warm_up = min(WARM_UP, seconds)
@@ -72,7 +75,7 @@ class Bench:
         self.load = str(directory / "load")
         path = Path(__file__).with_name(source)
         try:
-            subprocess.run(["cc", "-O2", "-Wall", "-o", self.load, str(path)], check=True)
+            subprocess.run(["cc", "-O2", "-Wall", "-o", self.load, str(path), *libraries], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise SystemExit(f"the load cannot be compiled: {error}") from None
         first = Broker(directory)
@@ -81,7 +84,7 @@ class Bench:
 
     def run(self, server: Any, mode: str, port: int, *arguments: float, told: str = "") -> Result:
         """What the load finds. Its arguments are the port, the process id of the server, and these."""
-        command = [self.load, mode, *map(str, (port, server.process.pid, *arguments))]
+        command = [self.load, mode, *map(str, (port, server.pid, *arguments))]
         with Beside() as beside:
             done = subprocess.run(
                 command, input=told, capture_output=True, text=True, timeout=self.seconds + 120, check=False

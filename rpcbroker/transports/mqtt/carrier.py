@@ -225,7 +225,9 @@ class Carrier:
     def _transmit(self, delivery: Delivery, packet_id: int | None, *, dup: bool = False) -> bool:
         """False: it is more than the client takes, and dropped (MQTT-3.1.2-25)."""
         connection, message = self._connection, delivery.message
-        alias, named = (0, True) if message.topic.startswith(dialect.RESERVED) else connection.alias(message.topic)
+        alias, named = 0, True
+        if connection.takes_aliases and not message.topic.startswith(dialect.RESERVED):
+            alias, named = connection.alias(message.topic)
         data = message.frame(
             level=connection.level,
             qos=delivery.qos,

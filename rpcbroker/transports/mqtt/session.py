@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -118,12 +119,12 @@ class MqttSession:
         """How many filters it is subscribed to."""
         return len(self.granted) + len(self.subscriptions)
 
-    def deliver(self, delivery: Delivery, limits: QueueLimits) -> bool:
+    def deliver(self, delivery: Delivery, limits: Callable[[], QueueLimits]) -> bool:
         """Send it now, or keep it. False: it was dropped, for nobody is there and there is no room for more."""
         if self.way is not None:
             self.way.deliver(delivery)
             return True
-        if not delivery.qos or not limits.has_room(self.outbox, delivery):
+        if not delivery.qos or not limits().has_room(self.outbox, delivery):
             return False
         self.outbox.put(delivery)
         return True

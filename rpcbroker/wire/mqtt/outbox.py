@@ -25,6 +25,7 @@ class Stage(Enum):
 
 
 _S = Stage
+_AWAITING_PUBACK, _AWAITING_PUBREC, _AWAITING_PUBCOMP = _S
 TRANSITIONS: dict[tuple[Stage, type[Any]], Stage | None] = {
     (_S.AWAITING_PUBACK, p.PubAck): None,
     (_S.AWAITING_PUBREC, p.PubRec): _S.AWAITING_PUBCOMP,
@@ -52,12 +53,12 @@ class Delivery:
         self.identifiers = identifiers
         self.ticket = ticket
         self.group: Any = None
-        self.stage = _S.AWAITING_PUBACK if qos == 1 else _S.AWAITING_PUBREC
+        self.stage = _AWAITING_PUBACK if qos == 1 else _AWAITING_PUBREC
 
     @property
     def awaits_release(self) -> bool:
         """Whether the client has the message, and only its PUBCOMP is missing."""
-        return self.stage is _S.AWAITING_PUBCOMP
+        return self.stage is _AWAITING_PUBCOMP
 
 
 class Outbox:
