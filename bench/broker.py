@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -78,6 +79,14 @@ class Broker(Child):
         request.add_header("X-Authorization", f"Bearer {self.token}")
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.loads(response.read())
+
+    def metric(self, name: str) -> float:
+        """What /metrics says of a number without labels. Raises SystemExit."""
+        with urllib.request.urlopen(f"http://{self.http[0]}:{self.http[1]}/metrics", timeout=30) as answer:
+            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+        if found is None:
+            raise self.failure(f"has no metric {name}")
+        return float(found[1])
 
 
 def provision(state: Path, count: int) -> list[str]:

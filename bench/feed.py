@@ -25,8 +25,8 @@ from statistics import median
 from typing import NamedTuple
 
 from broker import Broker, provision
+from calling import Load, connect_device
 from child import machine, prepare, progress
-from run import Load, connect_device
 from watchers import Watcher, Watchers
 
 DEVICES = 1_000

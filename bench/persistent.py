@@ -28,8 +28,8 @@ from pathlib import Path
 from statistics import median
 
 from broker import Broker, provision
+from calling import DEVICES, REQUEST, Load, connect_device, received
 from child import machine, prepare, progress
-from run import DEVICES, REQUEST, Load, connect_device, received
 
 from rpcbroker.wire.mqtt.codec import FrameReader
 

@@ -33,9 +33,9 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from broker import Broker
+from calling import DEVICES, SILENCE, Load, connect_device, received
 from child import machine, prepare, progress
 from rounds import WARM_UP, Bench, describe, medians
-from run import DEVICES, SILENCE, Load, connect_device, received
 
 from rpcbroker.core.model import NULL_UUID, Credentials, CredentialsType, Device, StoredChain, Tenant
 from rpcbroker.store import tables as t

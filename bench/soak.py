@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 from beside import Beside
 from broker import Broker, provision
+from calling import DEVICES, REQUEST, Load, connect_device, received
 from child import machine, prepare, progress
-from run import DEVICES, REQUEST, Load, connect_device, received
 from watchers import Watcher, Watchers
 
 from rpcbroker.wire.mqtt.codec import FrameReader
@@ -38,6 +38,8 @@ GUESTS, CALLS_BETWEEN = 20, 50
 """Devices that come and go, and how many calls there are between two of them."""
 LOOK = 30.0
 """Seconds between two looks."""
+BEAT = 10.0
+"""Seconds between two signs of life of those who watch."""
 FIRST_RATE, MEASURED = 100.0, 10.0
 """Calls a second from which the rate is found, and the seconds that this takes."""
 PUBACK, DISCONNECT = 0x40, b"\xe0\x00"
@@ -172,22 +174,26 @@ def grown(looks: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
 
 def soak(load: SoakLoad, rate: float, minutes: float, watcher: Callable[[], Watcher]) -> list[dict[str, float]]:
     """All looks. Raises SystemExit when a call fails."""
+    watching = Watchers(load.selector, [watcher() for _ in range(2)])
     looks = []
     for number in range(round(minutes * 60 / LOOK)):
         passing = Watchers(load.selector, [watcher()])
         load.latencies.clear()
         before, begin, calls = load.broker.cpu_seconds(), time.perf_counter(), load.calls
         with Beside() as beside:
-            load.hold(rate, LOOK)
+            for _ in range(round(LOOK / BEAT)):
+                load.hold(rate, BEAT)
+                for each in watching.all:
+                    each.beat()
         took = time.perf_counter() - begin
         share = (load.broker.cpu_seconds() - before) / took
         looks.append(look(load.broker))
         passing.close()
         ordered = sorted(load.latencies)
+        p50, p99 = (1000 * ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
         print(
-            f"{(number + 1) * LOOK / 60:5.1f} min: {(load.calls - calls) / took:.0f} calls/s, p50 "
-            f"{1000 * ordered[len(ordered) // 2]:.1f} ms, p99 {1000 * ordered[int(0.99 * len(ordered))]:.1f} ms, broker "
-            f"{share:.2f} core, others {beside.share:.2f} core; "
+            f"{(number + 1) * LOOK / 60:5.1f} min: {(load.calls - calls) / took:.0f} calls/s, "
+            f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, broker {share:.2f} core, others {beside.share:.2f} core; "
             + ", ".join(f"{name} {value:.{int(name == 'MB')}f}" for name, value in looks[-1].items()),
             flush=True,
         )
@@ -220,7 +226,6 @@ def main() -> int:
             broker.log_in()
             return Watcher(broker, "rpcbroker.", "prefix")
 
-        Watchers(load.selector, [watcher() for _ in range(2)])
         looks = soak(load, rate, options.minutes, watcher)
         load.drain()
         print(f"{load.calls:,} calls, {load.acknowledged:,} values, {load.came:,} devices came")
