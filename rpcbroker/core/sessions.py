@@ -271,6 +271,8 @@ class DeviceSession:
 
         Harmless for a link that can take no calls any more.
         """
+        if not self._calls:
+            return
         if self._giving is not _IDLE:  # a link may report, and so end a call, while it is given one
             self._giving = _AND_AGAIN
             return
@@ -293,8 +295,6 @@ class DeviceSession:
 
     def _give_all(self, link: Link) -> None:
         """All that this link has to get and may get now: see SubmitStrategy."""
-        if not self._calls:
-            return
         any_before = unacknowledged_before = False
         reached = self._around.persistence.reached(self.device.id)
         for pending in self.calls:

@@ -72,7 +72,7 @@ class MqttLink:
                 session,
                 around.broker,
                 carrier,
-                lambda topic_filter: mqtt.granted.get(topic_filter),
+                mqtt.granted_qos,
                 settings=around.settings,
                 claim=around.claim,
             )

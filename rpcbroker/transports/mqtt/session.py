@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -55,7 +55,7 @@ class Way(Protocol):
 
 
 @lru_cache(maxsize=256)
-def _shared(granted: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+def _shared(granted: tuple[tuple[str, int], ...]) -> MappingProxyType[str, int]:
     """One for all sessions that were granted the same, as nearly all are."""
     return MappingProxyType(dict(granted))
 
@@ -82,7 +82,7 @@ class MqttSession:
         self.owner = owner
         self.expiry = 0
         """Seconds that it is kept without a connection."""
-        self.granted: Mapping[str, int] = _shared(())
+        self.granted: MappingProxyType[str, int] = _shared(())
         """Filters of the device API -> QoS, in the order in which they were last asked for."""
         self._subscriptions: dict[str, Held] | None = None
         self.outbox = Outbox()
@@ -111,6 +111,10 @@ class MqttSession:
     def grant(self, topic_filter: str, qos: int) -> None:
         """A filter of the device API; from now on it is the one that was asked for last."""
         self.granted = _shared((*self._granted_but(topic_filter), (topic_filter, qos)))
+
+    def granted_qos(self, topic_filter: str) -> int | None:
+        """The QoS of exactly this filter of the device API, if it was granted."""
+        return self.granted.get(topic_filter)
 
     def revoke(self, topic_filter: str) -> bool:
         """False if it was not granted."""
