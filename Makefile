@@ -29,12 +29,17 @@ ALONE_tb-ce := tb-ce-client==4.4.0
 ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ALONE_amqtt := amqtt==0.12.1
 ALONE_aiocoap := aiocoap==0.4.17
+ALONE_crossbar := crossbar==26.10.1
 ALONE := tb tb-gateway tb-rest-42 tb-rest-44 tb-ce fuzz
 ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
 
+CONSTRAINTS := -c constraints.txt
+# It wants an older idna than all else.
+$(VENV)-crossbar/.installed: CONSTRAINTS :=
+
 $(VENV)-%/.installed: constraints.txt
 	$(PYTHON) -m venv $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) $(ALONE_$*)
 	touch $@
 
 # What is no Python: programs of the system, each with the package that has it, and packages of npm.
@@ -49,7 +54,7 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
-test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS)  ## install what the tests need, run them all
+test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS) peers  ## install what the tests need, run them all
 	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
 
 .PHONY: foreign
@@ -86,12 +91,13 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
+bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed $(VENV)-crossbar/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/persistent.py
 	$(BIN)/python bench/record.py
 	$(BIN)/python bench/backlog.py
 	$(BIN)/python bench/rules.py
+	CROSSBAR_PYTHON=$(CURDIR)/$(VENV)-crossbar/bin/python $(BIN)/python bench/rpc.py
 	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
 	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
 	$(BIN)/python bench/http_devices.py
@@ -100,8 +106,9 @@ bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed pe
 .PHONY: peers
 peers:
 	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } && \
-		command -v coap-server-notls >/dev/null || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto libcoap3-bin; }
+		command -v coap-server-notls >/dev/null && command -v openssl >/dev/null && \
+		echo "#include <openssl/ssl.h>" | cc -E - >/dev/null 2>&1 || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev libssl-dev openssl mosquitto libcoap3-bin; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(VENV)-aiocoap $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(VENV)-aiocoap $(VENV)-crossbar $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

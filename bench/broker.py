@@ -55,9 +55,11 @@ class Broker(Child):
         super().__init__("rpcbroker", command, directory, mine | settings | more)
         self.endpoints = endpoints = self.wait_for(self._endpoints)
         self.start_seconds = time.perf_counter() - started
-        host, port = endpoints["http"].removeprefix("http://").split(":")
-        self.http = host, int(port)
-        self.mqtt = host, int(endpoints["mqtt"].rsplit(":", 1)[1])
+        # The last two are there if the environment has listeners with TLS.
+        self.http, self.mqtt, self.https, self.mqtts = (
+            ("127.0.0.1", int(endpoints.get(name, ":0").rsplit(":", 1)[1]))
+            for name in ("http", "mqtt", "https", "mqtts")
+        )
         self.token = ""
 
     def _endpoints(self) -> dict[str, str]:

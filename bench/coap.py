@@ -25,9 +25,10 @@ import time
 from pathlib import Path
 
 import peers
+from aims import Aim
 from broker import Broker
 from child import machine, prepare, progress
-from rounds import OURS, WARM_UP, Bench, Result, Round, measure
+from rounds import OURS, Bench, Result, Round, measure
 
 SOCKETS, WINDOW = 100, 1
 """More requests at once than this fill the receive buffer that the system gives to a socket."""
@@ -50,11 +51,11 @@ def post(bench: Bench, name: str) -> Result:
     if name != OURS:
         peer = getattr(peers, name)(bench.directory)
         mode = "get" if name == "libcoap" else "post"
-        result = bench.run(peer, mode, peer.port, SOCKETS, WINDOW, WARM_UP, bench.seconds)
+        result = bench.run(peer, mode, peer.port, SOCKETS, WINDOW, bench.warm_up, bench.seconds)
         peer.stop()
         return result
     server, port = start(bench)
-    result = bench.run(server, "post", port, SOCKETS, WINDOW, WARM_UP, bench.seconds)
+    result = bench.run(server, "post", port, SOCKETS, WINDOW, bench.warm_up, bench.seconds)
     bench.compare_last(server, result.last)
     server.stop()
     return result
@@ -64,7 +65,9 @@ def observe(bench: Bench, name: str) -> Result:
     """Calls."""
     server, port = start(bench)
     told = bench.callers(server, DEVICES)
-    result = bench.run(server, "observe", port, DEVICES, CALLERS, WARM_UP, bench.seconds, server.http[1], told=told)
+    result = bench.run(
+        server, "observe", port, DEVICES, CALLERS, bench.warm_up, bench.seconds, server.http[1], told=told
+    )
     server.stop()
     return result
 
@@ -104,7 +107,7 @@ ROUNDS = {
     "post": Round(
         f"POST of telemetry (libcoap: GET), {SOCKETS} sockets with {WINDOW} request each",
         post,
-        {"aiocoap": 12, "libcoap": 0.35},
+        (Aim(12, of="aiocoap"), Aim(0.35, of="libcoap")),
         (OURS, *PEERS),
     ),
     "observe": Round(f"two-way calls, {CALLERS} HTTP callers, {DEVICES} devices that observe", observe),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from broker import Broker
 from child import machine, prepare, progress
-from rounds import WARM_UP, Bench, Result, Round, measure
+from rounds import Bench, Result, Round, measure
 
 DEVICES, CALLERS = 200, 64
 COUNTS = 2_000, 5_000
@@ -41,7 +41,7 @@ def calls(way: str) -> Callable[[Bench, str], Result]:
     def run(bench: Bench, name: str) -> Result:
         server = Broker(bench.directory, **NO_LIMITS)
         told = bench.callers(server, DEVICES)
-        result = bench.run(server, way, server.http[1], DEVICES, CALLERS, WARM_UP, bench.seconds, told=told)
+        result = bench.run(server, way, server.http[1], DEVICES, CALLERS, bench.warm_up, bench.seconds, told=told)
         server.stop()
         return result
 

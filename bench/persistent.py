@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from statistics import median
 
@@ -52,7 +53,7 @@ class PersistentLoad(Load):
             caller.setblocking(False)
             self.selector.register(caller, selectors.EVENT_READ, (self._accepted, None))
             self.callers_of_persistent.append(caller)
-        self.ready = list(self.callers_of_persistent)
+        self.ready = deque(self.callers_of_persistent)
         self.accepted = self.ended = 0
         self.go_on = False
 
@@ -90,7 +91,7 @@ class PersistentLoad(Load):
         """Calls that ended in a second, when callers wait only until they are accepted."""
         self.go_on = True
         while self.ready:
-            self.submit(self.ready.pop())
+            self.submit(self.ready.popleft())
         self._poll_for(WARM_UP)
         begin, before = time.perf_counter(), self.ended
         self._poll_for(seconds)
@@ -115,13 +116,13 @@ class PersistentLoad(Load):
     def both(self, seconds: float, persistent: float) -> float:
         """Lightweight calls at LIGHTWEIGHT/s and persistent ones at this rate; accepted persistent ones/s."""
         begin, light, heavy, before = time.perf_counter(), 0, 0, self.accepted
-        self.idle = self.idle or list(self.callers)
+        self.idle = self.idle or deque(self.callers)
         while (now := time.perf_counter()) - begin < seconds:
             while light < (now - begin) * LIGHTWEIGHT and self.idle:
-                self.call(self.idle.pop())
+                self.call(self.idle.popleft())
                 light += 1
             while heavy < (now - begin) * persistent and self.ready:
-                self.submit(self.ready.pop())
+                self.submit(self.ready.popleft())
                 heavy += 1
             self.poll(0.0005)
         accepted = (self.accepted - before) / (time.perf_counter() - begin)

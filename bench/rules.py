@@ -24,6 +24,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -199,13 +200,13 @@ def all_at_rate(asking: Asking, load: Load, other: Other, seconds: float) -> Non
     """Questions, calls, and what the other tenant's device posts, each at its rate."""
     begin = time.perf_counter()
     asked = called = posted = 0
-    load.idle = load.idle or list(load.callers)
+    load.idle = load.idle or deque(load.callers)
     while (now := time.perf_counter() - begin) < seconds:
         while asked < now * ASKS_PER_SECOND and asking.idle:
             asking.ask(asking.idle.pop(0))
             asked += 1
         while called < now * CALLS_PER_SECOND and load.idle:
-            load.call(load.idle.pop(0))
+            load.call(load.idle.popleft())
             called += 1
         while posted < now * OTHERS_PER_SECOND:
             other.post()
@@ -231,7 +232,7 @@ def interleaved(ways: Mapping[str, Any], rounds: int, what: str, run: Callable[[
 def telemetry(bench: Bench, rounds: int) -> None:
     def run(way: Way) -> Any:
         server = way.start(bench)
-        result = bench.run(server, "ingest", server.mqtt[1], DEVICES, UNACKNOWLEDGED, WARM_UP, bench.seconds)
+        result = bench.run(server, "ingest", server.mqtt[1], DEVICES, UNACKNOWLEDGED, bench.warm_up, bench.seconds)
         server.stop()
         return result
 

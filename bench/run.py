@@ -14,6 +14,7 @@ import selectors
 import socket
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Load:
             self.callers.append(caller)
         self.turn = 0
         self.sent: dict[socket.socket, float] = {}
-        self.idle: list[socket.socket] = []
+        self.idle: deque[socket.socket] = deque()
         self.latencies: list[float] = []
         self.errors = 0
         self.keep_going = False
@@ -128,7 +129,7 @@ class Load:
         begin, number = time.perf_counter(), 0
         while (now := time.perf_counter()) - begin < seconds:
             while number < (now - begin) * rate and self.idle:
-                self.call(self.idle.pop())
+                self.call(self.idle.popleft())  # in turn: the broker closes those that are silent for long
                 number += 1
             self.poll(0.0005)
         self.drain()

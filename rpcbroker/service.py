@@ -180,6 +180,7 @@ class BrokerService(Service):
             wamp=lambda: self.wamp.router,
             feed_watchers=lambda: self.feed.watchers,
             lag=self._lag,
+            timers=lambda: len(reactor.getDelayedCalls()),
             started=time.time(),
             access=lambda: self._settings.http.metrics,
             certificates=self.certificates.expiries,
@@ -239,6 +240,7 @@ class BrokerService(Service):
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
             larger=lambda path: self._settings.rules.max_chain_size if path in WITH_CHAINS else 0,
+            hot=self.rest.site.hot,
         )
 
     def _sockets(self) -> dict[str, Socket]:

@@ -269,6 +269,7 @@ def metrics_of(world: Any, **more: Any) -> Metrics:
         "wamp": FakeWamp,
         "feed_watchers": lambda: 0,
         "lag": LoopLag(world.clock, world.clock.seconds),
+        "timers": lambda: 0,
         "started": EPOCH_MS / 1000,
         "access": lambda: "open",
     }

@@ -56,6 +56,7 @@ def _calls(to: Calls) -> tuple[Route, ...]:
         action=Action.RPC_CALL,
         entity="DEVICE",
         ends_with_caller=True,
+        hot=True,
     )
     oneway, twoway = partial(row, handler=to.oneway, answers=RpcIdJSON), partial(row, handler=to.twoway, answers=Any)
     v2: dict[str, Any] = {"statuses": V2_STATUSES}

@@ -97,7 +97,8 @@ class Route:
     own URL as `url`, `needs_who` a function `who` that tells who asks, or None for nobody, `may_stream` whether
     the caller prefers events to JSON as `events`. The answer of a `stream` does not end; its handler is given the
     header Last-Event-ID as `last_event_id`, empty if there is none, and a `who` that tells who asks as long as that
-    one may, and raises what refuses it then. If the caller leaves, a GET ends, and what says `ends_with_caller`;
+    one may, and raises what refuses it then. A `hot` route is asked so often that plain requests to it go past Klein.
+    If the caller leaves, a GET ends, and what says `ends_with_caller`;
     anything else goes on to its end.
     """
 
@@ -123,3 +124,4 @@ class Route:
     stream: bool = False
     may_stream: bool = False
     ends_with_caller: bool = False
+    hot: bool = False

@@ -22,6 +22,7 @@ from werkzeug.routing import UnicodeConverter
 from rpcbroker.api.audit import Auditor
 from rpcbroker.api.errors import Rendered, render
 from rpcbroker.api.event_stream import Events, EventStream
+from rpcbroker.api.hot_routes import HotRoutes
 from rpcbroker.api.routes import JSON, Answer, Note, Route
 from rpcbroker.api.who import Who, require
 from rpcbroker.core import jsontext
@@ -43,6 +44,9 @@ _JSON_TYPE = re.compile(
 )
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _PARAMETER = re.compile(r"<(\w+)>")
+
+Write = Callable[[Any, Answer | Rendered], bytes]
+"""Answers a request; what it returns is still to be written as the body."""
 
 
 class Api:
@@ -72,6 +76,7 @@ class Api:
         self._app.url_map.converters["other_than"] = _OtherThan
         for route in table:
             self._mount(route, _told_apart(route, table))
+        self._hot = HotRoutes(route for route in table if route.hot)
         self._app.handle_errors(HTTPException)(self._no_route)
 
     def resource(self) -> IResource:
@@ -84,19 +89,41 @@ class Api:
 
     def _mount(self, route: Route, path: str) -> None:
         def endpoint(request: Request, **parameters: str) -> Deferred[bytes]:
-            serving = Deferred.fromCoroutine(self._serve(route, request, parameters))
-            return serving if route.method == "GET" or route.ends_with_caller else _to_the_end(serving)
+            return self._begin(route, request, parameters, _write)
 
         self._app.route(path, methods=[route.method], endpoint=route.operation)(endpoint)
 
-    async def _serve(self, route: Route, request: Request, parameters: dict[str, str]) -> bytes:
+    def hot(self, method: bytes, path: bytes) -> Callable[[Any], object] | None:
+        """What answers a plain request of this method to this path, if it is one to a hot route, as the resource does.
+
+        The request is to have `serving`, what to cancel when the caller leaves, and `respond`.
+        """
+        found = self._hot.find(method, path)
+        if found is None:
+            return None
+        route, parameters = found
+
+        def answer(request: Any) -> None:
+            serving = self._begin(route, request, parameters, _respond)
+            if not serving.called:
+                request.serving = serving
+            serving.addErrback(_caller_left)
+
+        return answer
+
+    def _begin(self, route: Route, request: Any, parameters: dict[str, str], write: Write) -> Deferred[bytes]:
+        """Fires with what `write` returns, and is cancelled if the caller leaves."""
+        serving = Deferred.fromCoroutine(self._serve(route, request, parameters, write))
+        return serving if route.method == "GET" or route.ends_with_caller else _to_the_end(serving)
+
+    async def _serve(self, route: Route, request: Any, parameters: dict[str, str], write: Write) -> bytes:
         started = self._seconds()
         note = None if route.action is None else Note(route.action, route.entity)
         last, error, streaming = b"", None, False
         try:
             answer = _answer(await self._handle(route, request, parameters, note))
             if isinstance(answer.body, bytes):
-                last = _write(request, answer)
+                last = write(request, answer)
             else:
                 streaming = True
                 await self._stream(request, answer, answer.body)
@@ -110,7 +137,7 @@ class Api:
             error = BrokerError("Internal error", hint="The server's log says more.")
         if error is not None:
             rendered = render(error, now_ms=self._now_ms(), statuses=route.statuses)
-            last = encode(Event("error", rendered.body)) if streaming else _write(request, rendered)
+            last = encode(Event("error", rendered.body)) if streaming else write(request, rendered)
         self._record(note, error, started)
         return last
 
@@ -120,14 +147,14 @@ class Api:
 
     async def _stream(self, request: Request, answer: Answer, events: Events) -> None:
         """Write events as they come. Raises what they raise."""
-        _begin(request, answer, EVENT_STREAM)
+        _head(request, answer, EVENT_STREAM)
         request.setHeader("X-Accel-Buffering", "no")  # nginx would keep events back until it has enough of them
         if request.method == b"HEAD":
             await events.aclose()
         else:
             await EventStream(request, self._deadlines, answer.patience).send(events)
 
-    async def _handle(self, route: Route, request: Request, parameters: dict[str, str], note: Note | None) -> Any:
+    async def _handle(self, route: Route, request: Any, parameters: dict[str, str], note: Note | None) -> Any:
         given: list[Any] = []
         if route.roles is not None:
             principal = self._who.principal(_authorization(request))
@@ -273,7 +300,7 @@ def _answer(result: Any) -> Answer:
     return Answer() if result is None else Answer(jsontext.encode(result))
 
 
-def _begin(request: Request, answer: Answer | Rendered, content_type: str | None) -> None:
+def _head(request: Request, answer: Answer | Rendered, content_type: str | None) -> None:
     """Status and headers; without a body there is no type."""
     request.setResponseCode(answer.status)
     headers = request.responseHeaders
@@ -289,6 +316,18 @@ def _begin(request: Request, answer: Answer | Rendered, content_type: str | None
 def _write(request: Request, answer: Answer | Rendered) -> bytes:
     body = answer.body
     assert isinstance(body, bytes), "events are streamed"
-    _begin(request, answer, answer.content_type if body else None)
+    _head(request, answer, answer.content_type if body else None)
     request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
     return body
+
+
+def _respond(request: Any, answer: Answer | Rendered) -> bytes:
+    """Write the answer to a plain request; nothing is left to be written."""
+    fields = dict(answer.headers)
+    content_type = fields.pop("Content-Type", answer.content_type)
+    request.respond(answer.status, answer.body, content_type, fields)
+    return b""
+
+
+def _caller_left(failure: Failure) -> None:
+    failure.trap(CancelledError)

@@ -77,7 +77,7 @@ def _write(to: Values) -> tuple[Route, ...]:
         )
 
     def save(operation: str, path: str, handler: Callable[..., Any], action: Action, body: Any) -> Route:
-        return change(operation, "POST", path, handler, action, body=body, raw_body=True)
+        return change(operation, "POST", path, handler, action, body=body, raw_body=True, hot=True)
 
     attributes: Any = (Action.ATTRIBUTES_UPDATED, AttributesBody)
     timeseries: Any = (Action.TIMESERIES_UPDATED, TelemetryBody)

@@ -24,7 +24,10 @@ from rpcbroker.core.errors import (
     UnsupportedExpectation,
     UnsupportedMediaType,
 )
-from rpcbroker.web.request import LimitedRequest, Refusal, phrase
+from rpcbroker.web import express
+from rpcbroker.web.express import PlainRequest
+from rpcbroker.web.request import LimitedRequest, Refusal
+from rpcbroker.web.response import phrase
 
 LINGER = 2.0
 """Seconds that a refused caller may go on sending before the connection is aborted."""
@@ -68,6 +71,8 @@ class Channel(HTTPChannel):
     _chunked = 0
     _new = True
     """Nothing was asked on it yet."""
+    _on_express_lane = True
+    """Whether requests that are plain may go past Twisted's parser."""
     _refused = False
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
@@ -223,12 +228,32 @@ class Channel(HTTPChannel):
         if self._deadline is not None and not self._has_begun():
             self._deadline.cancel()
             self._deadline = None
-        super().dataReceived(data)
+        between = not (self._has_begun() or self._handlingRequest or self.paused) and self.persistent
+        if not (between and self._on_express_lane and self._take(data)):
+            super().dataReceived(data)
         self._wait_for_caller()
+
+    def _take(self, data: bytes) -> bool:
+        """Serve the request that these bytes begin with, if it is one for the express lane; what follows it waits."""
+        found = express.read_request(data, self)
+        serve = self.site.express(found[0]) if found else None
+        if found is None or serve is None:
+            return False
+        request, size = found
+        self._new = False
+        self.requests.append(request)
+        self._handlingRequest = True
+        self.setRawMode()  # in which Twisted's parser keeps what comes meanwhile
+        if len(data) > size:
+            self._dataBuffer.append(data[size:])
+        serve(request)
+        return True
 
     def lineReceived(self, line: bytes) -> None:
         if self._refused:
             return
+        if not (line or self.requests):
+            self._on_express_lane = False  # Twisted lets one empty line pass, and nobody else knows of it
         if line.startswith((b" ", b"\t")):  # RFC 9112 5.2
             self.refuse(InvalidRequest("Header fields must not be folded"))
         else:
@@ -309,7 +334,7 @@ class Channel(HTTPChannel):
 
     # -- what goes out
 
-    def requestDone(self, request: LimitedRequest) -> None:
+    def requestDone(self, request: LimitedRequest | PlainRequest) -> None:
         self.paused = True
         super().requestDone(request)
         if self._handlingRequest:
@@ -340,4 +365,5 @@ class Channel(HTTPChannel):
         self._turn = None
         self.paused = False
         self.transport.resumeProducing()
-        self.dataReceived(b"")
+        kept, self._buffer = self._buffer, b""
+        self.dataReceived(kept)

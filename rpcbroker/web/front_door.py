@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
+from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -19,6 +20,7 @@ from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.settings import HttpSettings
 from rpcbroker.web.channel import Channel
+from rpcbroker.web.express import PlainRequest, Serve
 from rpcbroker.web.request import LimitedRequest, Refusal
 from rpcbroker.web.websocket import Socket
 
@@ -31,8 +33,7 @@ class Mount:
     """What answers all paths that begin with `prefix`, past the resource that has all others."""
 
     prefix: bytes
-    serve: Callable[[LimitedRequest], object]
-    """Answers a request itself, at once or later, and never raises."""
+    serve: Serve
     largest: Callable[[bytes], int | None]
     """How large the body of a request to this path may be, if that is less than what holds for all."""
 
@@ -53,9 +54,12 @@ class FrontDoor(Site):
         sockets: Mapping[str, Socket] | None = None,
         mount: Mount | None = None,
         larger: Callable[[bytes], int] = lambda path: 0,
+        hot: Callable[[bytes, bytes], Serve | None] = lambda method, path: None,
     ) -> None:
-        """`sockets`: what is spoken at the paths where WebSocket is; connections are counted until they speak it.
-        `larger`: how large the body of a request to this path may be, where that is more than what holds for all."""
+        """`hot`: what answers a request of this method to this path on the express lane as the resource would, if
+        there is something. `sockets`: what is spoken at the paths where WebSocket is; connections are counted until
+        they speak it. `larger`: how large the body of a request to this path may be, where that is more than what
+        holds for all."""
         super().__init__(
             resource,
             requestFactory=LimitedRequest,
@@ -73,6 +77,9 @@ class FrontDoor(Site):
         self.sockets = {path.encode(): socket for path, socket in (sockets or {}).items()}
         self.mount = mount
         self._larger = larger
+        self._hot = hot
+        self._second = -1
+        self._date = ""
         self.arriving = 0
         """Bytes of bodies that are there of requests that are not there yet."""
         self._rate = RateLimit(settings.address_rate, reactor.seconds)
@@ -91,6 +98,27 @@ class FrontDoor(Site):
         if mount is None or not path.startswith(mount.prefix):
             return max(most, self._larger(path.partition(b"?")[0]))
         return min(most, mount.largest(path) or most)
+
+    @property
+    def date(self) -> str:
+        """What answers that are made now have as their date; a second is precise enough (RFC 9110 6.6.1)."""
+        second = int(self.reactor.seconds())
+        if second != self._second:
+            self._second, self._date = second, datetimeToString().decode()
+        return self._date
+
+    def express(self, request: PlainRequest) -> Serve | None:
+        """What answers a request on the express lane; None if it has to go the long way."""
+        path, mount = request.path, self.mount
+        if self.stopping or path in self.sockets:
+            return None
+        if mount is not None and path.startswith(mount.prefix):
+            serve: Serve | None = mount.serve
+        else:
+            serve = self._hot(request.method, path)
+        if serve is None or request.requestHeaders.length > self.largest_body(path):
+            return None
+        return None if self.wait(request.channel.getPeer()) else serve
 
     def wait(self, peer: IAddress) -> float:
         """One more request from there: 0.0 if it may be served, else the seconds until it might."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from http import HTTPStatus
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
@@ -20,6 +19,7 @@ from rpcbroker.core.errors import (
     UpgradeRequired,
 )
 from rpcbroker.web import websocket
+from rpcbroker.web.response import phrase, respond
 
 METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 """Those that some resource has."""
@@ -36,11 +36,6 @@ class Refusal(Protocol):
 
     @property
     def body(self) -> bytes: ...
-
-
-def phrase(status: int) -> bytes:
-    """What HTTP calls a status; Twisted does not know the younger ones."""
-    return HTTPStatus(status).phrase.encode()
 
 
 class Waiter(Protocol):
@@ -125,6 +120,15 @@ class LimitedRequest(Request):
             for name, value in websocket.WANTED.items():
                 self.responseHeaders.addRawHeader(name, value)
         self.answer(error or Unavailable("No more connections are taken now", hint="Try again."))
+
+    def render(self, resrc: Any) -> None:
+        """What the resource makes of it. Which software answers, and in which version, is nobody's business."""
+        self.responseHeaders.removeHeader("Server")
+        super().render(resrc)
+
+    def respond(self, status: int, body: bytes, content_type: str, fields: Mapping[str, str]) -> None:
+        """See `response.respond`."""
+        respond(self, status, body, content_type, fields)
 
     def answer(self, error: BrokerError) -> None:
         """Finish with an error, in the API's words; the connection stays."""

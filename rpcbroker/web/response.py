@@ -1,0 +1,38 @@
+"""Answers that are whole: each is made and written once, and tells its length, for many devices cannot read chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from rpcbroker.core import direct
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def phrase(status: int) -> bytes:
+    """What HTTP calls a status; Twisted does not know the younger ones."""
+    return _PHRASES[status]
+
+
+def respond(request: Any, status: int, body: bytes, content_type: str, fields: Mapping[str, str]) -> None:
+    """Answer a request and be done with it. Harmless when the caller has left.
+
+    Without a body there is no type. `fields` are further header fields, whose values the broker has made: none may
+    have a line's end.
+    """
+    channel = request.channel
+    if channel is None:
+        return
+    lines = [
+        f"Date: {channel.site.date}\r\n",
+        f"Content-Type: {content_type}\r\n" if body else "",
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n",
+        *[f"{name}: {value}\r\n" for name, value in fields.items()],
+        "\r\n" if channel.persistent else "Connection: close\r\n\r\n",
+    ]
+    head = b"%b %d %b\r\n%b" % (request.clientproto, status, _PHRASES[status], "".join(lines).encode())
+    request.startedWriting = 1
+    direct.send(channel.transport, head if request.method == b"HEAD" else head + body)
+    request.finish()
