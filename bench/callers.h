@@ -1,4 +1,4 @@
-/* Applications that call devices, over HTTP if nothing else is said, and what answers in HTTP, for the load programs. */
+/* Applications that call devices, over HTTP if nothing else is said, and what answers in HTTP, for load programs. */
 #include "stream.h"
 #include <sys/timerfd.h>
 
@@ -70,7 +70,7 @@ static size_t read_over_http(struct caller *c)
 static struct speech {
     void (*open)(struct caller *);                  /* once, before all calls */
     void (*ask)(struct caller *, unsigned device);
-    size_t (*read)(struct caller *);                /* the length of the answer, which was right; 0: it is not whole yet */
+    size_t (*read)(struct caller *);                /* the length of a right answer; 0: it is not whole yet */
 } speech = {open_over_http, ask_over_http, read_over_http};
 
 static void call(struct caller *c, uint64_t since)
@@ -152,7 +152,8 @@ static void call_all(unsigned count, double rate, double warm_up, double seconds
     if (rate > 0) {
         each_ns = 1e9 / rate;
         first_ns = now_ns() + each_ns;
-        struct timespec first = {first_ns / 1000000000, first_ns % 1000000000}, each = {each_ns / 1000000000, each_ns % 1000000000};
+        struct timespec first = {first_ns / 1000000000, first_ns % 1000000000};
+        struct timespec each = {each_ns / 1000000000, each_ns % 1000000000};
         timer.fd = timerfd_create(CLOCK_MONOTONIC, 0);
         if (timerfd_settime(timer.fd, TFD_TIMER_ABSTIME, &(struct itimerspec){each, first}, NULL) != 0)
             die("timer: %s", strerror(errno));

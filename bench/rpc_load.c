@@ -177,8 +177,8 @@ static void to_bridge(char *at, size_t size, unsigned device)
 {
     char body[256];
     snprintf(body, sizeof body, "{\"procedure\":\"bench.%u\",\"args\":[" REQUEST "]}", device);
-    snprintf(at, size, "POST /call HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-             strlen(body), body);
+    snprintf(at, size, "POST /call HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\n"
+             "Content-Length: %zu\r\n\r\n%s", strlen(body), body);
 }
 
 static void to_procedure(char *at, size_t size, unsigned device)
@@ -187,6 +187,9 @@ static void to_procedure(char *at, size_t size, unsigned device)
 }
 
 /* -- ways */
+
+#define OVER_MQTT open_mqtt, await_mqtt, called_over_mqtt
+#define CALLEES open_callee, await_callee, called_over_wamp
 
 static const struct way {
     const char *name;
@@ -197,11 +200,11 @@ static const struct way {
     void (*called)(struct source *);
     int secured, websocket;
 } ways[] = {
-    {"mqtt", {open_over_http, ask_over_http, read_over_http}, NULL, open_mqtt, await_mqtt, called_over_mqtt, 0, 0},
-    {"mqtts", {open_over_https, ask_over_http, read_over_http}, NULL, open_mqtt, await_mqtt, called_over_mqtt, 1, 0},
-    {"bridge", {open_over_http, ask_over_http, read_over_http}, to_bridge, open_callee, await_callee, called_over_wamp, 0, 0},
-    {"rawsocket", {open_over_wamp, ask_over_wamp, read_over_wamp}, to_procedure, open_callee, await_callee, called_over_wamp, 0, 0},
-    {"websocket", {open_over_wamp, ask_over_wamp, read_over_wamp}, to_procedure, open_callee, await_callee, called_over_wamp, 0, 1},
+    {"mqtt", {open_over_http, ask_over_http, read_over_http}, NULL, OVER_MQTT, 0, 0},
+    {"mqtts", {open_over_https, ask_over_http, read_over_http}, NULL, OVER_MQTT, 1, 0},
+    {"bridge", {open_over_http, ask_over_http, read_over_http}, to_bridge, CALLEES, 0, 0},
+    {"rawsocket", {open_over_wamp, ask_over_wamp, read_over_wamp}, to_procedure, CALLEES, 0, 0},
+    {"websocket", {open_over_wamp, ask_over_wamp, read_over_wamp}, to_procedure, CALLEES, 0, 1},
 };
 
 static const struct way *way_named(const char *name)

@@ -47,7 +47,7 @@ static void connect_stream(struct stream *s, const struct sockaddr_in *address)
 }
 
 #ifdef TLS
-/* The handshake, after which nothing else of TLS is asked for: the certificate is the benchmark's own, and not looked at. */
+/* The handshake. The certificate is the benchmark's own, and not looked at. */
 static void secure(struct stream *s)
 {
     static SSL_CTX *context;

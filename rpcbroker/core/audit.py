@@ -1,4 +1,4 @@
-"""The record of who did what: gathered, and written once a second in one go."""
+"""The record of who did what: gathered, and written many at a time, within a second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from rpcbroker.core.ports import AuditLog
 from rpcbroker.core.settings import AuditSettings
 
 INTERVAL = 1.0
-"""Seconds that entries are gathered before they are written."""
+"""Seconds that entries are gathered, at most, before they are written."""
+BATCH = 500
+"""Entries that are written without waiting longer: the work of a busy second is spread over it."""
 MAX_WAITING = 50_000
 """Entries that may wait for a slow store; further ones are counted and lost, so that memory is not."""
 MAX_FAILURE = 1_000
@@ -89,9 +91,11 @@ class AuditTrail:
             failure=failure[:MAX_FAILURE].replace("\x00", "\ufffd"),  # which a database cannot keep
         )
         self._waiting.append(entry)
-        if not self._scheduled:
+        if len(self._waiting) >= BATCH:
+            self.flush()
+        elif not self._scheduled:
             self._scheduled = True
-            self._deadlines.after(INTERVAL, lambda _: self.flush(), None)
+            self._deadlines.after(INTERVAL, self._due, None)
 
     def done(
         self,
@@ -125,9 +129,12 @@ class AuditTrail:
             data["params"] = recorded(jsontext.decode(request.params))
         return data
 
+    def _due(self, _: None) -> None:
+        self._scheduled = False
+        self.flush()
+
     def flush(self) -> Deferred[None]:
         """Write what has gathered; fires when it is kept, and also when it could not be."""
-        self._scheduled = False
         entries, self._waiting = self._waiting, []
         if not entries:
             return succeed(None)

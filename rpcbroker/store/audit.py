@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
+from rpcbroker.core import jsontext
 from rpcbroker.core.model import AuditEntry, AuditFilter, Page, PageLink
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import contains, page
+from rpcbroker.store.queries import contains, insert_rows, page, run
 from rpcbroker.store.rows import audit_entry_of
 
 _C = t.audit.c
-
+_COLUMNS = [column.name for column in t.audit.c if column is not _C.sequence]
+_NEWEST = "SELECT max(sequence) FROM audit"
+_MINE = "SELECT count(*) FROM audit WHERE tenant_id = ?"
+_FORGET = """
+DELETE FROM audit WHERE sequence IN (
+    SELECT sequence FROM audit WHERE tenant_id = ? ORDER BY created_time, sequence LIMIT ?)
+"""
 
 SLACK = 100
-"""A tenant has at most one part in so many more entries than it may: they are not counted at each write."""
+"""A tenant has at most one part in so many more entries than it may: they are not removed at each write."""
+AGE_STEP = 60_000
+"""Milliseconds that an entry may be older than it may: too old ones are not looked for at each write."""
+
+_Row = tuple[Any, ...]
 
 
-def _row(entry: AuditEntry) -> dict[str, Any]:
-    row = msgspec.structs.asdict(entry)
-    del row["sequence"]  # given by the database
-    return row
+def _row(entry: AuditEntry) -> _Row:
+    """What `_COLUMNS` get."""
+    customer_id = entry.customer_id
+    return (
+        entry.created_time,
+        entry.tenant_id.hex,
+        None if customer_id is None else customer_id.hex,
+        entry.entity_type,
+        entry.entity_id.hex,
+        entry.entity_name,
+        entry.user_id.hex,
+        entry.user_name,
+        entry.action,
+        jsontext.encode(entry.data).decode(),
+        entry.failure,
+    )
 
 
 class SqlAudit:
@@ -36,30 +57,32 @@ class SqlAudit:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._since_cut: dict[UUID, int] = {}
+        self._counts = _Counts()
+        self._forgotten: int | None = None
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
         """See the port."""
-        counts = Counter(entry.tenant_id for entry in entries)
-        to_cut = [tenant_id for tenant_id, count in counts.items() if self._has_grown(tenant_id, count, max_entries)]
+        rows: dict[UUID, list[_Row]] = {}
+        for entry in entries:
+            rows.setdefault(entry.tenant_id, []).append(_row(entry))
 
         def work(connection: Connection) -> None:
-            living = set(connection.execute(sa.select(t.tenant.c.id).where(t.tenant.c.id.in_(counts))).scalars())
-            rows = [_row(entry) for entry in entries if entry.tenant_id in living]
-            if rows:
-                connection.execute(sa.insert(t.audit), rows)
-            connection.execute(sa.delete(t.audit).where(_C.created_time < since))
-            for tenant_id in to_cut:
-                _cut(connection, tenant_id, max_entries)
+            living = connection.execute(sa.select(t.tenant.c.id).where(t.tenant.c.id.in_(rows))).scalars().all()
+            self._counts.begin(connection)
+            insert_rows(connection, t.audit, _COLUMNS, [row for tenant_id in living for row in rows[tenant_id]])
+            if forget and connection.execute(sa.delete(t.audit).where(_C.created_time < since)).rowcount:
+                self._counts.forget()
+            for tenant_id in living:
+                self._counts.add(connection, tenant_id.hex, len(rows[tenant_id]), max_entries=max_entries)
+            self._counts.end(connection)
 
-        return self._database.write(work)
+        forget = self._forgotten is None or since >= self._forgotten + AGE_STEP
+        if not forget:
+            return self._database.write(work)
+        return self._database.write(work).addCallback(self._has_forgotten, since)
 
-    def _has_grown(self, tenant_id: UUID, count: int, max_entries: int) -> bool:
-        """Whether to look for entries beyond the number, which takes a walk over that number of them."""
-        grown = self._since_cut.get(tenant_id, max_entries) + count
-        has_grown = grown * SLACK >= max_entries
-        self._since_cut[tenant_id] = 0 if has_grown else grown
-        return has_grown
+    def _has_forgotten(self, _: None, since: int) -> None:
+        self._forgotten = since
 
     def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]:
         """See the port."""
@@ -88,10 +111,46 @@ class SqlAudit:
         return self._database.read(work)
 
 
-def _cut(connection: Connection, tenant_id: UUID, max_entries: int) -> None:
-    """Forget a tenant's oldest entries beyond a number."""
-    mine, place = _C.tenant_id == tenant_id, sa.tuple_(_C.created_time, _C.sequence)
-    newest = sa.select(_C.created_time, _C.sequence).where(mine).order_by(_C.created_time.desc(), _C.sequence.desc())
-    first_beyond = connection.execute(newest.offset(max_entries).limit(1)).first()
-    if first_beyond is not None:
-        connection.execute(sa.delete(t.audit).where(mine, place <= sa.tuple_(*first_beyond)))
+_UNKNOWN = -1
+"""In the place of an entry's number: none has it."""
+
+
+class _Counts:
+    """How many entries each tenant has, for to count them is to walk over all of them.
+
+    They are good as long as the newest entry is the one after which they were counted: after a transaction that
+    failed, or when another process has written, they are counted again. For the writer's thread only.
+    """
+
+    def __init__(self) -> None:
+        self._newest: int | None = _UNKNOWN
+        self._of: dict[str, int] = {}
+
+    def begin(self, connection: Connection) -> None:
+        """Before anything is written in this transaction."""
+        if self._newest != _newest(connection):
+            self.forget()
+        self._newest = _UNKNOWN  # if this does not come to its end
+
+    def forget(self) -> None:
+        """Entries have gone."""
+        self._of.clear()
+
+    def add(self, connection: Connection, tenant_id: str, count: int, *, max_entries: int) -> None:
+        """So many were inserted: the oldest that are too many go, once they are worth a statement."""
+        counted = self._of.get(tenant_id)
+        now = run(connection, _MINE, (tenant_id,)).scalar() if counted is None else counted + count
+        beyond = now - max_entries
+        if beyond > 0 and beyond * SLACK >= max_entries:
+            run(connection, _FORGET, (tenant_id, beyond))
+            now = max_entries
+        self._of[tenant_id] = now
+
+    def end(self, connection: Connection) -> None:
+        """After all is written."""
+        self._newest = _newest(connection)
+
+
+def _newest(connection: Connection) -> int | None:
+    found: int | None = run(connection, _NEWEST, ()).scalar()
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from rpcbroker.store import tables as t
 T = TypeVar("T")
 IDS_AT_ONCE = 500
 """In one query: databases bound the parameters of a statement."""
+ROWS_AT_ONCE = 100
+"""In one INSERT: beyond that a row costs no less."""
 _SPECIAL = re.compile("[/%_]")
 
 
@@ -109,6 +112,24 @@ def run(connection: Connection, statement: str, parameters: Any) -> Any:
     """
     places = "%s" if connection.dialect.name == "postgresql" else "?"
     return connection.exec_driver_sql(statement.replace("?", places), parameters)
+
+
+def insert_rows(
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, then: str = ""
+) -> None:
+    """Insert many rows, each with what `columns` get as the driver takes it; `then` ends the statement.
+
+    Many rows are one statement, for which SQLite's driver lets go of the interpreter once: row by row it takes it
+    back as often, from the reactor.
+    """
+    places = f"({', '.join('?' * len(columns))})"
+    head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 -- names of our own table
+    whole = len(rows) - len(rows) % ROWS_AT_ONCE
+    many = head + ", ".join([places] * ROWS_AT_ONCE) + then
+    for start in range(0, whole, ROWS_AT_ONCE):
+        run(connection, many, tuple(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
+    if whole < len(rows):
+        run(connection, head + places + then, list(rows[whole:]))
 
 
 CONNECTED = sa.and_(t.presence.c.connected_time.is_not(None), t.presence.c.disconnected_time.is_(None))

@@ -68,6 +68,17 @@ def test_what_comes_within_a_second_is_written_at_once(made: Trail) -> None:
     assert [len(batch) for batch in made.log.batches] == [3, 1]
 
 
+def test_many_are_written_before_the_second_is_over(made: Trail) -> None:
+    made.note(audit.BATCH + 1)
+    assert [len(batch) for batch in made.log.batches] == [audit.BATCH]
+    made.clock.advance(1.1)
+    assert [len(batch) for batch in made.log.batches] == [audit.BATCH, 1]
+    made.note(audit.BATCH - 1)
+    assert len(made.log.batches) == 2
+    made.clock.advance(1.1)
+    assert len(made.log.batches) == 3, "the last one has not waited longer than a second"
+
+
 def test_an_entry_says_who_and_what(made: Trail) -> None:
     made.note(data={"a": 1}, failure="no")
     result_of(made.trail.flush())

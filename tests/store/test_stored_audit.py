@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import pytest
 import pytest_twisted
 from fakes import EPOCH_MS, OTHER_TENANT, TENANT, tenant
+from twisted.internet.defer import Deferred
 
+from rpcbroker.core.errors import InvalidRequest
 from rpcbroker.core.model import NULL_UUID, AuditEntry, AuditFilter, PageLink
+from rpcbroker.store.audit import AGE_STEP, SqlAudit
+from rpcbroker.store.queries import ROWS_AT_ONCE
 
 
 def entry(number: int, **more: Any) -> AuditEntry:
@@ -126,3 +131,66 @@ async def test_entries_of_a_tenant_that_is_gone_are_passed_over(store: Any) -> N
     await append(store, entry(2, tenant_id=OTHER_TENANT))
     assert await names(store) == ["device-1", "device-3"]
     assert await names(store, OTHER_TENANT) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_entries_than_go_into_one_statement(store: Any) -> None:
+    count = 2 * ROWS_AT_ONCE + 3
+    await append(store, *map(entry, range(count)))
+    assert await names(store, page_size=1000) == [f"device-{n}" for n in range(count)]
+
+
+class Failing:
+    """A database on which a transaction fails at its end, as it does when another write in it fails."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.fails = False
+
+    def write(self, work: Any) -> Deferred[Any]:
+        def both(connection: Any) -> None:
+            work(connection)
+            if self.fails:
+                raise InvalidRequest("no")
+
+        return self._database.write(both)  # type: ignore[no-any-return]
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_go_than_are_too_many_after_a_write_that_failed(store: Any) -> None:
+    database: Any = Failing(store._database)
+    log = SqlAudit(database)
+    await log.append([*map(entry, range(3))], since=0, max_entries=4)
+    database.fails = True
+    for _ in range(3):
+        with pytest.raises(InvalidRequest):
+            await log.append([entry(3)], since=0, max_entries=4)
+    database.fails = False
+    await log.append([entry(3)], since=0, max_entries=4)
+    assert await names(store) == ["device-0", "device-1", "device-2", "device-3"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_that_the_database_refuses_spoils_no_count(store: Any) -> None:
+    await append(store, *map(entry, range(3)), max_entries=4)
+    with pytest.raises(Exception, match=r"."):
+        await append(store, entry(3), entry(4, failure=None), max_entries=4)
+    await append(store, entry(3), max_entries=4)
+    assert await names(store) == ["device-0", "device-1", "device-2", "device-3"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_another_process_wrote_counts_too(store: Any) -> None:
+    await append(store, *map(entry, range(3)), max_entries=4)
+    await SqlAudit(store._database).append([entry(3)], since=0, max_entries=4)
+    await append(store, entry(4), max_entries=4)
+    assert await names(store) == ["device-1", "device-2", "device-3", "device-4"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_went_for_its_age_does_not_count(store: Any) -> None:
+    await append(store, *map(entry, range(3)), max_entries=3)
+    later = EPOCH_MS + AGE_STEP
+    await append(store, entry(AGE_STEP), since=later, max_entries=3)
+    await append(store, entry(AGE_STEP + 1), entry(AGE_STEP + 2), since=later, max_entries=3)
+    assert await names(store) == [f"device-{AGE_STEP + n}" for n in range(3)]

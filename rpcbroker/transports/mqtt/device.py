@@ -68,7 +68,14 @@ class MqttLink:
         self._around = around
         self._limits = limits
         self._gateway = (
-            GatewayFace(session, around.broker, carrier, mqtt.granted.get, settings=around.settings, claim=around.claim)
+            GatewayFace(
+                session,
+                around.broker,
+                carrier,
+                mqtt.granted_qos,
+                settings=around.settings,
+                claim=around.claim,
+            )
             if session.device.is_gateway
             else None
         )

@@ -171,7 +171,7 @@ class MqttProtocol(Protocol):
             self._carrier.pause()
         self._pause(_SLOW)
         if self._write_deadline is None:
-            self._write_deadline = self._after(self._admission.settings.write_timeout, self._abort)
+            self._write_deadline = self._after(self._admission.settings.write_timeout, MqttProtocol._abort)
 
     def resumeProducing(self) -> None:
         if self._write_deadline is not None:
@@ -488,9 +488,9 @@ class MqttProtocol(Protocol):
             transport.resumeProducing()
         else:
             transport.loseConnection()
-        self._after(CLOSE_TIMEOUT, self._abort)
+        self._after(CLOSE_TIMEOUT, MqttProtocol._abort)
 
-    def _abort(self, _: None) -> None:
+    def _abort(self) -> None:
         if not self._lost:
             self._cause = self._cause or "the device does not read what is sent to it"
             self.transport.abortConnection()
@@ -505,8 +505,8 @@ class MqttProtocol(Protocol):
     def _is_closed(self) -> bool:
         return self._connection.state is _CLOSED
 
-    def _after(self, seconds: float, action: Callable[[None], None]) -> Deadline:
-        return self._admission.around.deadlines.after(seconds, action, None)
+    def _after(self, seconds: float, action: Callable[[MqttProtocol], None]) -> Deadline:
+        return self._admission.around.deadlines.after(seconds, action, self)
 
     def _watch(self) -> None:
         """Look again when the connection's next deadline may have passed."""
@@ -515,9 +515,9 @@ class MqttProtocol(Protocol):
         due = self._connection.next_deadline()
         self._deadline = None
         if due is not None:
-            self._deadline = self._after(due - self._admission.clock.seconds(), self._check_deadline)
+            self._deadline = self._after(due - self._admission.clock.seconds(), MqttProtocol._check_deadline)
 
-    def _check_deadline(self, _: None) -> None:
+    def _check_deadline(self) -> None:
         self._deadline = None
         due = self._connection.next_deadline()
         if due is None or self._is_closed():

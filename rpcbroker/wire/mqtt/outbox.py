@@ -61,6 +61,10 @@ class Delivery:
         return self.stage is _AWAITING_PUBCOMP
 
 
+_NOTHING: dict[int, Delivery] = {}
+"""What is in flight to the many clients that were never sent anything; nothing is put in here."""
+
+
 class Outbox:
     """All messages of QoS 1 and 2 that one client has not finished with, oldest first."""
 
@@ -70,7 +74,7 @@ class Outbox:
         self.window = 0xFFFF
         """How many may be in flight; the client's Receive Maximum, or less."""
         self.queued_bytes = 0
-        self._in_flight: dict[int, Delivery] = {}
+        self._in_flight: dict[int, Delivery] = _NOTHING
         self._queue: deque[Delivery] | None = None  # a thousand idle clients need none
         self._last_packet_id = 0
 
@@ -106,6 +110,8 @@ class Outbox:
 
     def sent(self, delivery: Delivery) -> int:
         """It is in flight from now on, under the packet identifier that comes back (MQTT-2.2.1-4)."""
+        if self._in_flight is _NOTHING:
+            self._in_flight = {}
         packet_id = self._last_packet_id
         while True:
             packet_id = packet_id % 0xFFFF + 1
