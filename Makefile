@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo serve test lint docs vendor screenshots fuzz soak bench clean
+.PHONY: help demo serve test lint docs vendor screenshots fuzz soak bench bench-quick clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -91,17 +91,16 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed $(VENV)-crossbar/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
-	$(BIN)/python bench/run.py
-	$(BIN)/python bench/persistent.py
-	$(BIN)/python bench/record.py
-	$(BIN)/python bench/backlog.py
-	$(BIN)/python bench/rules.py
-	CROSSBAR_PYTHON=$(CURDIR)/$(VENV)-crossbar/bin/python $(BIN)/python bench/rpc.py
-	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
-	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
-	$(BIN)/python bench/http_devices.py
-	$(BIN)/python bench/feed.py
+# What is measured beside the broker, each in an environment of its own.
+BESIDE := amqtt aiocoap crossbar
+BENCH = $(foreach each,$(BESIDE),$(shell echo $(each) | tr a-z A-Z)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python) $(BIN)/python bench/results.py
+BENCH_NEEDS := $(VENV)/.installed $(BESIDE:%=$(VENV)-%/.installed) peers
+
+bench: $(BENCH_NEEDS)  ## measure everything, also beside other brokers; writes bench/RESULTS.md
+	$(BENCH)
+
+bench-quick: $(BENCH_NEEDS)  ## the same in a minute: what tells most, printed only
+	$(BENCH) --quick
 
 .PHONY: peers
 peers:
@@ -111,4 +110,4 @@ peers:
 		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev libssl-dev openssl mosquitto libcoap3-bin; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(VENV)-aiocoap $(VENV)-crossbar $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(BESIDE:%=$(VENV)-%) $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
