@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo serve test lint docs vendor screenshots fuzz soak bench clean
+.PHONY: help demo serve test lint docs vendor screenshots fuzz soak bench bench-quick clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,12 +29,17 @@ ALONE_tb-ce := tb-ce-client==4.4.0
 ALONE_fuzz := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ALONE_amqtt := amqtt==0.12.1
 ALONE_aiocoap := aiocoap==0.4.17
+ALONE_crossbar := crossbar==26.10.1
 ALONE := tb tb-gateway tb-rest-42 tb-rest-44 tb-ce fuzz
 ALONE_PYTHONS = $(foreach each,$(ALONE),$(shell echo $(each) | tr a-z- A-Z_)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python)
 
+CONSTRAINTS := -c constraints.txt
+# It wants an older idna than all else.
+$(VENV)-crossbar/.installed: CONSTRAINTS :=
+
 $(VENV)-%/.installed: constraints.txt
 	$(PYTHON) -m venv $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(ALONE_$*)
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) $(ALONE_$*)
 	touch $@
 
 # What is no Python: programs of the system, each with the package that has it, and packages of npm.
@@ -49,7 +54,7 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
-test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS)  ## install what the tests need, run them all
+test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS) peers  ## install what the tests need, run them all
 	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
 
 .PHONY: foreign
@@ -86,22 +91,23 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.installed $(VENV)-amqtt/.installed $(VENV)-aiocoap/.installed peers  ## measure, also beside other brokers; prints the machine and the versions
-	$(BIN)/python bench/run.py
-	$(BIN)/python bench/persistent.py
-	$(BIN)/python bench/record.py
-	$(BIN)/python bench/backlog.py
-	$(BIN)/python bench/rules.py
-	AMQTT_PYTHON=$(CURDIR)/$(VENV)-amqtt/bin/python $(BIN)/python bench/mqtt.py
-	AIOCOAP_PYTHON=$(CURDIR)/$(VENV)-aiocoap/bin/python $(BIN)/python bench/coap.py
-	$(BIN)/python bench/http_devices.py
-	$(BIN)/python bench/feed.py
+# What is measured beside the broker, each in an environment of its own.
+BESIDE := amqtt aiocoap crossbar
+BENCH = $(foreach each,$(BESIDE),$(shell echo $(each) | tr a-z A-Z)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python) $(BIN)/python bench/results.py
+BENCH_NEEDS := $(VENV)/.installed $(BESIDE:%=$(VENV)-%/.installed) peers
+
+bench: $(BENCH_NEEDS)  ## measure everything, also beside other brokers; writes bench/RESULTS.md
+	$(BENCH)
+
+bench-quick: $(BENCH_NEEDS)  ## the same in a minute: what tells most, printed only
+	$(BENCH) --quick
 
 .PHONY: peers
 peers:
 	@command -v cc >/dev/null && { command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; } && \
-		command -v coap-server-notls >/dev/null || \
-		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev mosquitto libcoap3-bin; }
+		command -v coap-server-notls >/dev/null && command -v openssl >/dev/null && \
+		echo "#include <openssl/ssl.h>" | cc -E - >/dev/null 2>&1 || \
+		{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q gcc libc6-dev libssl-dev openssl mosquitto libcoap3-bin; }
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(VENV)-amqtt $(VENV)-aiocoap $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ALONE:%=$(VENV)-%) $(BESIDE:%=$(VENV)-%) $(dir $(JS)) build dist docs/_build docs/_settings.md *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

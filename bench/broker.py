@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -55,9 +56,11 @@ class Broker(Child):
         super().__init__("rpcbroker", command, directory, mine | settings | more)
         self.endpoints = endpoints = self.wait_for(self._endpoints)
         self.start_seconds = time.perf_counter() - started
-        host, port = endpoints["http"].removeprefix("http://").split(":")
-        self.http = host, int(port)
-        self.mqtt = host, int(endpoints["mqtt"].rsplit(":", 1)[1])
+        # The last two are there if the environment has listeners with TLS.
+        self.http, self.mqtt, self.https, self.mqtts = (
+            ("127.0.0.1", int(endpoints.get(name, ":0").rsplit(":", 1)[1]))
+            for name in ("http", "mqtt", "https", "mqtts")
+        )
         self.token = ""
 
     def _endpoints(self) -> dict[str, str]:
@@ -76,6 +79,14 @@ class Broker(Child):
         request.add_header("X-Authorization", f"Bearer {self.token}")
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.loads(response.read())
+
+    def metric(self, name: str) -> float:
+        """What /metrics says of a number without labels. Raises SystemExit."""
+        with urllib.request.urlopen(f"http://{self.http[0]}:{self.http[1]}/metrics", timeout=30) as answer:
+            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+        if found is None:
+            raise self.failure(f"has no metric {name}")
+        return float(found[1])
 
 
 def provision(state: Path, count: int) -> list[str]:

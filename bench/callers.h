@@ -1,120 +1,125 @@
-/* Applications that call devices over HTTP, and what answers in HTTP, for the load programs. */
-#include <netinet/tcp.h>
+/* Applications that call devices, over HTTP if nothing else is said, and what answers in HTTP, for load programs. */
+#include "stream.h"
+#include <sys/timerfd.h>
 
-#define MOST_TEXT 8192
 #define MOST_DEVICES 1000
-#define TICK_MS 500
-
-/* What epoll reports, first in whatever has a socket. */
-struct source {
-    void (*readable)(struct source *);
-    int fd;
-};
-
-/* One HTTP connection; the first `holds` bytes of `in` are a response that is not whole. */
-struct http {
-    struct source source;
-    size_t holds;
-    char in[MOST_TEXT];
-};
+#define REQUEST "{\"method\":\"get\",\"params\":{\"pin\":7}}"
+#define REPLY "{\"7\":true}"
 
 struct caller {
-    struct http http;
-    uint64_t since;   /* 0: nothing is asked */
+    struct stream stream;
+    uint64_t since;    /* when its call began, or should have begun; 0: it has none */
+    unsigned number;   /* of its calls */
 };
 
-static struct sockaddr_in http_address = {.sin_family = AF_INET};
-static int epoll;
+static struct sockaddr_in callers_address = {.sin_family = AF_INET};
 
 static struct caller *callers;
 static unsigned caller_count, awaited, next_device, device_count;
-static int calling;
-static char *calls[MOST_DEVICES];   /* the request that calls each device */
+static int calling;                 /* who has an answer calls again */
+static uint64_t due, begun;         /* calls at a rate: how many should have begun, and have */
+static uint64_t first_ns, each_ns;  /* when the first of them is due, and how much later the next */
+static char *calls[MOST_DEVICES];   /* what calls each device */
 static size_t call_lengths[MOST_DEVICES];
 
-static void watch(struct source *s, void (*readable)(struct source *))
-{
-    struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = s};
-    s->readable = readable;
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, s->fd, &wanted) != 0)
-        die("epoll: %s", strerror(errno));
-}
+static void open_over_http(struct caller *c) { connect_stream(&c->stream, &callers_address); }
 
-static void connect_http(struct http *h, void (*readable)(struct source *))
-{
-    int yes = 1;
-    h->source.fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (h->source.fd < 0 || connect(h->source.fd, (struct sockaddr *)&http_address, sizeof http_address) != 0)
-        die("HTTP: %s", strerror(errno));
-    setsockopt(h->source.fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    watch(&h->source, readable);
-}
-
-static void put(struct http *h, const char *text, size_t length)
-{
-    if (send(h->source.fd, text, length, MSG_NOSIGNAL) != (ssize_t)length)
-        die("HTTP: %s", strerror(errno));
-}
-
-static void take(struct http *h)
-{
-    ssize_t got = recv(h->source.fd, h->in + h->holds, sizeof h->in - 1 - h->holds, 0);
-    if (got <= 0)
-        die("HTTP: %s after %.60s", got ? strerror(errno) : "the broker closed the connection", h->in);
-    h->holds += got;
-    h->in[h->holds] = 0;
-}
-
-static void drop(struct http *h, size_t length)
-{
-    memmove(h->in, h->in + length, h->holds - length + 1);
-    h->holds -= length;
-}
+static void ask_over_http(struct caller *c, unsigned device) { put(&c->stream, calls[device], call_lengths[device]); }
 
 /* The status of a whole response, its body where `body` says, its length to be dropped; 0: it is not whole yet. */
-static int response(struct http *h, char **body, size_t *length)
+static int response(struct stream *s, char **body, size_t *length)
 {
-    char *end = strstr(h->in, "\r\n\r\n"), *field;
+    char *end = strstr(s->in, "\r\n\r\n"), *field;
     size_t size = 0;
-    if (h->holds == 0 || end == NULL)
+    int chunked = 0;
+    if (s->holds == 0 || end == NULL)
         return 0;
-    for (field = h->in; field < end; field = strstr(field, "\r\n") + 2)
+    for (field = s->in; field < end; field = strstr(field, "\r\n") + 2)
         if (strncasecmp(field, "content-length:", 15) == 0)
             size = strtoul(field + 15, NULL, 10);
+        else if (strncasecmp(field, "transfer-encoding: chunked", 26) == 0)
+            chunked = 1;
     *body = end + 4;
-    *length = end + 4 - h->in + size;
-    return h->holds < *length ? 0 : atoi(h->in + 9);
+    if (chunked) {   /* one chunk, which is all that is needed of it here */
+        if ((end = strstr(*body, "\r\n")) == NULL)
+            return 0;
+        size = strtoul(*body, NULL, 16) + 7;   /* after it: an empty line, a chunk of nothing, and another one */
+        *body = end + 2;
+    }
+    *length = *body - s->in + size;
+    if (s->holds < *length)
+        return 0;
+    if (chunked && memcmp(s->in + *length - 7, "\r\n0\r\n\r\n", 7) != 0)
+        die("more than one chunk: %s", *body);
+    return atoi(s->in + 9);
 }
 
-static void call(struct caller *c)
+static const char *answer_over_http = REPLY;   /* to the last byte of the response */
+
+static size_t read_over_http(struct caller *c)
 {
-    unsigned device = next_device++ % device_count;
-    c->since = now_ns();
+    char *body;
+    size_t length;
+    int status = response(&c->stream, &body, &length);
+    if (status != 0 && (status != 200 || strcmp(body, answer_over_http) != 0))
+        die("a call was answered with %.*s", (int)length, c->stream.in);
+    return status ? length : 0;
+}
+
+/* How callers speak. */
+static struct speech {
+    void (*open)(struct caller *);                  /* once, before all calls */
+    void (*ask)(struct caller *, unsigned device);
+    size_t (*read)(struct caller *);                /* the length of a right answer; 0: it is not whole yet */
+} speech = {open_over_http, ask_over_http, read_over_http};
+
+static void call(struct caller *c, uint64_t since)
+{
+    c->since = since;
+    c->number++;
     awaited++;
-    put(&c->http, calls[device], call_lengths[device]);
+    speech.ask(c, next_device++ % device_count);
+}
+
+/* The calls that should have begun, while there is a caller that has none. */
+static void call_due(void)
+{
+    static unsigned next;
+    for (unsigned looked = 0; begun < due && looked < caller_count; looked++) {
+        struct caller *c = &callers[next++ % caller_count];
+        if (c->since == 0)
+            call(c, first_ns + begun++ * each_ns);
+    }
+}
+
+static void ticked(struct source *timer)
+{
+    uint64_t times;
+    if (read(timer->fd, &times, sizeof times) != sizeof times)
+        die("timer: %s", strerror(errno));
+    due += times;
+    call_due();
 }
 
 static void answered(struct source *s)
 {
     struct caller *c = (struct caller *)s;
-    char *body;
-    size_t length;
-    take(&c->http);
-    int status = response(&c->http, &body, &length);
-    if (status == 0)
+    take(&c->stream);
+    size_t length = speech.read(c);
+    if (length == 0)
         return;
-    if (status != 200 || memcmp(body, "{\"7\":true}", 10) != 0)
-        die("a call was answered with %.*s", (int)length, c->http.in);
-    drop(&c->http, length);
+    drop(&c->stream, length);
     measured(c->since);
     awaited--;
     c->since = 0;
     if (calling)
-        call(c);
+        call(c, now_ns());
+    else
+        call_due();
 }
 
 /* From stdin: the caller's token, then each device's id, one a line. */
-static void read_calls(const char *body)
+static void read_calls(void)
 {
     char token[4096], id[64], request[MOST_TEXT];
     if (scanf("%4095s", token) != 1)
@@ -124,43 +129,49 @@ static void read_calls(const char *body)
             die("too few ids on stdin");
         call_lengths[i] = snprintf(request, sizeof request,
                                    "POST /api/rpc/twoway/%s HTTP/1.1\r\nHost: b\r\nX-Authorization: Bearer %s\r\n"
-                                   "Content-Length: %zu\r\n\r\n%s", id, token, strlen(body), body);
+                                   "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n" REQUEST,
+                                   id, token, strlen(REQUEST));
         calls[i] = strdup(request);
     }
 }
 
-static void turn(void)
-{
-    static unsigned silent;
-    struct epoll_event events[64];
-    int count = epoll_wait(epoll, events, 64, TICK_MS);
-    silent = count == 0 ? silent + TICK_MS : 0;
-    if (silent >= SILENCE_MS)
-        die("the broker said nothing for %d s", SILENCE_MS / 1000);
-    for (int i = 0; i < count; i++) {
-        struct source *s = events[i].data.ptr;
-        s->readable(s);
-    }
-}
-
-/* All callers at once, each with its next call when it has its answer. */
-static void call_all(unsigned count, double warm_up, double seconds)
+/* All callers, each with its next call when it has its answer; or, with a rate, so many calls a second, whose latency
+ * counts from when they should have begun. Then all are waited for. */
+static void call_all(unsigned count, double rate, double warm_up, double seconds)
 {
     struct moment begin, end;
+    struct source timer = {.fd = -1};
     caller_count = count;
     callers = calloc(count, sizeof *callers);
     if (callers == NULL)
         die("no memory");
-    for (unsigned i = 0; i < count; i++)
-        connect_http(&callers[i].http, answered);
-    calling = 1;
-    for (unsigned i = 0; i < count; i++)
-        call(&callers[i]);
+    for (unsigned i = 0; i < count; i++) {
+        speech.open(&callers[i]);
+        watch(&callers[i].stream.source, answered);
+    }
+    if (rate > 0) {
+        each_ns = 1e9 / rate;
+        first_ns = now_ns() + each_ns;
+        struct timespec first = {first_ns / 1000000000, first_ns % 1000000000};
+        struct timespec each = {each_ns / 1000000000, each_ns % 1000000000};
+        timer.fd = timerfd_create(CLOCK_MONOTONIC, 0);
+        if (timerfd_settime(timer.fd, TFD_TIMER_ABSTIME, &(struct itimerspec){each, first}, NULL) != 0)
+            die("timer: %s", strerror(errno));
+        watch(&timer, ticked);
+    } else {
+        calling = 1;
+        for (unsigned i = 0; i < count; i++)
+            call(&callers[i], now_ns());
+    }
     size_t done = measure(warm_up, seconds, turn, &begin, &end);
     calling = 0;
-    while (awaited)
+    close(timer.fd);
+    while (awaited || begun < due)
         turn();
-    operations = done;
+    if (rate > 0)
+        end = moment();   /* also the last of those that were due count, and what they took */
+    else
+        operations = done;
     report(begin, end);
     puts("}");
 }

@@ -52,14 +52,19 @@ class Child:
         said = self._log.read_text(errors="replace").strip().splitlines()[-10:]
         return SystemExit("\n".join((f"{self.name} {why}", *said)))
 
+    @property
+    def pid(self) -> int:
+        """Of the process that does the work."""
+        return self.process.pid
+
     def rss_kb(self) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
                 return int(line.split()[1])
         raise self.failure("is gone")
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
@@ -84,12 +89,22 @@ def prepare() -> None:
 
 
 def machine() -> str:
-    """The machine, how busy it is with other things, and the versions, in one line."""
+    """The machine, how busy it is with other things, and the versions."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("twisted", "klein", "msgspec"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     return (
-        f"{platform.platform()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, {versions}"
+        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {_processor()}, {os.cpu_count()} cores, "
+        f"{memory:.0f} GB, load average {load}\n"
+        f"{platform.platform()}, Python {platform.python_version()}, {versions}"
     )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()
 
 
 def progress(text: str) -> None:

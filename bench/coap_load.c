@@ -245,15 +245,15 @@ int main(int argc, char **argv)
     }
     if (count > MOST_DEVICES)
         die("at most %d devices", MOST_DEVICES);
-    http_address.sin_port = htons(atoi(argv[8]));
-    http_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    read_calls("{\"method\":\"get\",\"params\":{\"pin\":7}}");
+    callers_address.sin_port = htons(atoi(argv[8]));
+    callers_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    read_calls();
     for (unsigned i = 0; i < count; i++) {
         next_request(&devices[i], 0);
         if (i % 50 == 49 || i == count - 1)   /* so that the server's socket can hold them */
             while (awaited)
                 tick();
     }
-    call_all(atoi(argv[5]), atof(argv[6]), atof(argv[7]));
+    call_all(atoi(argv[5]), 0, atof(argv[6]), atof(argv[7]));
     return 0;
 }

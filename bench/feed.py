@@ -24,9 +24,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from aims import Aim
 from broker import Broker, provision
+from calling import Load, connect_device
 from child import machine, prepare, progress
-from run import Load, connect_device
 from watchers import Watcher, Watchers
 
 DEVICES = 1_000
@@ -137,7 +138,8 @@ def measure(bench: Bench, scene: Scene, *, rounds: int, seconds: float, warm_up:
         )
     ratio = median(each.p99 for each in with_) / median(each.p99 for each in without)
     grown = ", ".join(f"{kb / 1024:.0f}" for kb in memory)
-    print(f"  p99 {ratio:.2f} times that without (wanted: {scene.wanted:g} at most); memory {grown} MB", flush=True)
+    aim = Aim(scene.wanted, figure="p99", of="without", most=True)
+    print(f"  memory {grown} MB\n  {aim.tell(ratio)}", flush=True)
     errors = sum(each.errors for each in (*without, *with_))
     return not errors and ratio <= scene.wanted and memory[-1] <= memory[rounds // 2] + GROWTH
 

@@ -12,8 +12,8 @@
 #include "callers.h"
 
 struct device {
-    struct http http;      /* polls and replies, or events */
-    struct http replies;   /* of one that listens to events */
+    struct stream http;    /* polls and replies, or events */
+    struct stream replies; /* of one that listens to events */
     int replying, ready;
     char poll[256];
     size_t poll_length;
@@ -24,7 +24,7 @@ static unsigned ready;
 
 static unsigned index_of(const struct device *d) { return d - devices; }
 
-static void reply(struct device *d, struct http *h, const char *json, const char *end)
+static void reply(struct device *d, struct stream *h, const char *json, const char *end)
 {
     char request[256];
     const char *id = memmem(json, end - json, "\"id\":", 5);
@@ -89,30 +89,36 @@ static void accepted(struct source *s)
     }
 }
 
+static void open_stream(struct stream *s, void (*readable)(struct source *))
+{
+    connect_stream(s, &callers_address);
+    watch(&s->source, readable);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 8 || (device_count = atoi(argv[4])) < 1 || device_count > MOST_DEVICES)
         die("see the top of its source for the arguments");
     int events = argv[1][0] == 's';
-    http_address.sin_port = htons(atoi(argv[2]));
-    http_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    callers_address.sin_port = htons(atoi(argv[2]));
+    callers_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     pid = atoi(argv[3]);
     epoll = epoll_create1(0);
     devices = calloc(device_count, sizeof *devices);
     if (devices == NULL)
         die("no memory");
-    read_calls("{\"method\":\"get\",\"params\":{\"pin\":7}}");
+    read_calls();
     for (unsigned i = 0; i < device_count; i++) {
         struct device *d = &devices[i];
         d->poll_length = snprintf(d->poll, sizeof d->poll, "GET /api/v1/B%u/rpc%s HTTP/1.1\r\nHost: b\r\n%s\r\n", i,
                                   events ? "" : "?timeout=60000", events ? "Accept: text/event-stream\r\n" : "");
         if (events)
-            connect_http(&d->replies, accepted);
-        connect_http(&d->http, events ? told : polled);
+            open_stream(&d->replies, accepted);
+        open_stream(&d->http, events ? told : polled);
         put(&d->http, d->poll, d->poll_length);
     }
     while (events && ready < device_count)
         turn();
-    call_all(atoi(argv[5]), atof(argv[6]), atof(argv[7]));
+    call_all(atoi(argv[5]), 0, atof(argv[6]), atof(argv[7]));
     return 0;
 }

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,24 +51,20 @@ static void measured(uint64_t since)
 /* CPU time, of the broker and of this program */
 struct moment { double wall, theirs, mine; };
 
+static double cpu_seconds(clockid_t clock)
+{
+    struct timespec used;
+    if (clock_gettime(clock, &used) != 0)
+        die("the broker is gone");
+    return used.tv_sec + used.tv_nsec / 1e9;
+}
+
 static struct moment moment(void)
 {
-    char path[64], line[1024];
-    unsigned long user, system;
-    struct rusage used;
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL || fgets(line, sizeof line, file) == NULL)
+    clockid_t theirs;
+    if (clock_getcpuclockid(pid, &theirs) != 0)
         die("the broker is gone");
-    fclose(file);
-    if (sscanf(strrchr(line, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        die("%s cannot be read", path);
-    getrusage(RUSAGE_SELF, &used);
-    return (struct moment){
-        now_ns() / 1e9,
-        (double)(user + system) / sysconf(_SC_CLK_TCK),
-        used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6,
-    };
+    return (struct moment){now_ns() / 1e9, cpu_seconds(theirs), cpu_seconds(CLOCK_PROCESS_CPUTIME_ID)};
 }
 
 static int by_size(const void *a, const void *b)

@@ -22,14 +22,16 @@ from typing import Any
 
 import msgspec
 import peers
+from aims import Aim
+from beside import Beside
 from broker import Broker
 from child import Child, machine, prepare
-from rounds import OURS, WARM_UP, Bench, Result, Round, measure
+from rounds import OURS, Bench, Result, Round, measure
 
-SESSIONS, PAIRS, AT_ONCE = 200, 100, 64
-CONNECTS = 1000, 10_000
-SLOW = {"amqtt": 1000}
-"""The most sessions that a peer is asked to take: its connects get slower with each, ten thousand take minutes."""
+PAIRS, AT_ONCE = 100, 64
+FEW, MANY = 1000, 10_000
+"""Connects. amqtt takes few only: its connects get slower with each, ten thousand take minutes."""
+OURS_FEW = f"{OURS}, {FEW:,}"
 PEERS = "mosquitto", "amqtt"
 REQUESTS = "v1/devices/me/rpc/request/+"
 SETTLE = 1.0
@@ -38,15 +40,15 @@ SETTLE = 1.0
 
 def start(bench: Bench, name: str, **settings: str) -> Any:
     """A broker of this name; `settings` is the environment of ours."""
-    return Broker(bench.directory, **settings) if name == OURS else getattr(peers, name)(bench.directory)
+    return Broker(bench.directory, **settings) if name in (OURS, OURS_FEW) else getattr(peers, name)(bench.directory)
 
 
-def ingest(unacknowledged: int) -> Callable[[Bench, str], Result]:
+def ingest(sessions: int, unacknowledged: int) -> Callable[[Bench, str], Result]:
     """Telemetry at QoS 1."""
 
     def run(bench: Bench, name: str) -> Result:
         server = start(bench, name)
-        result = bench.run(server, "ingest", server.mqtt[1], SESSIONS, unacknowledged, WARM_UP, bench.seconds)
+        result = bench.run(server, "ingest", server.mqtt[1], sessions, unacknowledged, bench.warm_up, bench.seconds)
         if name == OURS and bench.read_back:
             bench.compare_last(server, result.last)
         server.stop()
@@ -58,24 +60,26 @@ def ingest(unacknowledged: int) -> Callable[[Bench, str], Result]:
 def rpc(bench: Bench, name: str) -> Result:
     """Requests and answers on topics that mean nothing to the broker, each a QoS 0 message through it."""
     server = start(bench, name, RPCBROKER_MQTT_PUBSUB="tenant")
-    result = bench.run(server, "rpc", server.mqtt[1], PAIRS, 1, WARM_UP, bench.seconds)
+    result = bench.run(server, "rpc", server.mqtt[1], PAIRS, 1, bench.warm_up, bench.seconds)
     server.stop()
     return result
 
 
-def connect(sessions: int) -> Callable[[Bench, str], Result]:
+def connect(count: int) -> Callable[[Bench, str], Result]:
     """Connects, one after another, that stay; and what memory each took once it had subscribed."""
 
     def run(bench: Bench, name: str) -> Result:
         server = start(bench, name)
         before = server.rss_kb()
+        sessions = FEW if name == OURS_FEW else count
         counts = str(server.mqtt[1]), str(server.process.pid), str(sessions), str(AT_ONCE)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        load = Child("mqtt_load", [bench.load, "connect", *counts, REQUESTS], bench.directory, **pipes)
-        line, settled = load.process.stdout.readline(), load.process.stdout.readline()
+        with Beside() as beside:
+            load = Child("mqtt_load", [bench.load, "connect", *counts, REQUESTS], bench.directory, **pipes)
+            line, settled = load.process.stdout.readline(), load.process.stdout.readline()
         if not settled:
             raise load.failure(f"did not connect to {name}:")
-        result = msgspec.json.decode(line, type=Result)
+        result = msgspec.json.decode(line, type=Result).beside(beside)
         time.sleep(SETTLE)
         result.kb_each = (server.rss_kb() - before) / sessions
         load.process.stdin.close()
@@ -89,27 +93,37 @@ def connect(sessions: int) -> Callable[[Bench, str], Result]:
 
 ROUNDS = {
     "ingest-1": Round(
-        f"QoS 1 ingest, {SESSIONS} sessions with 1 unacknowledged message each",
-        ingest(1),
-        {"mosquitto": 0.2, "amqtt": 5},
+        "QoS 1 ingest, 200 sessions with 1 unacknowledged message each",
+        ingest(200, 1),
+        (Aim(8, 5, of="amqtt"), Aim(0.4, 0.22, of="mosquitto")),
         (OURS, *PEERS),
     ),
     "ingest-10": Round(
-        f"QoS 1 ingest, {SESSIONS} sessions with 10 unacknowledged messages each",
-        ingest(10),
-        {"mosquitto": 0.5, "amqtt": 10},
+        "QoS 1 ingest, 50 sessions with 10 unacknowledged messages each",
+        ingest(50, 10),
+        (Aim(20, 10, of="amqtt"), Aim(1, 0.5, of="mosquitto")),
         (OURS, *PEERS),
     ),
-    "rpc": Round(f"RPC through topics, QoS 0, {PAIRS} callers and as many devices", rpc, names=(OURS, *PEERS)),
-    **{
-        f"connect-{count}": Round(
-            f"{count:,} connects, up to {AT_ONCE} at once, all stay and subscribe",
-            connect(count),
-            names=tuple(name for name in (OURS, *PEERS) if count <= SLOW.get(name, count)),
-            memory=True,
-        )
-        for count in CONNECTS
-    },
+    "rpc": Round(
+        f"RPC through topics, QoS 0, {PAIRS} callers and as many devices",
+        rpc,
+        (Aim(12, 8, of="amqtt"), Aim(0.3, 0.18, of="mosquitto")),
+        (OURS, *PEERS),
+    ),
+    "connect-1k": Round(
+        f"{FEW:,} connects, up to {AT_ONCE} at once, all stay and subscribe",
+        connect(FEW),
+        (Aim(20, of="amqtt"),),
+        (OURS, *PEERS),
+        memory=True,
+    ),
+    "connect-10k": Round(
+        f"{MANY:,} connects, up to {AT_ONCE} at once, all stay and subscribe",
+        connect(MANY),
+        (Aim(0.9, of=OURS_FEW), Aim(4, figure="kb_each", most=True)),
+        (OURS, OURS_FEW, "mosquitto"),
+        memory=True,
+    ),
 }
 
 
@@ -130,7 +144,7 @@ def main() -> None:
         bench = Bench(
             Path(directory),
             "mqtt_load.c",
-            devices=max(CONNECTS),
+            devices=MANY,
             seconds=options.seconds,
             read_back=not options.no_read_back,
         )

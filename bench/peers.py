@@ -54,7 +54,7 @@ class CoapPeer(Child):
 
 def mosquitto(directory: Path) -> Peer:
     """Debian's mosquitto. Raises SystemExit."""
-    program, port = _program(("mosquitto",)), _free_port()
+    program, port = _program(("mosquitto",)), free_port()
     configuration = directory / "mosquitto.conf"
     configuration.write_text(_MOSQUITTO.format(port=port))
     return Peer("mosquitto", [program, "-c", str(configuration)], directory, port)
@@ -62,27 +62,27 @@ def mosquitto(directory: Path) -> Peer:
 
 def amqtt(directory: Path) -> Peer:
     """amqtt, in the environment that `make bench` made for it. Raises SystemExit."""
-    port = _free_port()
+    port = free_port()
     return Peer("amqtt", _script("amqtt", "amqtt_broker.py", port), directory, port)
 
 
 def libcoap(directory: Path) -> CoapPeer:
     """The coap-server of Debian's libcoap. Raises SystemExit."""
-    port = _free_port(socket.SOCK_DGRAM)
+    port = free_port(socket.SOCK_DGRAM)
     command = [_program(_COAP_SERVERS), "-A", "127.0.0.1", "-p", str(port), "-v", "3"]
     return CoapPeer("libcoap", command, directory, port)
 
 
 def aiocoap(directory: Path) -> CoapPeer:
     """aiocoap's server, in the environment that `make bench` made for it. Raises SystemExit."""
-    port = _free_port(socket.SOCK_DGRAM)
+    port = free_port(socket.SOCK_DGRAM)
     return CoapPeer("aiocoap", _script("aiocoap", "aiocoap_server.py", port), directory, port)
 
 
 def version(name: str) -> str:
     """A peer's name and version. Raises SystemExit if it is not there."""
-    if name in ("amqtt", "aiocoap"):
-        return _said([_python(name), "-c", f"import importlib.metadata as m; print('{name}', m.version('{name}'))"])
+    if name in ("amqtt", "aiocoap", "crossbar"):
+        return _said([python(name), "-c", f"import importlib.metadata as m; print('{name}', m.version('{name}'))"])
     if name == "libcoap":
         # Its usage has "coap-server-notls v4.3.1 -- a small CoAP implementation".
         return "libcoap " + _said([_program(_COAP_SERVERS), "-?"]).partition(" v")[2].split()[0]
@@ -102,10 +102,10 @@ def _program(names: Sequence[str]) -> str:
 
 
 def _script(name: str, script: str, port: int) -> list[str]:
-    return [_python(name), str(Path(__file__).with_name(script)), str(port)]
+    return [python(name), str(Path(__file__).with_name(script)), str(port)]
 
 
-def _python(name: str) -> str:
+def python(name: str) -> str:
     variable = f"{name.upper()}_PYTHON"
     python = os.environ.get(variable, "")
     return python if Path(python).is_file() else _missing(name, f"{variable} names no Python that has it")
@@ -115,7 +115,7 @@ def _missing(name: str, why: str) -> str:
     raise SystemExit(f"{name}: {why}; `make bench` installs it, or leave it out with --peers")
 
 
-def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]

@@ -9,12 +9,16 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
+from aims import Aim
+from beside import Beside
 from broker import Broker, provision
 from child import progress
 
 OURS = "rpcbroker"
 WARM_UP = 1.0
-"""Seconds of load that are not counted."""
+"""Seconds of load that are not counted; no more than those that are."""
+FIGURES = {"rate": "rate", "broker_us": "CPU", "p50_ms": "p50", "p99_ms": "p99", "kb_each": "KB each"}
+"""What they are called where they are told."""
 
 
 class Result(msgspec.Struct):
@@ -31,15 +35,28 @@ class Result(msgspec.Struct):
     again: int = 0
     """Requests that were lost, and sent again."""
     kb_each: float = 0
+    others: float = 0
+    """Share of a core that the machine's other processes took meanwhile; `stolen`, the hypervisor."""
+    stolen: float = 0
+    named: str = ""
+    """Some of those processes."""
+
+    def beside(self, others: Beside) -> Result:
+        """The same, and what else ran."""
+        self.others, self.stolen, self.named = others.share, others.stolen, others.names
+        return self
 
 
 class Round(NamedTuple):
-    """One kind of measurement. `wanted` is the least ratio of rates that the project asks for, for each peer."""
+    """One kind of measurement, of what is called `names`: ourselves, other ways of ours, and peers.
+
+    An Aim's `figure` is a field of Result, and its `of` one of the names.
+    """
 
     title: str
     run: Callable[[Any, str], Result]
     """Called with a Bench and a name."""
-    wanted: Mapping[str, float] = {}
+    aims: tuple[Aim, ...] = ()
     names: tuple[str, ...] = (OURS,)
     memory: bool = False
 
@@ -47,14 +64,18 @@ class Round(NamedTuple):
 class Bench:
     """Where the measurements happen, how long they take, and the load: a C program beside this file."""
 
-    def __init__(self, directory: Path, source: str, *, devices: int, seconds: float, read_back: bool = True) -> None:
+    def __init__(
+        self, directory: Path, source: str, *libraries: str, devices: int, seconds: float, read_back: bool = True
+    ) -> None:
+        """`libraries` are what the load is linked with, as options of cc. Raises SystemExit."""
         self.directory = directory
         self.seconds = seconds
+        self.warm_up = min(WARM_UP, seconds)
         self.read_back = read_back
         self.load = str(directory / "load")
         path = Path(__file__).with_name(source)
         try:
-            subprocess.run(["cc", "-O2", "-Wall", "-o", self.load, str(path)], check=True)
+            subprocess.run(["cc", "-O2", "-Wall", "-o", self.load, str(path), *libraries], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise SystemExit(f"the load cannot be compiled: {error}") from None
         first = Broker(directory)
@@ -63,13 +84,14 @@ class Bench:
 
     def run(self, server: Any, mode: str, port: int, *arguments: float, told: str = "") -> Result:
         """What the load finds. Its arguments are the port, the process id of the server, and these."""
-        command = [self.load, mode, *map(str, (port, server.process.pid, *arguments))]
-        done = subprocess.run(
-            command, input=told, capture_output=True, text=True, timeout=self.seconds + 120, check=False
-        )
+        command = [self.load, mode, *map(str, (port, server.pid, *arguments))]
+        with Beside() as beside:
+            done = subprocess.run(
+                command, input=told, capture_output=True, text=True, timeout=self.seconds + 120, check=False
+            )
         if done.returncode:
             raise server.failure(done.stderr.strip())
-        return msgspec.json.decode(done.stdout, type=Result)
+        return msgspec.json.decode(done.stdout, type=Result).beside(beside)
 
     def callers(self, server: Broker, devices: int) -> str:
         """What the load has to be told of callers: the token of one, and ids of devices."""
@@ -94,24 +116,34 @@ class Bench:
 
 
 def measure(bench: Bench, rounds: Mapping[str, Round], names: Iterable[str], number: int) -> None:
-    """So many rounds of each kind, the broker and its peers in turn; `names` are those of the peers to be measured."""
+    """So many rounds of each kind, the broker and its peers in turn; `names` are those of the peers to be measured.
+
+    What is called `rpcbroker, ...` is a way of ours, and always measured.
+    """
     for key, kind in rounds.items():
-        found: dict[str, list[Result]] = {name: [] for name in kind.names if name in (OURS, *names)}
+        found: dict[str, list[Result]] = {
+            name: [] for name in kind.names if name.partition(",")[0] == OURS or name in names
+        }
         for each in range(number):
             for name, results in found.items():
                 progress(f"{key}: round {each + 1} of {number}, {name}")
                 results.append(kind.run(bench, name))
         print(f"{kind.title}:")
+        width = max(map(len, found))
         for name, results in found.items():
-            print(f"  {name:10}{describe(results, memory=kind.memory)}")
-        print("".join(f"  {line}\n" for line in compare(found, kind.wanted)), end="", flush=True)
+            print(f"  {name:{width}} {describe(results, memory=kind.memory)}")
+        print("".join(f"  {line}\n" for line in compare(found, kind.aims)), end="", flush=True)
+
+
+def chosen(results: list[Result]) -> list[Result]:
+    """The valid ones; all if none is."""
+    return [result for result in results if result.valid] or results
 
 
 def medians(results: list[Result]) -> dict[str, float]:
-    """Of each figure, over the valid results; over all if none is."""
-    chosen = [result for result in results if result.valid] or results
-    names = "rate", "broker_us", "broker_share", "load_share", "p50_ms", "p99_ms", "kb_each"
-    return {name: median(getattr(result, name) for result in chosen) for name in names}
+    """Of each figure, over those that are chosen."""
+    names = *FIGURES, "broker_share", "load_share", "others", "stolen"
+    return {name: median(getattr(result, name) for result in chosen(results)) for name in names}
 
 
 def describe(results: list[Result], *, memory: bool) -> str:
@@ -120,25 +152,45 @@ def describe(results: list[Result], *, memory: bool) -> str:
     lowest, highest = min(result.rate for result in results), max(result.rate for result in results)
     invalid = sum(not result.valid for result in results)
     again = sum(result.again for result in results)
+    busiest = max(results, key=lambda result: result.others).named
     return (
         f"{m['rate']:>9,.0f}/s ({lowest:,.0f} to {highest:,.0f}), {m['broker_us']:.1f} us of CPU each, "
-        f"p50 {m['p50_ms']:.1f} ms, p99 {m['p99_ms']:.1f} ms"
+        f"p50 {m['p50_ms']:.2f} ms, p99 {m['p99_ms']:.1f} ms"
         + (f", {m['kb_each']:.1f} KB each" if memory else "")
-        + f"; broker {m['broker_share']:.2f} core, load {m['load_share']:.2f} core"
+        + f"; broker {m['broker_share']:.2f} core, load {m['load_share']:.2f} core, others {m['others']:.2f} core"
+        + (f" (at most: {busiest})" if busiest else "")
+        + (f", stolen {m['stolen']:.2f} core" if m["stolen"] >= 0.005 else "")
         + (f"; {again} requests were lost and sent again" if again else "")
         + (f"; {invalid} of {len(results)} NOT VALID: the load took more than 0.8 core" if invalid else "")
     )
 
 
-def compare(found: dict[str, list[Result]], wanted: Mapping[str, float]) -> list[str]:
-    """A line for each peer: our rate and CPU time in parts of the peer's."""
-    lines = []
-    ours = medians(found[OURS])
-    for name, results in found.items():
-        if name != OURS:
-            theirs = medians(results)
-            line = f"{OURS} / {name}: rate {ours['rate'] / theirs['rate']:.2f}"
-            if name in wanted:
-                line += f" (wanted: {wanted[name]:g})"
-            lines.append(f"{line}, CPU {ours['broker_us'] / theirs['broker_us']:.2f}")
+def compare(found: dict[str, list[Result]], aims: Iterable[Aim]) -> list[str]:
+    """Our figures in parts of each peer's, and what was wanted of them.
+
+    An aim counts when our results and the peer's are valid, more than half of them.
+    """
+    figures = {name: medians(results) for name, results in found.items()}
+    ours = figures[OURS]
+    lines = [
+        f"{OURS} / {name}: "
+        + ", ".join(
+            f"{FIGURES[key]} {ours[key] / theirs[key]:.2f}" for key in ("rate", "broker_us", "p50_ms", "p99_ms")
+        )
+        for name, theirs in figures.items()
+        if name != OURS
+    ]
+    for aim in aims:
+        if aim.of and aim.of not in found:
+            continue
+        value = ours[aim.figure] / (figures[aim.of][aim.figure] if aim.of else 1)
+        lines.append(aim._replace(figure=FIGURES[aim.figure]).tell(value, valid=all(map(_sound, _of(found, aim)))))
     return lines
+
+
+def _of(found: dict[str, list[Result]], aim: Aim) -> list[list[Result]]:
+    return [found[OURS], found[aim.of or OURS]]
+
+
+def _sound(results: list[Result]) -> bool:
+    return 2 * sum(result.valid for result in results) > len(results)

@@ -24,6 +24,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -31,10 +32,11 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from aims import Aim
 from broker import Broker
+from calling import DEVICES, SILENCE, Load, connect_device, received
 from child import machine, prepare, progress
 from rounds import WARM_UP, Bench, describe, medians
-from run import DEVICES, SILENCE, Load, connect_device, received
 
 from rpcbroker.core.model import NULL_UUID, Credentials, CredentialsType, Device, StoredChain, Tenant
 from rpcbroker.store import tables as t
@@ -199,13 +201,13 @@ def all_at_rate(asking: Asking, load: Load, other: Other, seconds: float) -> Non
     """Questions, calls, and what the other tenant's device posts, each at its rate."""
     begin = time.perf_counter()
     asked = called = posted = 0
-    load.idle = load.idle or list(load.callers)
+    load.idle = load.idle or deque(load.callers)
     while (now := time.perf_counter() - begin) < seconds:
         while asked < now * ASKS_PER_SECOND and asking.idle:
             asking.ask(asking.idle.pop(0))
             asked += 1
         while called < now * CALLS_PER_SECOND and load.idle:
-            load.call(load.idle.pop(0))
+            load.call(load.idle.popleft())
             called += 1
         while posted < now * OTHERS_PER_SECOND:
             other.post()
@@ -231,7 +233,7 @@ def interleaved(ways: Mapping[str, Any], rounds: int, what: str, run: Callable[[
 def telemetry(bench: Bench, rounds: int) -> None:
     def run(way: Way) -> Any:
         server = way.start(bench)
-        result = bench.run(server, "ingest", server.mqtt[1], DEVICES, UNACKNOWLEDGED, WARM_UP, bench.seconds)
+        result = bench.run(server, "ingest", server.mqtt[1], DEVICES, UNACKNOWLEDGED, bench.warm_up, bench.seconds)
         server.stop()
         return result
 
@@ -292,7 +294,7 @@ def calls(bench: Bench, rounds: int) -> None:
         load = median(share for _, share in results)
         print(f"  {name}: {medians_of[name]:.1f} us of CPU each ({lowest:.1f} to {highest:.1f}); load {load:.2f} core")
     ratio = medians_of["rules"] / medians_of["no rules"]
-    print(f"  rules / no rules: CPU {ratio:.3f} (wanted: at most 1.05)", flush=True)
+    print(f"  {Aim(1.05, figure='CPU', of='without rules', most=True).tell(ratio)}", flush=True)
 
 
 def neighbours(bench: Bench, rounds: int) -> None:
@@ -323,14 +325,14 @@ def neighbours(bench: Bench, rounds: int) -> None:
         f"one tenant's {ASKS_PER_SECOND} questions/s, with two scripts each, and {CALLS_PER_SECOND} calls/s, while "
         f"another's script is run {OTHERS_PER_SECOND} times a second:"
     )
-    quiet = [median(each) for each in zip(*found["quiet"], strict=True)]
-    for name, results in found.items():
-        asked, called, share = (median(each) for each in zip(*results, strict=True))
-        print(
-            f"  {name}: p99 of questions {asked:.1f} ms ({asked / quiet[0]:.2f}), of calls {called:.1f} ms "
-            f"({called / quiet[1]:.2f}); load {share:.2f} core"
-        )
-    print("  in brackets: in parts of that beside a quiet script (wanted: at most 1.2)", flush=True)
+    p99s = {name: [median(each) for each in zip(*results, strict=True)] for name, results in found.items()}
+    for name, (asked, called, share) in p99s.items():
+        print(f"  {name}: p99 of questions {asked:.1f} ms, of calls {called:.1f} ms; load {share:.2f} core")
+    quiet = p99s.pop("quiet")
+    for name, found_there in p99s.items():
+        for place, what in enumerate(("questions", "calls")):
+            aim = Aim(1.2, figure=f"p99 of {what} beside {name}", of="beside quiet", most=True)
+            print(f"  {aim.tell(found_there[place] / quiet[place])}", flush=True)
 
 
 KINDS = {"telemetry": telemetry, "questions": questions, "calls": calls, "neighbours": neighbours}

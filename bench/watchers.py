@@ -51,6 +51,10 @@ class Watcher:
         self.bytes += len(data)
         self.events += data.count(b'"n":')
 
+    def beat(self) -> None:
+        """Say that it is there (an unasked PONG, RFC 6455 5.5.3), as the broker wants to hear each half minute."""
+        self.socket.send(b"\x8a\x80" + bytes(4))
+
     def close(self) -> None:
         self.socket.close()
 

@@ -47,6 +47,7 @@ from rpcbroker.feed.wamp import Wamp
 from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
+from rpcbroker.host.random_ids import random_uuids
 from rpcbroker.host.tls import Certificates
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.outside.web_calls import HttpCalls
@@ -125,12 +126,13 @@ class BrokerService(Service):
             max_queue=settings.store.max_queue,
             mark=state_dir / "store-state.json",
         )
+        new_uuid = random_uuids().__next__
         self.store = SqlStore(database, cache_size=settings.store.cache_size, clock=reactor)
         self.broker = Broker(
             store=self.store,
             clock=reactor,
             now_ms=wall_clock_ms,
-            new_uuid=uuid4,
+            new_uuid=new_uuid,
             new_token=new_access_token,
             settings=settings.rpc,
             limits=settings.limits,
@@ -152,7 +154,7 @@ class BrokerService(Service):
             settings=settings.rules,
             render=rpc_text,
             now_ms=wall_clock_ms,
-            new_uuid=uuid4,
+            new_uuid=new_uuid,
         )
         self._keeper = PresenceKeeper(
             self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
@@ -180,6 +182,7 @@ class BrokerService(Service):
             wamp=lambda: self.wamp.router,
             feed_watchers=lambda: self.feed.watchers,
             lag=self._lag,
+            timers=lambda: len(reactor.getDelayedCalls()),
             started=time.time(),
             access=lambda: self._settings.http.metrics,
             certificates=self.certificates.expiries,
@@ -197,7 +200,7 @@ class BrokerService(Service):
             run_hash=lambda f, *args: deferToThreadPool(reactor, self._hashing, f, *args),
             now_ms=wall_clock_ms,
             seconds=reactor.seconds,
-            new_uuid=uuid4,
+            new_uuid=new_uuid,
             new_token=new_access_token,
         )
         self.wamp = Wamp(
@@ -209,7 +212,7 @@ class BrokerService(Service):
             rights=self.rest.who,
             now_ms=wall_clock_ms,
             seconds=reactor.seconds,
-            new_uuid=uuid4,
+            new_uuid=new_uuid,
             new_id=lambda: 1 + secrets.randbelow(1 << 53),
         )
         self.http_devices = HttpDevices(

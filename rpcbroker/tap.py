@@ -18,7 +18,7 @@ from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger
 from twisted.python import usage
 
 from rpcbroker import config
-from rpcbroker.host import logs
+from rpcbroker.host import lean_reactor, logs
 
 SUM_UP_INTERVAL = 5.0
 """Seconds between two looks for repeated events whose minute is over."""
@@ -119,6 +119,9 @@ class Daemon(Service):
     def startService(self) -> None:
         for warning in self._options["configuration"].warnings:
             self._log.warn("{warning}", warning=warning)
+        from twisted.internet import reactor
+
+        lean_reactor.lighten(reactor)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*LOOKS_FOR_CYCLES)

@@ -15,7 +15,18 @@ from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
 from rpcbroker.core.calls import Call, Step
 from rpcbroker.core.lag import LoopLag
-from rpcbroker.core.model import Authority, Credentials, CredentialsType, Customer, Device, Principal, Tenant, User
+from rpcbroker.core.model import (
+    Authority,
+    Credentials,
+    CredentialsType,
+    Customer,
+    Device,
+    KnownDevice,
+    LastPresence,
+    Principal,
+    Tenant,
+    User,
+)
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.setting import Duration
@@ -60,6 +71,11 @@ def token(of: Device, text: str | None = None) -> Credentials:
         credentials_id=text or f"TOKEN{of.id.int}",
         created_time=EPOCH_MS,
     )
+
+
+def known_device(shown: Credentials, of: Device, presence: LastPresence | None) -> KnownDevice:
+    """What a look-up of these credentials finds."""
+    return KnownDevice(shown.type, shown.credentials_id, shown.credentials_value, of, presence)
 
 
 def first_records() -> tuple[Tenant, User]:
@@ -253,6 +269,7 @@ def metrics_of(world: Any, **more: Any) -> Metrics:
         "wamp": FakeWamp,
         "feed_watchers": lambda: 0,
         "lag": LoopLag(world.clock, world.clock.seconds),
+        "timers": lambda: 0,
         "started": EPOCH_MS / 1000,
         "access": lambda: "open",
     }

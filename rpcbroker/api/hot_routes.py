@@ -10,27 +10,37 @@ from rpcbroker.api.routes import Route
 _PARAMETER = re.compile(r"<(\w+)>")
 _UUID, _WORD = "([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})", "([A-Z0-9_]+)"
 """What parameters may be, here: anything else that they can be, Klein makes of them."""
+_ENDS_WITH_ID = re.compile(r"([^<]+)/<(\w+_id)>")
+_ID = re.compile(_UUID.encode())
 
 
 class HotRoutes:
     """A few routes; whatever path leaves a doubt is none of theirs."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._rows = {f"route{number}": route for number, route in enumerate(routes)}
-        patterns = (f"(?P<{name}>{_pattern(route.path)})" for name, route in self._rows.items())
-        self._pattern = re.compile("|".join(patterns) or "(?!)")
+        self._by_beginning: dict[tuple[bytes, bytes], tuple[Route, str]] = {}
+        """Those that have one parameter, an id at the end: with its name, by method and what is before it."""
+        self._others: list[tuple[bytes, re.Pattern[str], Route, list[str]]] = []
+        for route in routes:
+            method = route.method.encode()
+            if found := _ENDS_WITH_ID.fullmatch(route.path):
+                self._by_beginning[method, found[1].encode()] = route, found[2]
+            else:
+                self._others.append((method, _pattern(route.path), route, _PARAMETER.findall(route.path)))
 
     def find(self, method: bytes, path: bytes) -> tuple[Route, dict[str, str]] | None:
-        """The route of a request, and its parameters by their names."""
-        found = self._pattern.fullmatch(path.decode("ascii"))
-        if found is None or found.lastgroup is None:
-            return None
-        route = self._rows[found.lastgroup]
-        if route.method.encode() != method:
-            return None
-        values = [text for text in found.groups()[found.lastindex :] if text is not None]
-        return route, dict(zip(_PARAMETER.findall(route.path), values, strict=True))
+        """The route of a request, and its parameters by their names; `path` is ASCII."""
+        beginning, _, end = path.rpartition(b"/")
+        row = self._by_beginning.get((method, beginning))
+        if row is not None:
+            return (row[0], {row[1]: end.decode()}) if _ID.fullmatch(end) else None
+        text = path.decode()
+        for its_method, pattern, route, names in self._others:
+            found = pattern.fullmatch(text)
+            if found is not None and its_method == method:
+                return route, dict(zip(names, found.groups(), strict=True))
+        return None
 
 
-def _pattern(path: str) -> str:
-    return _PARAMETER.sub(lambda name: _UUID if name[1].endswith("_id") else _WORD, path)
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(_PARAMETER.sub(lambda name: _UUID if name[1].endswith("_id") else _WORD, path))

@@ -39,12 +39,14 @@ class Metrics:
         wamp: Callable[[], WampCounts],
         feed_watchers: Callable[[], int],
         lag: LoopLag,
+        timers: Callable[[], int],
         started: float,
         access: Callable[[], str],
         certificates: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """`started` is when the broker was, in epoch seconds; `access` gives the setting `[http] metrics`.
 
+        `timers` counts those of the loop.
         `certificates` gives the file of a listener's certificate -> the end of its validity, in epoch seconds.
         """
         self._access = access
@@ -83,6 +85,12 @@ class Metrics:
                 certificates,
                 label="certificate",
             ),
+            Reading(
+                "rpcbroker_deadlines",
+                "What ends or begins at a time unless something comes before: calls, idle connections and the like.",
+                lambda: broker.deadlines.waiting,
+            ),
+            Reading("rpcbroker_timers", "Timers of the loop; all deadlines share one.", timers),
             Reading("rpcbroker_start_time_seconds", "When the broker started, in seconds since 1970.", lambda: started),
         )
         self.registry.register(Readings(readings))

@@ -283,7 +283,7 @@ class Broker:
     def waiting_record(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
         """The record of a call in memory. Slow: for those that the recorder has forgotten."""
         for session in self._sessions.values():
-            if session.device.tenant_id == tenant_id and (record := session.calls.record(rpc_id)):
+            if session.device.tenant_id == tenant_id and (record := session.record(rpc_id)):
                 return record
         return None
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
-from rpcbroker.core.model import Credentials, CredentialsType, KnownDevice
+from rpcbroker.core.model import CredentialsType, KnownDevice
 from rpcbroker.core.ports import Store
 
 ACCESS_TOKEN = re.compile(r"[^/+#\x00-\x1f\x7f]{1,32}")
@@ -94,7 +94,7 @@ async def authenticate(store: Store, login: DeviceLogin, *, certificate: bytes |
     """
     if certificate is not None:
         for known in await store.matching_credentials([x509_fingerprint(certificate)]):
-            if known.credentials.type is CredentialsType.X509_CERTIFICATE and _is_good(certificate, now):
+            if known.type is CredentialsType.X509_CERTIFICATE and _is_good(certificate, now):
                 return known
         return None
     if login.username is None:
@@ -108,18 +108,18 @@ async def authenticate(store: Store, login: DeviceLogin, *, certificate: bytes |
         ]
         if ACCESS_TOKEN.fullmatch(login.username):
             ids.append(login.username)
-    found = {known.credentials.credentials_id: known for known in await store.matching_credentials(ids)}
+    found = {known.credentials_id: known for known in await store.matching_credentials(ids)}
     for credentials_id in ids:
         if credentials_id in found:
             known = found[credentials_id]
-            return known if _proves(known.credentials, login) else None
+            return known if _proves(known, login) else None
     return None
 
 
 async def by_token(store: Store, token: str) -> KnownDevice | None:
     """The device whose access token this is, or None."""
     for known in await store.matching_credentials([token]):
-        if known.credentials.type is CredentialsType.ACCESS_TOKEN:
+        if known.type is CredentialsType.ACCESS_TOKEN:
             return known
     return None
 
@@ -134,12 +134,12 @@ def _is_good(der: bytes, now: int) -> bool:
     return first.timestamp() <= now / 1000 <= last.timestamp()
 
 
-def _proves(credentials: Credentials, login: DeviceLogin) -> bool:
-    if credentials.type is CredentialsType.ACCESS_TOKEN:
+def _proves(known: KnownDevice, login: DeviceLogin) -> bool:
+    if known.type is CredentialsType.ACCESS_TOKEN:
         return True
-    if credentials.type is not CredentialsType.MQTT_BASIC:
+    if known.type is not CredentialsType.MQTT_BASIC:
         return False
-    basic = check_mqtt_basic(credentials.credentials_value)
+    basic = check_mqtt_basic(known.credentials_value)
     if not basic.password:
         return True
     return hmac.compare_digest(basic.password.encode(), login.password or b"")

@@ -61,6 +61,11 @@ class Deadlines:
         self._timer: DelayedCall | None = None
         self._timer_slot = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many there are; costs a step for each slot."""
+        return sum(map(len, self._slots.values()))
+
     def after(self, seconds: float, action: Callable[[Any], object], argument: Any) -> Deadline:
         """Call `action(argument)` once, `seconds` from now (at once in the next turn if not positive)."""
         number = math.ceil((self._clock.seconds() + max(0.0, seconds)) * SLOTS_PER_SECOND)

@@ -15,11 +15,13 @@ def send(transport: Any, data: bytes) -> None:
     turn of the reactor for what a socket nearly always has room for. A failure is left to Twisted to find.
     """
     if type(transport) is Server and transport.connected and not transport.TLS and not _waits(transport):
-        sent = transport.writeSomeData(data)
-        if type(sent) is int:
-            if sent == len(data):
-                return
-            data = data[sent:]
+        try:
+            sent = transport.socket.send(data)
+        except OSError:
+            sent = 0
+        if sent == len(data):
+            return
+        data = data[sent:]
     transport.write(data)
 
 

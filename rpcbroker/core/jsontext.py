@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -32,13 +33,16 @@ class BadShape(BadJSON):
 
 def decode(data: bytes) -> Any:
     """The value of `data`. Raises BadJSON; linear in the size of `data`."""
-    return decode_as(Any, data)
+    _check_depth(data, MAX_DEPTH)
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadJSON(f"not JSON: {error}") from None
 
 
 def decode_as(type_: Any, data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """The value of `data` as a msgspec type. Raises BadJSON, and BadShape for JSON that does not fit."""
-    if data.count(b"[") + data.count(b"{") > max_depth and _depth(data) > max_depth:
-        raise BadJSON(f"nested deeper than {max_depth} levels")
+    _check_depth(data, max_depth)
     try:
         return msgspec.json.decode(data, type=type_)
     except msgspec.ValidationError as error:
@@ -47,6 +51,7 @@ def decode_as(type_: Any, data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         raise BadJSON(f"not JSON: {error}") from None
 
 
+_decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 encode = msgspec.json.encode
 """A value as compact JSON text."""
 
@@ -54,6 +59,12 @@ encode = msgspec.json.encode
 def compact(data: bytes) -> bytes:
     """`data` as compact JSON text with each key once. Raises BadJSON."""
     return encode(decode(data))
+
+
+def _check_depth(data: bytes, most: int) -> None:
+    """Raises BadJSON. What is not longer than it may be deep, as most is, need not be looked at."""
+    if len(data) > most and data.count(b"[") + data.count(b"{") > most and _depth(data) > most:
+        raise BadJSON(f"nested deeper than {most} levels")
 
 
 def _depth(data: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ class RateLimit:
         """May be replaced at any time; buckets then begin full again."""
         self._seconds = seconds
         self._max_keys = max_keys
-        self._buckets: dict[Hashable, _Buckets] = {}
+        self._buckets: OrderedDict[Hashable, _Buckets] = OrderedDict()  # a dict looks long for its first key
 
     def take(self, key: Hashable, amount: int = 1) -> float:
         """So many more for `key`, all or none: 0.0 if they may, else the seconds until they might.
@@ -48,24 +49,26 @@ class RateLimit:
         if not rate:
             return 0.0
         now = self._seconds()
-        buckets = self._buckets.pop(key, None)
+        buckets = self._buckets.get(key)
+        if buckets is None and len(self._buckets) >= self._max_keys:
+            self._buckets.popitem(last=False)
         if buckets is None or buckets.rate != rate:
-            if buckets is None and len(self._buckets) >= self._max_keys:
-                del self._buckets[next(iter(self._buckets))]
-            buckets = _Buckets(rate, tuple(float(count) for count, _ in rate), now)
-        passed = now - buckets.filled
-        tokens = tuple(
-            min(float(count), left + passed * count / seconds)
-            for left, (count, seconds) in zip(buckets.tokens, rate, strict=True)
-        )
-        wait = max(
-            (amount - left) * seconds / count if amount <= count else math.inf
-            for left, (count, seconds) in zip(tokens, rate, strict=True)
-        )
-        if wait <= 0:
-            tokens = tuple(left - takes for left in tokens)
-        self._buckets[key] = _Buckets(rate, tokens, now)
-        return max(0.0, wait)
+            tokens = [float(count) for count, _ in rate]
+        else:
+            passed = now - buckets.filled
+            tokens = [
+                min(float(count), left + passed * count / seconds)
+                for left, (count, seconds) in zip(buckets.tokens, rate, strict=True)
+            ]
+        wait = 0.0
+        for left, (count, seconds) in zip(tokens, rate, strict=True):
+            if left < amount:
+                wait = max(wait, (amount - left) * seconds / count if amount <= count else math.inf)
+        if not wait:
+            tokens = [left - takes for left in tokens]
+        self._buckets[key] = _Buckets(rate, tuple(tokens), now)
+        self._buckets.move_to_end(key)
+        return wait
 
     def give_back(self, key: Hashable, amount: int = 1) -> None:
         """What was taken just now shall count as not taken."""

@@ -279,9 +279,14 @@ class LastPresence:
 
 @dataclass(frozen=True, slots=True)
 class KnownDevice:
-    """A device, what lets it in, and its presence from before this process: None if it was never there."""
+    """A device, what lets it in, and its presence from before this process: None if it was never there.
 
-    credentials: Credentials
+    Of its Credentials only what proves who it is, for many thousands of these are kept in memory.
+    """
+
+    type: CredentialsType
+    credentials_id: str
+    credentials_value: str | None
     device: Device
     presence: LastPresence | None
 

@@ -140,7 +140,7 @@ class PersistentCalls:
         record.note(self._now_ms(), Mark.STORED)
         self._events.emit(CallOpened, call, record)
         self._sweep_at(due)
-        if device_id not in self._behind and session.callable and session.calls.kept < WINDOW:
+        if device_id not in self._behind and session.callable and session.kept_count < WINDOW:
             session.admit(kept)
         else:
             waits = (
@@ -176,9 +176,9 @@ class PersistentCalls:
         session = self._present(device_id)
         if session is None or not session.callable or device_id not in self._behind:
             return
-        if session.calls.kept <= WINDOW // 2:
+        if session.kept_count <= WINDOW // 2:
             self._refill_now(device_id)
-        elif session.calls.kept < WINDOW:
+        elif session.kept_count < WINDOW:
             self._refill_after(SOON, device_id)
 
     def _refill_after(self, seconds: float, device_id: UUID) -> None:
@@ -204,7 +204,7 @@ class PersistentCalls:
     async def _refill(self, session: DeviceSession) -> None:
         device_id = session.device.id
         while session.callable and (backlog := self._behind.get(device_id)) is not None:
-            left_out, after, room = backlog.left_out, backlog.upto, WINDOW - session.calls.kept
+            left_out, after, room = backlog.left_out, backlog.upto, WINDOW - session.kept_count
             if room <= 0:
                 return
             found = await self._store.waiting(device_id, after=after, limit=room + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from sys import intern
 from typing import Any
+from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -34,13 +35,12 @@ _IDLE, _GIVING, _AND_AGAIN = range(3)
 class DeviceSession:
     """One device, as the broker sees it."""
 
-    __slots__ = ("_around", "_giving", "_last_wire_id", "_links", "calls")
+    __slots__ = ("_around", "_calls", "_giving", "_last_wire_id", "_links")
 
     def __init__(self, device: Device, presence: Presence, around: Surroundings) -> None:
         self._around = around
         self._links = Links(device, presence, now_ms=around.now_ms, events=around.events)
-        self.calls = DeviceCalls(around, self._links, ended=self._next, caller_left=self._caller_left)
-        """Those in memory."""
+        self._calls: DeviceCalls | None = None
         self._last_wire_id = around.wire_ids.first - 1
         self._giving = _IDLE
 
@@ -70,6 +70,24 @@ class DeviceSession:
 
     # -- the caller's side
 
+    @property
+    def calls(self) -> DeviceCalls:
+        """Those in memory. Made with the first: most of many devices are not called for long, and take less memory."""
+        calls = self._calls
+        if calls is None:
+            calls = DeviceCalls(self._around, self._links, ended=self._next, caller_left=self._caller_left)
+            self._calls = calls
+        return calls
+
+    def record(self, rpc_id: UUID) -> CallRecord | None:
+        """The record of that call, if it is in memory and waits."""
+        return self._calls.record(rpc_id) if self._calls else None
+
+    @property
+    def kept_count(self) -> int:
+        """Persistent calls in memory."""
+        return self._calls.kept if self._calls else 0
+
     def next_wire_id(self) -> int:
         """The wire id of the next call; used once. Raises Unavailable if the store lags far behind."""
         self._last_wire_id = self._around.wire_ids.after(self._last_wire_id)
@@ -78,7 +96,7 @@ class DeviceSession:
     @property
     def pending_count(self) -> int:
         """Lightweight calls that wait."""
-        return len(self.calls) - self.calls.kept
+        return len(self._calls) - self._calls.kept if self._calls else 0
 
     def call(
         self, call: Call, record: CallRecord, *, connect_timeout: float | None, progress: Progress | None = None
@@ -202,7 +220,7 @@ class DeviceSession:
     def _left(self) -> None:
         """Another link is given what the one that left did not get done. If nothing can take calls any more, nobody is
         impatient, and the store alone keeps what is in the store."""
-        if not self.calls:
+        if not self._calls:
             return
         if self._links.callable:
             self.go_on()
@@ -253,6 +271,8 @@ class DeviceSession:
 
         Harmless for a link that can take no calls any more.
         """
+        if not self._calls:
+            return
         if self._giving is not _IDLE:  # a link may report, and so end a call, while it is given one
             self._giving = _AND_AGAIN
             return
@@ -569,5 +589,5 @@ class DeviceSession:
     def count(self, census: Census) -> None:
         """Add this device, and the calls in memory that wait for it."""
         self._links.count(census)
-        if self.calls:
-            self.calls.count(census.waiting)
+        if self._calls:
+            self._calls.count(census.waiting)

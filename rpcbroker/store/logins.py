@@ -93,40 +93,41 @@ class Logins:
                 waiting.callback(answer)
 
 
-_PARTS = (t.credentials, t.device, t.presence)
+_C = t.credentials.c
+_PARTS = ((_C.type, _C.credentials_id, _C.credentials_value), tuple(t.device.c), tuple(t.presence.c))
 _QUERY = (
-    sa.select(*(column.label(f"{table.name}_{column.name}") for table in _PARTS for column in table.c))
+    sa.select(*(column.label(f"{column.table.name}_{column.name}") for part in _PARTS for column in part))
     .select_from(
         t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id).outerjoin(
             t.presence, t.presence.c.device_id == t.device.c.id
         )
     )
-    .where(t.credentials.c.credentials_id.in_(sa.bindparam("ids", expanding=True)))
+    .where(_C.credentials_id.in_(sa.bindparam("ids", expanding=True)))
 )
 """Made once: to make it takes longer than to run it."""
-_CREDENTIALS, _DEVICE, _PRESENCE = (tuple(column.name for column in table.c) for table in _PARTS)
-_TO_DEVICE = len(_CREDENTIALS)
+_DEVICE, _PRESENCE = (tuple(column.name for column in part) for part in _PARTS[1:])
+_TO_DEVICE = len(_PARTS[0])
 _TO_PRESENCE = _TO_DEVICE + len(_DEVICE)
+_HAS_PRESENCE = _TO_PRESENCE + _PRESENCE.index("device_id")
+_TYPES = {each.value: each for each in CredentialsType}
 
 
 def _read(connection: Connection, ids: Iterable[str]) -> dict[str, KnownDevice]:
     """Those with one of these `credentials_id`s, by it."""
     rows = connection.execute(_QUERY, {"ids": tuple(ids)})
-    return {known.credentials.credentials_id: known for known in map(_known, rows)}
+    return {known.credentials_id: known for known in map(_known, rows)}
 
 
 def _known(row: Any) -> KnownDevice:
     """With one object for what stands several times: ten thousands of them are kept."""
-    members = dict(zip(_CREDENTIALS, row[:_TO_DEVICE], strict=True))
-    device = dict(zip(_DEVICE, row[_TO_DEVICE:_TO_PRESENCE], strict=True))
-    presence = dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True))
-    same = {name: _one(device[name]) for name in ("tenant_id", "customer_id", "type")}
-    mine = {"device_id": device["id"]}
-    return KnownDevice(
-        Credentials(**members | mine | {"type": CredentialsType(members["type"])}),
-        Device(**device | same),
-        None if presence["device_id"] is None else LastPresence(**presence | mine),
-    )
+    type_, credentials_id, credentials_value = row[:_TO_DEVICE]
+    members = dict(zip(_DEVICE, row[_TO_DEVICE:_TO_PRESENCE], strict=True))
+    for name in ("tenant_id", "customer_id", "type"):
+        members[name] = _one(members[name])
+    device, presence = Device(**members), None
+    if row[_HAS_PRESENCE] is not None:
+        presence = LastPresence(**dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True)) | {"device_id": device.id})
+    return KnownDevice(_TYPES[type_], credentials_id, credentials_value, device, presence)
 
 
 @lru_cache(1024)

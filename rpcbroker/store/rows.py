@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,7 +34,13 @@ T = TypeVar("T")
 
 def values(record: Any) -> dict[str, Any]:
     """A record's members, as they are."""
-    return {each.name: getattr(record, each.name) for each in fields(record)}
+    kind: Any = type(record)
+    return {name: getattr(record, name) for name in _names(kind)}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def user_values(user: User) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def uplink(topic: str) -> Meaning | None:
         return Meaning(row[0], row[1], int(text))
     if topic.startswith(GATEWAY):
         return Meaning(Uplink.GATEWAY, V1)
-    if chunk := _CHUNK_REQUEST.fullmatch(topic):
+    if topic.startswith("v2/") and (chunk := _CHUNK_REQUEST.fullmatch(topic)):
         return Meaning(Uplink.FIRMWARE if chunk[1] == "fw" else Uplink.SOFTWARE, V1)
     return None
 

@@ -279,12 +279,14 @@ def test_what_the_listeners_and_the_store_count() -> None:
         http_polls=lambda: 31,
         wamp=lambda: wamp,
         feed_watchers=lambda: 43,
+        timers=lambda: 47,
     )
     world.store.database.queued, world.store.database.commits, world.store.database.failures = 13, 17, 19
     expected = {
         "http_connections": 11,
         "http_polls": 31,
         "feed_watchers": 43,
+        "timers": 47,
         "wamp_sessions": 37,
         "wamp_messages_dropped_total": 41,
         "mqtt_connections": 3,
@@ -315,6 +317,18 @@ def test_what_coap_counts() -> None:
     assert numbers(metrics, "rpcbroker_coap_datagrams_total") == {("received",): 9, ("sent",): 10}
     expected = {"coap_observations": 11, "coap_peers": 12, "dtls_sessions": 13}
     assert {name: number(metrics, f"rpcbroker_{name}") for name in expected} == expected
+
+
+def test_what_ends_at_a_time_is_counted_until_it_has_ended() -> None:
+    world = RuleWorld()
+    metrics = metrics_of(world)
+    before = number(metrics, "rpcbroker_deadlines")
+    link = world.link()
+    waiting = world.call(TWO_WAY)
+    assert number(metrics, "rpcbroker_deadlines") == before + 1
+    world.session().receive(link.calls[0].wire_id, b"1")
+    result_of(waiting)
+    assert number(metrics, "rpcbroker_deadlines") == before
 
 
 def test_certificates_are_named_by_their_listener() -> None:

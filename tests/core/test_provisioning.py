@@ -79,7 +79,7 @@ class TestNewDevices:
         made = door.named("p1")
         assert (made.type, made.customer_id, made.additional_info) == ("pump", None, None)
         (known,) = result_of(door.store.matching_credentials(["MINE"]))
-        assert (known.credentials.type, known.device) == (CredentialsType.ACCESS_TOKEN, made)
+        assert (known.type, known.device) == (CredentialsType.ACCESS_TOKEN, made)
         assert door.uses() == 1
 
     def test_with_nothing_but_the_key_they_get_a_name_and_a_token(self) -> None:

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import pytest
 import pytest_twisted
-from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, device, first_records, token
+from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, device, first_records, known_device, token
 from kept_calls import kept_call
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from stores import sql_store, url_of
 
 from rpcbroker.core.children import CREATED
-from rpcbroker.core.model import AuditFilter, DeviceFilter, KnownDevice, LastPresence, PageLink, Tenant
+from rpcbroker.core.model import AuditFilter, DeviceFilter, LastPresence, PageLink, Tenant
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store import schema, tables
 from rpcbroker.store.invariants import verify
@@ -205,7 +205,7 @@ async def test_nothing_is_lost_on_the_way_from_the_first_schema(in_use: Engine, 
         disconnected_time=7,
         disconnected_cause="the server restarted",
     )
-    assert await store.matching_credentials(["TOKEN100"]) == (KnownDevice(token(one), one, presence),)
+    assert await store.matching_credentials(["TOKEN100"]) == (known_device(token(one), one, presence),)
     assert await store.presence(one.id) == presence
     assert (await store.devices(DeviceFilter(tenant_id=TENANT), PageLink(page_size=9))).total == 1
     assert (await store.people.customers(TENANT, PageLink(page_size=9))).total == 0

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 import pytest_twisted
-from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, token
+from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, known_device, token
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
-from rpcbroker.core.model import DeviceFilter, KnownDevice, LastPresence, PageLink
+from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
 
 
 @pytest_twisted.ensureDeferred
@@ -39,7 +39,7 @@ async def test_a_device_is_found_again_in_every_way(store: Any) -> None:
     assert await store.device_by_name(TENANT, made.name) == made
     assert await store.device_by_name(OTHER_TENANT, made.name) is None
     assert await store.credentials(made.id) == token(made)
-    assert await store.matching_credentials(["x", "TOKEN100"]) == (KnownDevice(token(made), made, None),)
+    assert await store.matching_credentials(["x", "TOKEN100"]) == (known_device(token(made), made, None),)
     assert await store.matching_credentials(["x"]) == ()
 
 
@@ -209,7 +209,7 @@ async def test_device_and_credentials_change_together_or_not_at_all(store: Any) 
         replace(token(device(1)), credentials_id="NEW", version=2),
     )
     await store.update_device(changed, credentials)
-    assert await store.matching_credentials(["NEW", "TOKEN1"]) == (KnownDevice(credentials, changed, None),)
+    assert await store.matching_credentials(["NEW", "TOKEN1"]) == (known_device(credentials, changed, None),)
 
 
 @pytest_twisted.ensureDeferred

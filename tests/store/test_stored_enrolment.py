@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, tenant, token
+from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, known_device, tenant, token
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
-from rpcbroker.core.model import Claim, KnownDevice, PageLink, ProvisionKey, ProvisionStrategy
+from rpcbroker.core.model import Claim, PageLink, ProvisionKey, ProvisionStrategy
 
 LINK = PageLink(page_size=10)
 
@@ -73,7 +73,7 @@ async def test_a_new_device_comes_with_all_or_nothing(store: Any) -> None:
     new = replace(device(5), created_time=EPOCH_MS + 9)
     await store.enrolment.create_provisioned(new, token(new), key(1).id)
     assert await store.device(new.id) == new
-    assert await store.matching_credentials(["TOKEN5"]) == (KnownDevice(token(new), new, None),)
+    assert await store.matching_credentials(["TOKEN5"]) == (known_device(token(new), new, None),)
     used = replace(key(1), uses=1, last_used_time=EPOCH_MS + 9)
     assert await store.enrolment.provision_key(key(1).id) == used
     with pytest.raises(AlreadyExists):

@@ -111,7 +111,7 @@ class Carrier:
         self._paused = False
         self._unread = 0
         """Bytes of QoS 0 that it was given since it does not read."""
-        self._starved: dict[Link, DeviceSession] = {}
+        self._starved: dict[Link, DeviceSession] | None = None
         self._overdue: dict[tuple[DeviceSession, int], Ticket] | None = None
         """Calls in flight whose acknowledgement did not come in time, by session and wire id; None for most."""
         self._streams: list[Iterator[Delivery]] | None = None
@@ -150,6 +150,8 @@ class Carrier:
             if overdue is not None:
                 self._await(overdue)
                 return True
+            if self._starved is None:
+                self._starved = {}
             self._starved[link] = session
             return False
         wire_id = call.wire_id
@@ -225,7 +227,9 @@ class Carrier:
     def _transmit(self, delivery: Delivery, packet_id: int | None, *, dup: bool = False) -> bool:
         """False: it is more than the client takes, and dropped (MQTT-3.1.2-25)."""
         connection, message = self._connection, delivery.message
-        alias, named = (0, True) if message.topic.startswith(dialect.RESERVED) else connection.alias(message.topic)
+        alias, named = 0, True
+        if connection.takes_aliases and not message.topic.startswith(dialect.RESERVED):
+            alias, named = connection.alias(message.topic)
         data = message.frame(
             level=connection.level,
             qos=delivery.qos,
@@ -297,7 +301,7 @@ class Carrier:
         if self._streams:
             self._pump()
         if self._starved and outbox.has_room and not self._paused:
-            starved, self._starved = self._starved, {}
+            starved, self._starved = self._starved, None
             for link, session in starved.items():
                 session.resume(link)
 
@@ -362,7 +366,7 @@ class Carrier:
     def stop(self) -> None:
         """The connection has ended: no acknowledgement comes any more."""
         self._paused = True
-        self._starved = {}
+        self._starved = None
         self._overdue = None
         self._streams = None
         self._again = None

@@ -68,7 +68,14 @@ class MqttLink:
         self._around = around
         self._limits = limits
         self._gateway = (
-            GatewayFace(session, around.broker, carrier, mqtt.granted.get, settings=around.settings, claim=around.claim)
+            GatewayFace(
+                session,
+                around.broker,
+                carrier,
+                mqtt.granted_qos,
+                settings=around.settings,
+                claim=around.claim,
+            )
             if session.device.is_gateway
             else None
         )
@@ -177,6 +184,8 @@ class MqttLink:
 
     def publish(self, topic: str, payload: bytes) -> Outcome | None:
         """See Face."""
+        if topic in _TELEMETRY:  # the hot path
+            return self._telemetry(payload)
         meaning = dialect.uplink(topic)
         if meaning is None:
             return None
@@ -225,12 +234,13 @@ class MqttLink:
             | self._around.broker.quotas.limits_of(self._session.device)
         )
 
-    def _telemetry(self, _: Meaning, payload: bytes) -> Outcome:
-        posted = self._around.broker.telemetry.parse(payload)
-        if self._around.broker.quotas.any:  # asked here, for counting the points is not for nothing
+    def _telemetry(self, payload: bytes) -> Outcome:
+        broker = self._around.broker
+        posted = broker.telemetry.parse(payload)
+        if broker.quotas.any:  # asked here, for counting the points is not for nothing
             self._charge(points_in(posted))
-        kept = self._around.broker.keep_telemetry(self._session, posted)
-        return ReasonCode.SUCCESS if kept is None else kept.addCallback(_success)
+        kept = broker.keep_telemetry(self._session, posted)
+        return _SUCCESS if kept is None else kept.addCallback(_success)
 
     def _attributes(self, _: Meaning, payload: bytes) -> Outcome:
         attributes = self._around.broker.attributes
@@ -280,13 +290,16 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
     Uplink.REPLY: MqttLink._reply,
     Uplink.PROGRESS: MqttLink._progress,
     Uplink.ASK: MqttLink._ask,
-    Uplink.TELEMETRY: MqttLink._telemetry,
     Uplink.ATTRIBUTES: MqttLink._attributes,
     Uplink.ATTRIBUTES_REQUEST: MqttLink._attributes_request,
     Uplink.CLAIM: MqttLink._claim,
     Uplink.FIRMWARE: MqttLink._firmware,
     Uplink.SOFTWARE: MqttLink._firmware,
 }
+
+
+_TELEMETRY = frozenset(family.telemetry for family in dialect.FAMILIES if family.json)
+_SUCCESS = int(ReasonCode.SUCCESS)
 
 
 def _success(_: None) -> int:

@@ -73,7 +73,7 @@ class PubSub:
     def _send(self, session: MqttSession, delivery: Delivery) -> None:
         if session.owner is None and not self.anonymous_rights().may_receive(delivery.message.topic):
             return
-        if not session.deliver(delivery, self._around.queue_limits()) and delivery.qos:
+        if not session.deliver(delivery, self._around.queue_limits) and delivery.qos:
             self._around.drops.offline += 1
 
     def anonymous_rights(self) -> Rights:

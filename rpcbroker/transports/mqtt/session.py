@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -51,10 +54,17 @@ class Way(Protocol):
         """Close the connection; it has left its session when this returns."""
 
 
+@lru_cache(maxsize=256)
+def _shared(granted: tuple[tuple[str, int], ...]) -> MappingProxyType[str, int]:
+    """One for all sessions that were granted the same, as nearly all are."""
+    return MappingProxyType(dict(granted))
+
+
 class MqttSession:
     """The state of one client. `owner` is the id of its device, None for a client without credentials."""
 
     __slots__ = (
+        "_subscriptions",
         "_taken",
         "expiry",
         "expiry_deadline",
@@ -62,7 +72,6 @@ class MqttSession:
         "key",
         "outbox",
         "owner",
-        "subscriptions",
         "way",
         "will",
         "will_deadline",
@@ -73,10 +82,9 @@ class MqttSession:
         self.owner = owner
         self.expiry = 0
         """Seconds that it is kept without a connection."""
-        self.granted: dict[str, int] = {}
+        self.granted: MappingProxyType[str, int] = _shared(())
         """Filters of the device API -> QoS, in the order in which they were last asked for."""
-        self.subscriptions: dict[str, Held] = {}
-        """Free filters."""
+        self._subscriptions: dict[str, Held] | None = None
         self.outbox = Outbox()
         self._taken: set[int] | None = None
         """Packet identifiers of QoS 2 messages whose PUBREL is awaited; None for most, who never send any."""
@@ -85,6 +93,38 @@ class MqttSession:
         self.will: Will | None = None
         self.will_deadline: Deadline | None = None
         self.expiry_deadline: Deadline | None = None
+
+    # -- subscriptions
+
+    @property
+    def subscriptions(self) -> dict[str, Held]:
+        """Free filters; most clients have none."""
+        if self._subscriptions is None:
+            self._subscriptions = {}
+        return self._subscriptions
+
+    @property
+    def filters(self) -> int:
+        """How many filters it is subscribed to."""
+        return len(self.granted) + len(self._subscriptions or ())
+
+    def grant(self, topic_filter: str, qos: int) -> None:
+        """A filter of the device API; from now on it is the one that was asked for last."""
+        self.granted = _shared((*self._granted_but(topic_filter), (topic_filter, qos)))
+
+    def granted_qos(self, topic_filter: str) -> int | None:
+        """The QoS of exactly this filter of the device API, if it was granted."""
+        return self.granted.get(topic_filter)
+
+    def revoke(self, topic_filter: str) -> bool:
+        """False if it was not granted."""
+        there = topic_filter in self.granted
+        if there:
+            self.granted = _shared(self._granted_but(topic_filter))
+        return there
+
+    def _granted_but(self, topic_filter: str) -> tuple[tuple[str, int], ...]:
+        return tuple(item for item in self.granted.items() if item[0] != topic_filter)
 
     # -- QoS 2 messages from the client
 
@@ -113,17 +153,12 @@ class MqttSession:
             return 0
         return 1 if self.way.paused or not self.outbox.has_room else 2
 
-    @property
-    def filters(self) -> int:
-        """How many filters it is subscribed to."""
-        return len(self.granted) + len(self.subscriptions)
-
-    def deliver(self, delivery: Delivery, limits: QueueLimits) -> bool:
+    def deliver(self, delivery: Delivery, limits: Callable[[], QueueLimits]) -> bool:
         """Send it now, or keep it. False: it was dropped, for nobody is there and there is no room for more."""
         if self.way is not None:
             self.way.deliver(delivery)
             return True
-        if not delivery.qos or not limits.has_room(self.outbox, delivery):
+        if not delivery.qos or not limits().has_room(self.outbox, delivery):
             return False
         self.outbox.put(delivery)
         return True

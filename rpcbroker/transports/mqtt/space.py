@@ -142,7 +142,7 @@ class TopicSpace:
 def _delivery(message: Message, held: Held) -> Delivery:
     return Delivery(
         message,
-        min(message.qos, held.qos),  # MQTT-3.8.4-8
+        min(message.qos, held.qos) if message.qos else 0,  # MQTT-3.8.4-8
         retain=message.retain and held.retain_as_published,  # MQTT-3.3.1-12, -13
         identifiers=(held.identifier,) if held.identifier else (),
     )

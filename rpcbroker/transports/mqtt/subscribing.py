@@ -64,7 +64,7 @@ def unsubscribe(packet: p.Unsubscribe, session: MqttSession, pubsub: PubSub) -> 
     ended = frozenset(each for each in packet.filters if each in session.granted)
     codes = tuple(
         ReasonCode.SUCCESS
-        if session.granted.pop(each, None) is not None or pubsub.unsubscribe(session, each)
+        if session.revoke(each) or pubsub.unsubscribe(session, each)
         else ReasonCode.NO_SUBSCRIPTION_EXISTED
         for each in packet.filters
     )
@@ -72,12 +72,12 @@ def unsubscribe(packet: p.Unsubscribe, session: MqttSession, pubsub: PubSub) -> 
 
 
 def _grant(wanted: p.Subscription, session: MqttSession, face: Face, admission: Admission) -> int:
-    granted, qos = session.granted, min(wanted.qos, 1)
+    qos = min(wanted.qos, 1)
     if wanted.qos == 2:
         face.note(NearMiss.QOS_2_SUBSCRIPTION, f"has asked for {wanted.filter} at QoS 2, and was granted 1")
-    if granted.pop(wanted.filter, None) is None:
+    if wanted.filter not in session.granted:
         _check_room(session, admission)
-    granted[wanted.filter] = qos
+    session.grant(wanted.filter, qos)
     return qos
 
 

@@ -16,7 +16,7 @@ from rpcbroker.wire.errors import WireError
 from rpcbroker.wire.mqtt import codec
 from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt import packets as p
-from rpcbroker.wire.mqtt.decoding import UnsupportedLevel
+from rpcbroker.wire.mqtt.decoding import UnsupportedLevel, decode_publish
 from rpcbroker.wire.mqtt.fields import encode_text, fixed_header
 from rpcbroker.wire.mqtt.packets import FAILURE, Packet, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
@@ -43,6 +43,8 @@ class _Input(Enum):
 
 
 _S = ConnectionState
+_AWAITING_CONNECT, _AWAITING_DECISION, _OPEN, _CLOSED = _S
+"""As globals: a member of an enumeration takes as long to be found as a function takes to be called."""
 TRANSITIONS = {
     (_S.AWAITING_CONNECT, _Input.CONNECT): _S.AWAITING_DECISION,
     (_S.AWAITING_CONNECT, _Input.ENDED): _S.CLOSED,
@@ -151,21 +153,24 @@ class ServerConnection:
         `receive(b"", now)` then goes on.
         """
         frames = self._frames
-        if self.state is _S.CLOSED:
+        if self.state is _CLOSED:
             return
-        if self.state is _S.AWAITING_DECISION and frames.full:
+        if self.state is _AWAITING_DECISION and frames.full:
             raise WireError("too much before CONNACK", ReasonCode.QUOTA_EXCEEDED)
         if not data:
             self._last_received = now  # the time that the server took is not the client's
         frames.feed(data)
-        while self.state is _S.OPEN or self.state is _S.AWAITING_CONNECT:
+        while self.state is _OPEN or self.state is _AWAITING_CONNECT:
             frame = frames.next()
             if frame is None:
                 return
             self._last_received = now
             first_byte, body = frame
             packet_type = first_byte >> 4
-            if self.state is _S.AWAITING_CONNECT:
+            if packet_type == n.PUBLISH and self.state is _OPEN:  # the hot path
+                yield self._publish(decode_publish(body, self.level, first_byte))
+                continue
+            if self.state is _AWAITING_CONNECT:
                 if packet_type != n.CONNECT:
                     raise WireError("the first packet is no CONNECT", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.1.0-1
             elif packet_type in _NOT_FROM_CLIENT:
@@ -189,15 +194,16 @@ class ServerConnection:
         return packet
 
     def _publish(self, packet: p.Publish) -> p.Publish:
-        if packet.packet_id is not None:
+        packet_id = packet.packet_id
+        if packet_id is not None:
             unfinished = self._unfinished
             if unfinished is None:
                 unfinished = self._unfinished = set()
             limits = self._limits
             most = limits.receive_maximum if self.level >= 5 else limits.unfinished_v3
-            if len(unfinished) >= most and packet.packet_id not in unfinished:
+            if len(unfinished) >= most and packet_id not in unfinished:
                 raise WireError("more unanswered messages than were allowed", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
-            unfinished.add(packet.packet_id)  # MQTT-3.3.4-8
+            unfinished.add(packet_id)  # MQTT-3.3.4-8
         if packet.properties:
             if Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
                 raise WireError("a subscription identifier", ReasonCode.PROTOCOL_ERROR)  # MQTT-3.3.4-6
@@ -271,7 +277,7 @@ class ServerConnection:
 
         This is the way of calls. Raises PacketTooLarge, which changes nothing; RuntimeError unless OPEN.
         """
-        if self.state is not _S.OPEN:
+        if self.state is not _OPEN:
             raise RuntimeError(f"PUBLISH while {self.state.name}")
         head = encode_text(topic)
         first = n.PUBLISH << 4
@@ -285,10 +291,13 @@ class ServerConnection:
             raise PacketTooLarge(len(data))
         return data
 
+    @property
+    def takes_aliases(self) -> bool:
+        """Whether the client takes any."""
+        return self._max_aliases_out > 0
+
     def alias(self, topic: str) -> tuple[int, bool]:
         """The alias that `topic` goes out under, 0 for none, and whether its name must be sent with it."""
-        if not self._max_aliases_out:
-            return 0, True
         if self._aliases_out is None:
             self._aliases_out = {}
         known = self._aliases_out.get(topic)
@@ -357,7 +366,6 @@ class ServerConnection:
 
 _CHECKS: dict[int, Callable[[ServerConnection, Any], Packet]] = {
     n.CONNECT: ServerConnection._connect,
-    n.PUBLISH: ServerConnection._publish,
     n.DISCONNECT: ServerConnection._disconnect,
 }
-"""packet type -> what it does to the connection, and what the broker is to see of it."""
+"""packet type -> what it does to the connection, and what the broker is to see of it. PUBLISH goes a way of its own."""

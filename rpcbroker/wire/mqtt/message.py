@@ -48,7 +48,7 @@ class Message:
         self.qos = qos
         self.retain = retain
         self.properties = properties
-        interval = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
+        interval = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
         self.expires: float | None = None if interval is None else now + interval
         self._head: bytes | None = None
         self._passed_on: bytes | None = None

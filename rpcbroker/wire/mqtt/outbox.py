@@ -25,6 +25,7 @@ class Stage(Enum):
 
 
 _S = Stage
+_AWAITING_PUBACK, _AWAITING_PUBREC, _AWAITING_PUBCOMP = _S
 TRANSITIONS: dict[tuple[Stage, type[Any]], Stage | None] = {
     (_S.AWAITING_PUBACK, p.PubAck): None,
     (_S.AWAITING_PUBREC, p.PubRec): _S.AWAITING_PUBCOMP,
@@ -52,12 +53,16 @@ class Delivery:
         self.identifiers = identifiers
         self.ticket = ticket
         self.group: Any = None
-        self.stage = _S.AWAITING_PUBACK if qos == 1 else _S.AWAITING_PUBREC
+        self.stage = _AWAITING_PUBACK if qos == 1 else _AWAITING_PUBREC
 
     @property
     def awaits_release(self) -> bool:
         """Whether the client has the message, and only its PUBCOMP is missing."""
-        return self.stage is _S.AWAITING_PUBCOMP
+        return self.stage is _AWAITING_PUBCOMP
+
+
+_NOTHING: dict[int, Delivery] = {}
+"""What is in flight to the many clients that were never sent anything; nothing is put in here."""
 
 
 class Outbox:
@@ -69,7 +74,7 @@ class Outbox:
         self.window = 0xFFFF
         """How many may be in flight; the client's Receive Maximum, or less."""
         self.queued_bytes = 0
-        self._in_flight: dict[int, Delivery] = {}
+        self._in_flight: dict[int, Delivery] = _NOTHING
         self._queue: deque[Delivery] | None = None  # a thousand idle clients need none
         self._last_packet_id = 0
 
@@ -105,6 +110,8 @@ class Outbox:
 
     def sent(self, delivery: Delivery) -> int:
         """It is in flight from now on, under the packet identifier that comes back (MQTT-2.2.1-4)."""
+        if self._in_flight is _NOTHING:
+            self._in_flight = {}
         packet_id = self._last_packet_id
         while True:
             packet_id = packet_id % 0xFFFF + 1

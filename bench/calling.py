@@ -1,24 +1,17 @@
-"""Measures the broker on this machine and prints what it found, and on what.
+"""Callers over HTTP and MQTT devices that answer them, on one epoll loop of this process: load that is not C.
 
-    python bench/run.py [--seconds 10] [--idle 1000,10000]
-
-The broker runs in a process of its own; the load comes from this one, over loopback: 200 MQTT devices
-(QoS 0) and 64 keep-alive HTTP connections on one epoll loop. The share of a core that each of the two
-used is printed: when the load's is near 100 % the load was the bottleneck, and the figure is a lower bound.
+For what is measured beside calls, and not for how many calls there can be: bench/rpc.py measures that. Devices are at
+QoS 0, callers keep their connections.
 """
 
 from __future__ import annotations
 
-import argparse
 import selectors
 import socket
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from collections import deque
 
-from broker import Broker, provision
-from child import machine, prepare, progress
+from broker import Broker
 
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, encode
@@ -69,7 +62,7 @@ class Load:
             self.callers.append(caller)
         self.turn = 0
         self.sent: dict[socket.socket, float] = {}
-        self.idle: list[socket.socket] = []
+        self.idle: deque[socket.socket] = deque()
         self.latencies: list[float] = []
         self.errors = 0
         self.keep_going = False
@@ -128,66 +121,7 @@ class Load:
         begin, number = time.perf_counter(), 0
         while (now := time.perf_counter()) - begin < seconds:
             while number < (now - begin) * rate and self.idle:
-                self.call(self.idle.pop())
+                self.call(self.idle.popleft())  # in turn: the broker closes those that are silent for long
                 number += 1
             self.poll(0.0005)
         self.drain()
-
-
-def measured(broker: Broker, load: Load, name: str, run: Any) -> None:
-    progress(name)
-    load.latencies.clear()
-    load.errors = 0
-    cpu, mine, begin = broker.cpu_seconds(), time.process_time(), time.perf_counter()
-    run()
-    took = time.perf_counter() - begin
-    ordered = sorted(load.latencies)
-    p50, p99 = (1000 * ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
-    print(
-        f"{name}: {len(ordered) / took:,.0f} calls/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms, {load.errors} errors; "
-        f"CPU of the broker {100 * (broker.cpu_seconds() - cpu) / took:.0f} %, "
-        f"of the load {100 * (time.process_time() - mine) / took:.0f} %",
-        flush=True,
-    )
-
-
-def at_rest(broker: Broker) -> str:
-    return f"accepts after {broker.start_seconds:.2f} s, {broker.rss_kb() / 1024:.0f} MB at rest"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--idle", default="1000,10000")
-    options = parser.parse_args()
-    prepare()
-    print(machine(), flush=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        counts = sorted(int(text) for text in options.idle.split(","))
-        broker = Broker(Path(directory))
-        print(f"first start, with a new store: {at_rest(broker)}")
-        broker.stop()
-        ids = provision(broker.state, max(DEVICES, *counts))
-        broker = Broker(Path(directory))
-        print(f"later start: {at_rest(broker)}", flush=True)
-        broker.log_in()
-        devices = [connect_device(broker, f"B{number}") for number in range(DEVICES)]
-        load = Load(broker, ids[:DEVICES], devices)
-        measured(broker, load, "two-way RPC, warming up", lambda: load.flat_out(2))
-        measured(broker, load, "two-way RPC, flat out", lambda: load.flat_out(options.seconds))
-        measured(broker, load, "two-way RPC, at 300/s", lambda: load.at_rate(300, options.seconds))
-        before, connected = broker.rss_kb(), DEVICES
-        for count in counts:
-            progress(f"{count:,} idle devices")
-            begin = time.perf_counter()
-            for number in range(connected, count):
-                devices.append(connect_device(broker, f"B{number}"))
-            took, added = time.perf_counter() - begin, count - connected
-            connected = count
-            each = (broker.rss_kb() - before) / (count - DEVICES)
-            print(f"{count:,} idle MQTT devices: {each:.1f} KB each; connected at {added / took:,.0f}/s", flush=True)
-        broker.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,137 @@
+"""Measures two-way calls of the broker and of Crossbar, one after another in every round; prints medians and ratios.
+
+    python bench/rpc.py [--seconds 5] [--rounds 3] [--only rpc,at-300] [--peers bridge,rawsocket,websocket]
+
+Ours are calls over HTTP with a user's token, to devices over MQTT at QoS 0, each with its own access token. Crossbar's
+are WAMP calls, in JSON, to callees with a procedure each: `bridge` from its HTTP bridge to callees over RawSocket,
+`rawsocket` and `websocket` over these on both sides. Nobody is authenticated there, its one role may do everything,
+and its log is off. Request and answer have the same text in all of them; the connections stay.
+
+* rpc: 64 callers, each with its next call when it has its answer, and 200 devices.
+* at-300: 300 calls a second, however long they take; the latency counts from when a call should have begun.
+* tls: as rpc, over HTTPS and MQTT over TLS, against ours without. Handshakes are not counted.
+* growth, growth-300: as rpc and at-300, with 10,000 devices, of which the same 200 are called, against 200 in all.
+
+Each measurement has a fresh process of the broker, on loopback, and one of bench/rpc_load.c, whose share of a core is
+printed: a result with more than 0.8 is not valid, for the load may have been the limit. What each device is called
+with and each answer is compared to the byte; the first that is wrong ends the benchmark, and so does a lost connection.
+Of Crossbar the CPU time is that of its worker, without its controller.
+Needs a C compiler, OpenSSL, its program and its headers, and in CROSSBAR_PYTHON the Python of an environment with
+crossbar: `make bench` sees to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peers
+from aims import Aim
+from broker import Broker
+from child import machine, prepare
+from crossbar import Crossbar
+from rounds import OURS, Bench, Result, Round, measure
+
+DEVICES, CALLERS, RATE = 200, 64, 300
+MANY = 10_000
+PEERS = "bridge", "rawsocket", "websocket"
+PLAIN, FEW = f"{OURS}, plain", f"{OURS}, {DEVICES} devices"
+
+
+def calls(*, rate: float = 0, connected: int = DEVICES, tls: bool = False) -> Callable[[Bench, str], Result]:
+    """So many calls a second, or with 0 as many as there can be. Ways of ours that have a name of their own are
+    measured without TLS, and with no devices but those that are called.
+    """
+
+    def run(bench: Bench, name: str) -> Result:
+        plain, told = name != OURS or not tls, ""
+        if name in PEERS:
+            server: Any = Crossbar(bench.directory)
+            way, callers = name, server.rawsocket if name == "rawsocket" else server.http
+            devices = server.http if name == "websocket" else server.rawsocket
+        else:
+            server = Broker(bench.directory, **({} if plain else secured(bench.directory)))
+            told = bench.callers(server, DEVICES)
+            way, callers, devices = (
+                ("mqtt", server.http, server.mqtt) if plain else ("mqtts", server.https, server.mqtts)
+            )
+        idle = connected - DEVICES if name == OURS else 0
+        counts = CALLERS, DEVICES, idle, rate, bench.warm_up, bench.seconds
+        result = bench.run(server, way, callers[1], devices[1], *counts, told=told)
+        server.stop()
+        return result
+
+    return run
+
+
+def secured(directory: Path) -> dict[str, str]:
+    """Settings by which the broker listens with TLS too, and a certificate of this benchmark. Raises SystemExit."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    if not certificate.exists():
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 1"
+        try:
+            subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SystemExit(f"no certificate can be made: {error}") from None
+    plain, tls = "tcp:0:interface=127.0.0.1", f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+    return {f"RPCBROKER_{spoken}_LISTEN": f"{plain} {tls}" for spoken in ("HTTP", "MQTT")}
+
+
+_P99 = Aim(1.5, figure="p99_ms", most=True)
+ROUNDS = {
+    "rpc": Round(
+        f"two-way calls, {CALLERS} callers, {DEVICES} devices",
+        calls(),
+        (Aim(7, 5, of="bridge"), Aim(3.5, 2.5, of="rawsocket"), Aim(5.5, 4, of="websocket")),
+        (OURS, *PEERS),
+    ),
+    "at-300": Round(
+        f"{RATE} two-way calls a second, {DEVICES} devices",
+        calls(rate=RATE),
+        (Aim(0.35, figure="p50_ms", of="bridge", most=True), _P99),
+        (OURS, "bridge"),
+    ),
+    "tls": Round(
+        f"two-way calls over TLS on both sides, {CALLERS} callers, {DEVICES} devices",
+        calls(tls=True),
+        (Aim(0.6, of=PLAIN),),
+        (OURS, PLAIN),
+    ),
+    "growth": Round(
+        f"two-way calls, {CALLERS} callers, {DEVICES} of {MANY:,} devices",
+        calls(connected=MANY),
+        (Aim(0.95, of=FEW),),
+        (OURS, FEW),
+    ),
+    "growth-300": Round(
+        f"{RATE} two-way calls a second, {DEVICES} of {MANY:,} devices",
+        calls(rate=RATE, connected=MANY),
+        names=(OURS, FEW),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(ROUNDS), help="of " + ", ".join(ROUNDS))
+    parser.add_argument("--peers", default=",".join(PEERS), help="empty for none")
+    options = parser.parse_args()
+    chosen, others = options.only.split(","), [name for name in options.peers.split(",") if name]
+    if unknown := {*chosen, *others} - {*ROUNDS, *PEERS}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    prepare()
+    print(machine() + (f", {peers.version('crossbar')}" if others else ""), flush=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        bench = Bench(Path(directory), "rpc_load.c", "-lssl", "-lcrypto", devices=MANY, seconds=options.seconds)
+        measure(bench, {key: ROUNDS[key] for key in chosen}, others, options.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The benchmark of calls, in short, and what its load says of a broker that answers wrongly or late.
+
+The broker is a thread here that takes one device and one caller, and says what the test wants it to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parent.parent.parent / "bench"
+RIGHT = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"7":true}'
+CONNACK_SUBACK = b"\x20\x02\x00\x00\x90\x03\x00\x01\x00"
+
+
+@pytest.mark.parametrize("program", sorted(path.name for path in BENCH.glob("*_load.c")))
+def test_loads_compile_without_a_warning(program: str, tmp_path: Path) -> None:
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "load", BENCH / program]
+    subprocess.run([*command, "-lssl", "-lcrypto"], check=True, timeout=60)
+
+
+def test_rounds_of_calls_end_well() -> None:
+    options = "--seconds", "0.3", "--rounds", "1", "--only", "rpc,at-300,tls", "--peers", ""
+    command = [sys.executable, str(BENCH / "rpc.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = re.findall(r"^  rpcbroker(?:, plain)? +([0-9,]+)/s \(.*, p50 [0-9.]+ ms, p99", done.stdout, re.MULTILINE)
+    assert len(measured) == 4, done.stdout
+    assert 290 <= int(measured[1]) <= 320, "so many a second, whatever they take"
+    assert "rpcbroker / rpcbroker, plain: rate" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("load") / "load"
+    subprocess.run(["cc", "-o", program, BENCH / "rpc_load.c", "-lssl", "-lcrypto"], check=True, timeout=60)
+    return program
+
+
+def listen() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def run(load: Path, answers: Iterator[bytes], *, rate: int = 0, seconds: float = 0.2) -> Any:
+    """What the load says of a broker with these answers, and closes the caller's connection after the last."""
+
+    def broker() -> None:
+        device, caller = mqtt.accept()[0], None
+        with device:
+            device.recv(1024)
+            device.sendall(CONNACK_SUBACK)
+            caller = http.accept()[0]
+            with caller:
+                while caller.recv(4096) and (answer := next(answers, b"")):
+                    caller.sendall(answer)
+
+    with listen() as mqtt, listen() as http:
+        thread = threading.Thread(target=broker)
+        thread.start()
+        ports = str(http.getsockname()[1]), str(os.getpid()), str(mqtt.getsockname()[1])
+        counts = "1", "1", "0", str(rate), "0", str(seconds)
+        done = subprocess.run(
+            [load, "mqtt", *ports, *counts],
+            input="token\nid\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        thread.join(30)
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+def always(answer: bytes) -> Iterator[bytes]:
+    while True:
+        yield answer
+
+
+def test_right_answers_count(load: Path) -> None:
+    found = run(load, always(RIGHT))
+    assert found["operations"] > 10
+    assert found["p50_ms"] < 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (RIGHT.replace(b"200 OK", b"504 Gateway Timeout"), "a call was answered with HTTP/1.1 504"),
+        (RIGHT.replace(b"true", b"null"), "a call was answered with HTTP/1.1 200"),
+        (RIGHT.replace(b": 10", b": 11") + b" ", "a call was answered with HTTP/1.1 200"),
+        (RIGHT + b"HTTP/1.1", "a call was answered with HTTP/1.1 200"),
+        (b"", "the connection was closed"),
+    ],
+)
+def test_one_wrong_answer_ends_it(load: Path, answer: bytes, complaint: str) -> None:
+    answers = iter([RIGHT, RIGHT, answer, RIGHT])
+    assert complaint in run(load, answers, seconds=5)
+
+
+def test_the_latency_of_calls_counts_from_when_they_were_due(load: Path) -> None:
+    """While the broker says nothing to the first one, the others are due as well, and wait."""
+
+    def late() -> Iterator[bytes]:
+        time.sleep(0.5)
+        yield from always(RIGHT)
+
+    found = run(load, late(), rate=100, seconds=0.6)
+    assert found["operations"] >= 55
+    assert found["p50_ms"] > 100
+    assert found["p99_ms"] < 700
