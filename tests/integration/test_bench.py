@@ -35,10 +35,18 @@ def aim(results: Any) -> Any:
 
 def test_rounds_of_mqtt_end_well() -> None:
     said = run(
-        "mqtt.py", "--seconds", "0.3", "--rounds", "1", "--peers", "", "--only", "ingest-1,ingest-10,rpc,connect-1k"
+        "mqtt.py",
+        "--seconds",
+        "0.3",
+        "--rounds",
+        "1",
+        "--peers",
+        "",
+        "--only",
+        "ingest-1,ingest-10,rpc,connect-1k,arrive-1k",
     )
     rates = re.findall(r"^  rpcbroker +([0-9,]+)/s .* us of CPU each.*; broker .*, others ", said, re.MULTILINE)
-    assert len(rates) == 4, said
+    assert len(rates) == 5, said
     assert all(int(rate.replace(",", "")) > 0 for rate in rates), said
 
 
