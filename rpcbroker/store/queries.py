@@ -115,21 +115,21 @@ def run(connection: Connection, statement: str, parameters: Any) -> Any:
 
 
 def insert_rows(
-    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, then: str = ""
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Insert many rows, each with what `columns` get as the driver takes it; `then` ends the statement.
+    """Insert many rows, each with what `columns` get as the driver takes it.
 
     Many rows are one statement, for which SQLite's driver lets go of the interpreter once: row by row it takes it
     back as often, from the reactor.
     """
     places = f"({', '.join('?' * len(columns))})"
-    head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 -- names of our own table
+    head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - names of ours
     whole = len(rows) - len(rows) % ROWS_AT_ONCE
-    many = head + ", ".join([places] * ROWS_AT_ONCE) + then
+    many = head + ", ".join([places] * ROWS_AT_ONCE)
     for start in range(0, whole, ROWS_AT_ONCE):
         run(connection, many, tuple(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
     if whole < len(rows):
-        run(connection, head + places + then, list(rows[whole:]))
+        run(connection, head + places, list(rows[whole:]))
 
 
 CONNECTED = sa.and_(t.presence.c.connected_time.is_not(None), t.presence.c.disconnected_time.is_(None))
