@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -68,14 +69,14 @@ def amqtt(directory: Path) -> Peer:
 
 def libcoap(directory: Path) -> CoapPeer:
     """The coap-server of Debian's libcoap. Raises SystemExit."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     command = [_program(_COAP_SERVERS), "-A", "127.0.0.1", "-p", str(port), "-v", "3"]
     return CoapPeer("libcoap", command, directory, port)
 
 
 def aiocoap(directory: Path) -> CoapPeer:
     """aiocoap's server, in the environment that `make bench` made for it. Raises SystemExit."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     return CoapPeer("aiocoap", _script("aiocoap", "aiocoap_server.py", port), directory, port)
 
 
@@ -115,8 +116,15 @@ def _missing(name: str, why: str) -> str:
     raise SystemExit(f"{name}: {why}; `make bench` installs it, or leave it out with --peers")
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-    return port
+def free_port() -> int:
+    """A port that is free for TCP and for UDP alike: aiocoap's server takes both."""
+    while True:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
+            tcp.bind(("127.0.0.1", 0))
+            port: int = tcp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
