@@ -107,9 +107,16 @@ class Api:
             serving = self._begin(route, request, parameters, _respond)
             if not serving.called:
                 request.serving = serving
-            serving.addErrback(_caller_left)
+            serving.addErrback(self._unanswered, request)
 
         return answer
+
+    def _unanswered(self, failure: Failure, request: Any) -> None:
+        """The caller has left; or what was to be answered could not be written, and nothing better can be either."""
+        if failure.check(CancelledError) is None:
+            self._log.failure("an answer failed", failure=failure)
+            if request.channel is not None:
+                request.channel.loseConnection()
 
     def _begin(self, route: Route, request: Any, parameters: dict[str, str], write: Write) -> Deferred[bytes]:
         """Fires with what `write` returns, and is cancelled if the caller leaves."""
@@ -327,7 +334,3 @@ def _respond(request: Any, answer: Answer | Rendered) -> bytes:
     content_type = fields.pop("Content-Type", answer.content_type)
     request.respond(answer.status, answer.body, content_type, fields)
     return b""
-
-
-def _caller_left(failure: Failure) -> None:
-    failure.trap(CancelledError)

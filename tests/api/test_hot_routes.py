@@ -16,6 +16,7 @@ from twisted.internet.address import IPv4Address
 from rpcbroker.api.hot_routes import HotRoutes
 from rpcbroker.core.settings import HttpSettings
 from rpcbroker.web.channel import Channel
+from rpcbroker.web.express import PlainRequest
 from rpcbroker.web.front_door import FrontDoor
 
 BASE = "/api/plugins/telemetry"
@@ -151,4 +152,20 @@ def test_what_fails_inside_is_told_alike(monkeypatch: pytest.MonkeyPatch, no_dro
         assert answer.status == 500
         assert json.loads(answer.body)["message"] == "Internal error"
     assert len(no_dropped_failures) == 2
+    no_dropped_failures.clear()
+
+
+def test_an_answer_that_cannot_be_written_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, no_dropped_failures: list[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(PlainRequest, "respond", broken)
+    house = House()
+    house.link(reply=b"1")
+    one = house.say("POST", f"/api/rpc/twoway/{DEVICE_ID}", CALL)
+    assert one.wire.closed, "and nobody waits for ever"
+    assert not one.answers()
+    assert any("a bug" in each for each in no_dropped_failures)
     no_dropped_failures.clear()
