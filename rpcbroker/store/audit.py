@@ -60,11 +60,11 @@ class SqlAudit:
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
         """See the port."""
-        rows: dict[UUID, list[_Row]] = {}
-        for entry in entries:
-            rows.setdefault(entry.tenant_id, []).append(_row(entry))
 
         def work(connection: Connection) -> None:
+            rows: dict[UUID, list[_Row]] = {}
+            for entry in entries:
+                rows.setdefault(entry.tenant_id, []).append(_row(entry))
             living = connection.execute(sa.select(t.tenant.c.id).where(t.tenant.c.id.in_(rows))).scalars().all()
             self._counts.begin(connection)
             insert_rows(connection, t.audit, _COLUMNS, [row for tenant_id in living for row in rows[tenant_id]])

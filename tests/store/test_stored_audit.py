@@ -193,3 +193,12 @@ async def test_what_went_for_its_age_does_not_count(store: Any) -> None:
     await append(store, entry(10), since=EPOCH_MS + 5, max_entries=3)
     await append(store, entry(11), entry(12), since=EPOCH_MS + 5, max_entries=3)
     assert await names(store) == ["device-10", "device-11", "device-12"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_written_as_json_fails_later_and_not_at_once(store: Any) -> None:
+    waiting = store.audit.append([entry(1, data={"a": object()})], since=0, max_entries=10)
+    with pytest.raises(Exception, match=r"object|cannot be written"):
+        await waiting
+    await append(store, entry(2))
+    assert await names(store) == ["device-2"]
