@@ -113,10 +113,6 @@ class PlainRequest:
         """A field's value."""
         return self.requestHeaders.values.get(name.lower())
 
-    def isSecure(self) -> bool:
-        """Whether it came over TLS."""
-        return bool(self.channel.isSecure())
-
     def respond(self, status: int, body: bytes, content_type: str, fields: Mapping[str, str]) -> None:
         """See `response.respond`."""
         respond(self, status, body, content_type, fields)
@@ -143,12 +139,16 @@ Serve = Callable[[Any], object]
 def read_request(data: bytes, channel: Any) -> tuple[PlainRequest, int] | None:
     """The request that these bytes begin with, and how many of them it has; None if it is none for this lane."""
     first = _FIRST_LINE.match(data, 0, MAX_HEAD)
-    end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4 if first else 3
-    if first is None or end == 3:
+    if first is None:
         return None
-    fields = read_fields(data[first.end() : end - 2])
-    if fields is None or len(data) < end + fields.length:
+    end = data.find(b"\r\n\r\n", first.end() - 2, MAX_HEAD)
+    if end < 0:
+        return None
+    fields = read_fields(data[first.end() : end + 2])
+    if fields is None:
+        return None
+    body, size = end + 4, end + 4 + fields.length
+    if len(data) < size:
         return None
     method, path, query = first.groups(b"")
-    size = end + fields.length
-    return PlainRequest(channel, method, path, query, fields, data[end:size]), size
+    return PlainRequest(channel, method, path, query, fields, data[body:size]), size

@@ -116,7 +116,8 @@ class FrontDoor(Site):
             serve: Serve | None = mount.serve
         else:
             serve = self._hot(request.method, path)
-        if serve is None or request.requestHeaders.length > self.largest_body(path):
+        room = min(self.largest_body(path), self.room_for_bodies - self.arriving)
+        if serve is None or request.requestHeaders.length > room:
             return None
         return None if self.wait(request.channel.getPeer()) else serve
 

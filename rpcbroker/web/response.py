@@ -33,6 +33,6 @@ def respond(request: Any, status: int, body: bytes, content_type: str, fields: M
         "\r\n" if channel.persistent else "Connection: close\r\n\r\n",
     ]
     head = b"%b %d %b\r\n%b" % (request.clientproto, status, _PHRASES[status], "".join(lines).encode())
-    request.startedWriting = 1
+    request.startedWriting = 1  # so that Twisted makes no head of its own
     direct.send(channel.transport, head if request.method == b"HEAD" else head + body)
     request.finish()

@@ -177,6 +177,15 @@ def test_limits_are_those_of_the_long_way(limit: dict[str, object]) -> None:
     check_error(found[0][-1])
 
 
+def test_bodies_have_no_room_here_when_they_have_none_on_the_long_way() -> None:
+    here = door()
+    here.site.arriving = here.site.room_for_bodies - 1
+    one = here.caller()
+    assert one.send(PLAIN) == [503]
+    here.site.arriving = 0
+    assert here.caller().send(PLAIN) == [200]
+
+
 def test_nothing_is_taken_once_the_broker_stops() -> None:
     here = door()
     here.site.stopping = True
