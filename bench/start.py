@@ -52,7 +52,7 @@ def main() -> None:
             f"{median(memory):.0f} MB at rest"
         )
     seconds, memory = zip(*later, strict=True)
-    print(f"others meanwhile: {beside.share:.2f} core")
+    print(f"  others {beside.share:.2f} core meanwhile")
     print(f"  {Aim(0.9, figure='seconds to the first accept', most=True).tell(median(seconds))}")
     print(f"  {Aim(70, figure='MB at rest', most=True).tell(median(memory))}", flush=True)
 

@@ -37,7 +37,7 @@ def test_rounds_of_calls_end_well() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     measured = re.findall(r"^  rpcbroker(?:, plain)? +([0-9,]+)/s \(.*, p50 [0-9.]+ ms, p99", done.stdout, re.MULTILINE)
     assert len(measured) == 4, done.stdout
-    assert 290 <= int(measured[1]) <= 320, "so many a second, whatever they take"
+    assert 150 <= int(measured[1]) <= 400, "some three hundred a second, not as many as there can be"
     assert "rpcbroker / rpcbroker, plain: rate" in done.stdout
 
 
@@ -115,7 +115,6 @@ def test_the_latency_of_calls_counts_from_when_they_were_due(load: Path) -> None
         time.sleep(0.5)
         yield from always(RIGHT)
 
-    found = run(load, late(), rate=100, seconds=0.6)
-    assert found["operations"] >= 55
-    assert found["p50_ms"] > 100
-    assert found["p99_ms"] < 700
+    found = run(load, late(), rate=100, seconds=2)
+    assert found["operations"] >= 100, "so that the last hundredth is more than the first call alone"
+    assert found["p99_ms"] > 300
