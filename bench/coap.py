@@ -16,16 +16,10 @@ it.
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
-from pathlib import Path
-
 import peers
 from aims import Aim
 from broker import Broker
-from child import machine, prepare
-from rounds import OURS, Bench, Result, Round, measure
+from rounds import OURS, Bench, Result, Round, main
 
 SOCKETS, WINDOW = 100, 1
 """More requests at once than this fill the receive buffer that the system gives to a socket."""
@@ -77,22 +71,5 @@ ROUNDS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(ROUNDS), help="of " + ", ".join(ROUNDS))
-    parser.add_argument("--peers", default=",".join(PEERS), help="empty for none")
-    options = parser.parse_args()
-    chosen, others = options.only.split(","), [name for name in options.peers.split(",") if name]
-    if unknown := {*chosen, *others} - {*ROUNDS, *PEERS}:
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
-    prepare()
-    print(machine() + "".join(f", {peers.version(name)}" for name in others), flush=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        bench = Bench(Path(directory), "coap_load.c", devices=DEVICES, seconds=options.seconds)
-        measure(bench, {key: ROUNDS[key] for key in chosen}, others, options.rounds)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, ROUNDS, "coap_load.c", devices=DEVICES, beside={name: name for name in PEERS})

@@ -11,15 +11,10 @@ printed: a result with more than 0.8 is not valid, for the load may have been th
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from broker import Broker
-from child import machine, prepare
-from rounds import Bench, Result, Round, measure
+from rounds import Bench, Result, Round, main
 
 DEVICES, CALLERS = 200, 64
 WAYS = {"poll": "devices that poll", "sse": "devices that listen to events"}
@@ -43,21 +38,5 @@ ROUNDS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(ROUNDS), help="of " + ", ".join(ROUNDS))
-    options = parser.parse_args()
-    chosen = options.only.split(",")
-    if unknown := {*chosen} - {*ROUNDS}:
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
-    prepare()
-    print(machine(), flush=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        bench = Bench(Path(directory), "http_load.c", devices=DEVICES, seconds=options.seconds)
-        measure(bench, {key: ROUNDS[key] for key in chosen}, (), options.rounds)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, ROUNDS, "http_load.c", devices=DEVICES)

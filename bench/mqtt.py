@@ -11,13 +11,9 @@ Needs a C compiler, mosquitto, and in AMQTT_PYTHON the Python of an environment 
 
 from __future__ import annotations
 
-import argparse
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,8 +21,8 @@ import peers
 from aims import Aim
 from beside import Beside
 from broker import Broker
-from child import Child, machine, prepare
-from rounds import OURS, Bench, Result, Round, measure
+from child import Child
+from rounds import OURS, Bench, Result, Round, main
 
 PAIRS, AT_ONCE = 100, 64
 FEW, MANY = 1000, 10_000
@@ -49,7 +45,7 @@ def ingest(sessions: int, unacknowledged: int) -> Callable[[Bench, str], Result]
     def run(bench: Bench, name: str) -> Result:
         server = start(bench, name)
         result = bench.run(server, "ingest", server.mqtt[1], sessions, unacknowledged, bench.warm_up, bench.seconds)
-        if name == OURS and bench.read_back:
+        if name == OURS:
             bench.compare_last(server, result.last)
         server.stop()
         return result
@@ -137,29 +133,5 @@ ROUNDS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(ROUNDS), help="of " + ", ".join(ROUNDS))
-    parser.add_argument("--peers", default=",".join(PEERS), help="empty for none")
-    parser.add_argument("--no-read-back", action="store_true", help="for a broker that keeps no values")
-    options = parser.parse_args()
-    chosen, others = options.only.split(","), [name for name in options.peers.split(",") if name]
-    if unknown := {*chosen, *others} - {*ROUNDS, *PEERS}:
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
-    prepare()
-    print(machine() + "".join(f", {peers.version(name)}" for name in others), flush=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        bench = Bench(
-            Path(directory),
-            "mqtt_load.c",
-            devices=MANY,
-            seconds=options.seconds,
-            read_back=not options.no_read_back,
-        )
-        measure(bench, {key: ROUNDS[key] for key in chosen}, others, options.rounds)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, ROUNDS, "mqtt_load.c", devices=MANY, beside={name: name for name in PEERS})

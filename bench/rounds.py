@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
+import peers
 from aims import Aim
 from beside import Beside
 from broker import Broker, provision
-from child import progress
+from child import machine, prepare, progress
 
 OURS = "rpcbroker"
 WARM_UP = 1.0
@@ -64,14 +67,11 @@ class Round(NamedTuple):
 class Bench:
     """Where the measurements happen, how long they take, and the load: a C program beside this file."""
 
-    def __init__(
-        self, directory: Path, source: str, *libraries: str, devices: int, seconds: float, read_back: bool = True
-    ) -> None:
+    def __init__(self, directory: Path, source: str, *libraries: str, devices: int, seconds: float) -> None:
         """`libraries` are what the load is linked with, as options of cc. Raises SystemExit."""
         self.directory = directory
         self.seconds = seconds
         self.warm_up = min(WARM_UP, seconds)
-        self.read_back = read_back
         self.load = str(directory / "load")
         path = Path(__file__).with_name(source)
         try:
@@ -113,6 +113,35 @@ class Bench:
                 wrong.append(f"d{number} has {kept} and not {sent}.5")
         if wrong:
             raise SystemExit(f"{len(wrong)} of {len(ids)} last values were acknowledged and not kept: {wrong[0]}")
+
+
+def main(
+    document: str | None,
+    rounds: Mapping[str, Round],
+    source: str,
+    *libraries: str,
+    devices: int,
+    beside: Mapping[str, str] | None = None,
+) -> None:
+    """A benchmark program. `beside` has the peers by the names that rounds give them, with the programs that they are;
+    `source` and `libraries` are as a Bench takes them, `devices` is how many there are. Raises SystemExit.
+    """
+    beside = beside or {}
+    parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(rounds), help="of " + ", ".join(rounds))
+    parser.add_argument("--peers", default=",".join(beside), help="empty for none")
+    options = parser.parse_args()
+    kinds, others = options.only.split(","), [name for name in options.peers.split(",") if name]
+    if unknown := {*kinds, *others} - {*rounds, *beside}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    prepare()
+    programs = dict.fromkeys(beside[name] for name in others)
+    print(machine() + "".join(f", {peers.version(program)}" for program in programs), flush=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        bench = Bench(Path(directory), source, *libraries, devices=devices, seconds=options.seconds)
+        measure(bench, {key: rounds[key] for key in kinds}, others, options.rounds)
 
 
 def measure(bench: Bench, rounds: Mapping[str, Round], names: Iterable[str], number: int) -> None:

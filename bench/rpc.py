@@ -22,20 +22,15 @@ crossbar: `make bench` sees to it.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import peers
 from aims import Aim
 from broker import Broker
-from child import machine, prepare
 from crossbar import Crossbar
-from rounds import OURS, Bench, Result, Round, measure
+from rounds import OURS, Bench, Result, Round, main
 
 DEVICES, CALLERS, RATE = 200, 64, 300
 MANY = 10_000
@@ -116,22 +111,5 @@ ROUNDS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(ROUNDS), help="of " + ", ".join(ROUNDS))
-    parser.add_argument("--peers", default=",".join(PEERS), help="empty for none")
-    options = parser.parse_args()
-    chosen, others = options.only.split(","), [name for name in options.peers.split(",") if name]
-    if unknown := {*chosen, *others} - {*ROUNDS, *PEERS}:
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
-    prepare()
-    print(machine() + (f", {peers.version('crossbar')}" if others else ""), flush=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        bench = Bench(Path(directory), "rpc_load.c", "-lssl", "-lcrypto", devices=MANY, seconds=options.seconds)
-        measure(bench, {key: ROUNDS[key] for key in chosen}, others, options.rounds)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(__doc__, ROUNDS, "rpc_load.c", "-lssl", "-lcrypto", devices=MANY, beside=dict.fromkeys(PEERS, "crossbar"))
