@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 
 from broker import Broker
 
@@ -53,19 +54,26 @@ class Load:
         body = b'{"method":"get","params":{"pin":7}}'
         head = f"HTTP/1.1\r\nHost: b\r\nX-Authorization: Bearer {broker.token}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.requests = [f"POST /api/rpc/twoway/{i} {head}".encode() + body for i in ids]
-        self.callers = []
-        for _ in range(CALLERS):
-            caller = socket.create_connection(broker.http)
-            caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            caller.setblocking(False)
-            self.selector.register(caller, selectors.EVENT_READ, (self._answered, None))
-            self.callers.append(caller)
+        self.callers = self.connect(broker, CALLERS, self._answered)
         self.turn = 0
         self.sent: dict[socket.socket, float] = {}
         self.idle: deque[socket.socket] = deque()
         self.latencies: list[float] = []
         self.errors = 0
         self.keep_going = False
+
+    def connect(
+        self, broker: Broker, count: int, heard: Callable[[socket.socket, None], object]
+    ) -> list[socket.socket]:
+        """New callers; `heard` is told when there is something to be read by one."""
+        callers = []
+        for _ in range(count):
+            caller = socket.create_connection(broker.http)
+            caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            caller.setblocking(False)
+            self.selector.register(caller, selectors.EVENT_READ, (heard, None))
+            callers.append(caller)
+        return callers
 
     def _device(self, device: socket.socket, frames: FrameReader) -> None:
         frames.feed(received(device, 65536))

@@ -17,7 +17,6 @@ callers and devices are in one process, whose share of a core is printed: near 1
 from __future__ import annotations
 
 import argparse
-import selectors
 import socket
 import subprocess
 import sys
@@ -47,14 +46,7 @@ class PersistentLoad(Load):
         body = b'{"method":"get","params":{"pin":7},"persistent":true,"timeout":60000}'
         head = f"HTTP/1.1\r\nHost: b\r\nX-Authorization: Bearer {broker.token}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.persistent = [f"POST /api/rpc/twoway/{i} {head}".encode() + body for i in ids]
-        self.callers_of_persistent = []
-        for _ in range(OUTSTANDING):
-            caller = socket.create_connection(broker.http)
-            caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            caller.setblocking(False)
-            self.selector.register(caller, selectors.EVENT_READ, (self._accepted, None))
-            self.callers_of_persistent.append(caller)
-        self.ready = deque(self.callers_of_persistent)
+        self.ready = deque(self.connect(broker, OUTSTANDING, self._accepted))
         self.accepted = self.ended = 0
         self.go_on = False
 
