@@ -36,6 +36,7 @@ class AnsweringLink:
     """Takes each call and answers it at once."""
 
     protocol = "BENCH"
+    transient = False
 
     def __init__(self, session: DeviceSession, ended: Callable[[], None]) -> None:
         self._session = session

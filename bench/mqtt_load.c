@@ -2,11 +2,13 @@
  *
  *     mqtt_load ingest  PORT PID SESSIONS UNACKNOWLEDGED WARM_UP SECONDS
  *     mqtt_load rpc     PORT PID PAIRS 1 WARM_UP SECONDS
- *     mqtt_load connect PORT PID SESSIONS AT_ONCE [FILTER]
+ *     mqtt_load connect PORT PID SESSIONS AT_ONCE FILTER
+ *     mqtt_load arrive  PORT PID SESSIONS AT_ONCE FILTER
  *
  * Session n connects as bench-n with the user name Bn. PID is the broker's, whose CPU time is read where the
  * measured time begins and ends. The result is one line of JSON on stdout; what goes wrong is one line on stderr
- * and exit status 1. `connect` then keeps its sessions until its stdin ends.
+ * and exit status 1. What is measured of `connect` ends with CONNACK, and all subscribe after that; of `arrive` it ends
+ * with SUBACK, each session subscribes when it has its CONNACK. Both then keep their sessions until stdin ends.
  *
  * Packets are encoded once; what differs between two of them is written over in place. All lengths fit one byte.
  */
@@ -35,7 +37,8 @@ struct session {
     uint8_t packet[118];
 };
 
-static enum { INGEST, RPC, CONNECT } mode;
+static enum { INGEST, RPC, CONNECT, ARRIVE } mode;
+static const char *arriving;   /* what sessions subscribe to as soon as they are connected */
 static struct session *sessions;
 static unsigned count, unacknowledged = 1, opened, ready, awaited;
 static int epoll, sending;
@@ -152,14 +155,20 @@ static size_t receive(struct session *s, const uint8_t *packet, size_t length, u
     case 2:
         if (s->state != AWAITING_CONNACK || length != 4 || packet[3] != 0)
             die("session %u was refused with %u", index_of(s), packet[3]);
-        measured(s->since[0]);
         s->state = OPEN;
+        if (mode == ARRIVE) {
+            send_subscribe(s, arriving);
+            return 0;
+        }
+        measured(s->since[0]);
         ready++;
         return 0;
     case 9:
         if (s->state != AWAITING_SUBACK || length != 5 || packet[4] > 2)
             die("session %u: its SUBSCRIBE was refused with %u", index_of(s), packet[4]);
         s->state = SUBSCRIBED;
+        if (mode == ARRIVE)
+            measured(s->since[0]);
         ready++;
         return 0;
     case 4:
@@ -300,7 +309,7 @@ int main(int argc, char **argv)
 {
     if (argc < 6)
         die("see the top of its source for the arguments");
-    mode = argv[1][0] == 'i' ? INGEST : argv[1][0] == 'r' ? RPC : CONNECT;
+    mode = argv[1][0] == 'i' ? INGEST : argv[1][0] == 'r' ? RPC : argv[1][0] == 'c' ? CONNECT : ARRIVE;
     broker.sin_port = htons(atoi(argv[2]));
     broker.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     pid = atoi(argv[3]);
@@ -310,12 +319,15 @@ int main(int argc, char **argv)
     epoll = epoll_create1(0);
     if (sessions == NULL || epoll < 0 || window < 1)
         die("it cannot start");
-    if (mode == CONNECT) {
+    if (mode == CONNECT || mode == ARRIVE) {
+        if (argc != 7)
+            die("see the top of its source for the arguments");
+        arriving = argv[6];
         struct moment begin = moment();
         each(window, NULL);
         tell(begin, moment());
-        if (argc > 6)
-            each(window, argv[6]);
+        if (mode == CONNECT)
+            each(window, arriving);
         puts("{}");   /* all is as it shall stay */
         fflush(stdout);
         while (getchar() != EOF)

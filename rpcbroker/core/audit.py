@@ -122,7 +122,7 @@ class AuditTrail:
 
     def of_call(self, request: CallRequest, rpc_id: UUID) -> dict[str, Any]:
         """What an entry says of a call beside its device: `params` only if the settings say so."""
-        data = {"rpcId": str(rpc_id), "oneWay": request.oneway, "method": request.method[:MAX_METHOD]}
+        data: dict[str, Any] = {"rpcId": rpc_id, "oneWay": request.oneway, "method": request.method[:MAX_METHOD]}
         if request.persistent:
             data["persistent"] = True
         if self.settings.payloads:

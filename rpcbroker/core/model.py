@@ -333,9 +333,9 @@ class StoredSeries:
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who did what to what, and how it ended. `failure` is empty for a success.
 
-    `data` is any JSON; of a call its method and direction, and its params only if the settings say so.
-    `sequence` is its number in the store. Every call makes an entry: a msgspec.Struct is made in a
-    fraction of the time that a dataclass takes.
+    `data` is any JSON, or what becomes JSON by `jsontext.encode`; of a call its method and direction, and its
+    params only if the settings say so. `sequence` is its number in the store. Every call makes an entry: a
+    msgspec.Struct is made in a fraction of the time that a dataclass takes.
     """
 
     created_time: int

@@ -21,15 +21,14 @@ _C = t.audit.c
 _COLUMNS = [column.name for column in t.audit.c if column is not _C.sequence]
 _NEWEST = "SELECT max(sequence) FROM audit"
 _MINE = "SELECT count(*) FROM audit WHERE tenant_id = ?"
-_FORGET = """
+_FORGET_OLDER = "DELETE FROM audit WHERE created_time < ?"
+_FORGET_OLDEST = """
 DELETE FROM audit WHERE sequence IN (
     SELECT sequence FROM audit WHERE tenant_id = ? ORDER BY created_time, sequence LIMIT ?)
 """
 
 SLACK = 100
 """A tenant has at most one part in so many more entries than it may: they are not removed at each write."""
-AGE_STEP = 60_000
-"""Milliseconds that an entry may be older than it may: too old ones are not looked for at each write."""
 
 _Row = tuple[Any, ...]
 
@@ -58,7 +57,6 @@ class SqlAudit:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts = _Counts()
-        self._forgotten: int | None = None
 
     def append(self, entries: Sequence[AuditEntry], *, since: int, max_entries: int) -> Deferred[None]:
         """See the port."""
@@ -70,19 +68,13 @@ class SqlAudit:
             living = connection.execute(sa.select(t.tenant.c.id).where(t.tenant.c.id.in_(rows))).scalars().all()
             self._counts.begin(connection)
             insert_rows(connection, t.audit, _COLUMNS, [row for tenant_id in living for row in rows[tenant_id]])
-            if forget and connection.execute(sa.delete(t.audit).where(_C.created_time < since)).rowcount:
+            if run(connection, _FORGET_OLDER, (since,)).rowcount:
                 self._counts.forget()
             for tenant_id in living:
                 self._counts.add(connection, tenant_id.hex, len(rows[tenant_id]), max_entries=max_entries)
             self._counts.end(connection)
 
-        forget = self._forgotten is None or since >= self._forgotten + AGE_STEP
-        if not forget:
-            return self._database.write(work)
-        return self._database.write(work).addCallback(self._has_forgotten, since)
-
-    def _has_forgotten(self, _: None, since: int) -> None:
-        self._forgotten = since
+        return self._database.write(work)
 
     def entries(self, wanted: AuditFilter, link: PageLink) -> Deferred[Page[AuditEntry]]:
         """See the port."""
@@ -142,7 +134,7 @@ class _Counts:
         now = run(connection, _MINE, (tenant_id,)).scalar() if counted is None else counted + count
         beyond = now - max_entries
         if beyond > 0 and beyond * SLACK >= max_entries:
-            run(connection, _FORGET, (tenant_id, beyond))
+            run(connection, _FORGET_OLDEST, (tenant_id, beyond))
             now = max_entries
         self._of[tenant_id] = now
 
