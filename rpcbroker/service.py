@@ -44,11 +44,12 @@ from rpcbroker.feed.connection import WampConnection
 from rpcbroker.feed.rawsocket import RawSocketFactory
 from rpcbroker.feed.values_socket import MAX_TEXT, VALUES_PATHS, ValuesSockets
 from rpcbroker.feed.wamp import Wamp
-from rpcbroker.host.listeners import ListenError, Listeners, Wanted, wanted
+from rpcbroker.host.listeners import ListenError, Listeners
 from rpcbroker.host.lock import InUseError, lock
 from rpcbroker.host.notify import Notify
 from rpcbroker.host.random_ids import random_uuids
 from rpcbroker.host.tls import Certificates
+from rpcbroker.host.wanted import Wanted, wanted
 from rpcbroker.outside.scripts import ScriptPool
 from rpcbroker.outside.web_calls import HttpCalls
 from rpcbroker.rules.system import RuleSystem

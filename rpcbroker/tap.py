@@ -18,7 +18,8 @@ from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger
 from twisted.python import usage
 
 from rpcbroker import config
-from rpcbroker.host import lean_reactor, logs
+from rpcbroker.host import logs
+from rpcbroker.host.late_tls import hidden_openssl
 
 SUM_UP_INTERVAL = 5.0
 """Seconds between two looks for repeated events whose minute is over."""
@@ -71,6 +72,8 @@ class Options(usage.Options):
         self["state-dir"] = Path(os.path.abspath(state_dir))
         if self["log-json"] and (self.parent or {}).get("syslog"):
             raise usage.UsageError("--log-json is for stderr and --logfile, not for --syslog")
+        with hidden_openssl(self["configuration"].settings):  # before twistd itself imports it
+            import twisted.internet.reactor  # noqa: F401
 
 
 class Daemon(Service):
@@ -114,18 +117,18 @@ class Daemon(Service):
         return logs.json_lines(file) if as_json else logs.text(file)
 
     def privilegedStartService(self) -> None:
-        self._guarded(lambda: self._broker().privilegedStartService())
+        self._guarded(lambda broker: broker.privilegedStartService())
 
     def startService(self) -> None:
         for warning in self._options["configuration"].warnings:
             self._log.warn("{warning}", warning=warning)
         from twisted.internet import reactor
 
+        from rpcbroker.host import lean_reactor
+
         lean_reactor.lighten(reactor)
-        gc.collect()
-        gc.freeze()
+        self._guarded(lambda broker: broker.startService())
         gc.set_threshold(*LOOKS_FOR_CYCLES)
-        self._guarded(lambda: self._broker().startService())
         super().startService()
         if self._logs is not None:
             self._summing_up = LoopingCall(self._sum_up)
@@ -168,12 +171,13 @@ class Daemon(Service):
 
     def _broker(self) -> Any:
         if self._inner is None:
-            from twisted.internet import reactor
+            settings = self._options["configuration"].settings
+            with hidden_openssl(settings):
+                from twisted.internet import reactor
 
-            from rpcbroker.service import BrokerService
-
+                from rpcbroker.service import BrokerService
             self._inner = BrokerService(
-                self._options["configuration"].settings,
+                settings,
                 state_dir=self._options["state-dir"],
                 directory=self._options["directory"],
                 environ=os.environ,
@@ -181,17 +185,22 @@ class Daemon(Service):
             )
         return self._inner
 
-    def _guarded(self, start: Callable[[], None]) -> None:
+    def _guarded(self, start: Callable[[Any], None]) -> None:
+        gc.disable()  # nearly all that is made here stays: looking for garbage takes a tenth of the start
+        broker = self._broker()
         from rpcbroker.service import StartError
 
         try:
-            start()
+            start(broker)
         except StartError as error:
             if self._on_stderr != "text":
                 self._log.error("{error}", error=error)
             if self._on_stderr != "json":
                 _say(f"rpcbroker: {error}")
             raise Stop(str(error)) from None
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,7 @@ from rpcbroker.cli.place import configuration_of
 from rpcbroker.cli.stop import Stop
 from rpcbroker.config import Line, describe
 from rpcbroker.host import listeners
+from rpcbroker.host.wanted import wanted
 
 
 @click.group
@@ -26,7 +27,7 @@ def config() -> None:
 def check(file: str) -> None:
     """Tell whether FILE is good. The environment is left out."""
     settings = configuration_of(file, {}).settings
-    for listener in listeners.wanted(settings):
+    for listener in wanted(settings):
         try:
             listeners.check(listener, Path.cwd())
         except listeners.ListenError as error:

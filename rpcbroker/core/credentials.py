@@ -9,8 +9,6 @@ import re
 from typing import Protocol
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest
@@ -51,6 +49,9 @@ def check_mqtt_basic(text: str | None) -> MqttBasic:
 
 def x509_id(pem: str | None) -> str:
     """The unique `credentials_id` of a certificate: SHA3-256 of the base64 of its DER form. Raises InvalidRequest."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     body = re.sub(r"-----(BEGIN|END) CERTIFICATE-----|\s", "", pem or "")
     try:
         text = f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
@@ -126,6 +127,8 @@ async def by_token(store: Store, token: str) -> KnownDevice | None:
 
 def _is_good(der: bytes, now: int) -> bool:
     """Whether a certificate can be read, and `now` is between its two dates."""
+    from cryptography import x509
+
     try:
         certificate = x509.load_der_x509_certificate(der)
         first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc

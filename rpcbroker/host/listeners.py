@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import UNIXAddress
@@ -22,11 +22,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from rpcbroker.core.settings import Settings
-from rpcbroker.host.tls import METHODS, Certificate, Certificates, TlsError, TlsFiles, load
+from rpcbroker.host.tls import Certificate, Certificates, TlsError, TlsFiles
+from rpcbroker.host.wanted import Wanted
 
 BACKLOG = 4096
 """Connections that may wait to be accepted. With Twisted's 50 a fleet that reconnects loses SYNs, and seconds."""
@@ -62,27 +61,6 @@ class ListenError(ValueError):
     """A listener cannot be opened; the text is one line for the operator."""
 
 
-class Wanted(NamedTuple):
-    """A listener of the configuration: `[section] key` has `description`."""
-
-    section: str
-    key: str
-    description: str
-
-    @property
-    def label(self) -> str:
-        return f"[{self.section}] {self.key}"
-
-
-def wanted(settings: Settings) -> Iterator[Wanted]:
-    """All that the configuration has, in the order in which they are opened."""
-    yield from (Wanted("http", "listen", description) for description in settings.http.listen)
-    yield from (Wanted("mqtt", "listen", description) for description in settings.mqtt.listen)
-    yield from (Wanted("wamp", "rawsocket_listen", description) for description in settings.wamp.rawsocket_listen)
-    yield from (Wanted("coap", "listen", description) for description in settings.coap.listen)
-    yield from (Wanted("coap", "dtls_listen", description) for description in settings.coap.dtls_listen)
-
-
 def check(listener: Wanted, directory: Path) -> float | None:
     """Whether it may be so described. Raises ListenError.
 
@@ -93,9 +71,9 @@ def check(listener: Wanted, directory: Path) -> float | None:
     try:
         if kind := _DATAGRAMS.get(listener[:2]):
             given = _datagrams(description, kind)
-            return load(_files(given, directory)).not_after if kind == "dtls" else None
+            return _end(_files(given, directory)) if kind == "dtls" else None
         if description.startswith("ssl:"):
-            return load(_ssl(description, directory)[1]).not_after
+            return _end(_ssl(description, directory)[1])
         if description.startswith("systemd:"):
             _systemd(description)
         else:
@@ -103,6 +81,12 @@ def check(listener: Wanted, directory: Path) -> float | None:
     except Exception as error:  # a plugin for an endpoint may raise what it likes
         raise _no_endpoint(listener, error) from None
     return None
+
+
+def _end(files: TlsFiles) -> float:
+    from rpcbroker.host.key_files import load
+
+    return load(files).not_after
 
 
 def check_form(listener: Wanted) -> None:
@@ -211,6 +195,8 @@ class Listeners:
             certificate = self._certificates.add(name, files, asks=listener.section in ASKING)
         except (ValueError, TlsError) as error:
             raise _no_endpoint(listener, error) from None
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
         return maybeDeferred(
             self._reactor.listenTCP,
             int(given["port"]),
@@ -247,6 +233,8 @@ def _place(given: dict[str, str]) -> tuple[int, str]:
 
 def _ssl(description: str, directory: Path) -> tuple[dict[str, str], TlsFiles]:
     """What an `ssl:` endpoint string says, by Twisted's rules. Raises ValueError."""
+    from rpcbroker.host.key_files import METHODS
+
     given = _arguments(description, _SSL_ARGUMENTS)
     for name in {"port", "backlog"} & set(given):
         if not given[name].isdecimal():

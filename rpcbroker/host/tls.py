@@ -6,6 +6,8 @@ is the least that is spoken (Twisted's choice of ciphers, no tickets: a new key 
 Where devices come in they are asked for a certificate of their own. They need not have one, and no
 authority has to stand behind it: the handshake proves that who shows it has its key, and whose it is
 the broker knows by its fingerprint.
+
+OpenSSL is loaded with the first certificate.
 """
 
 from __future__ import annotations
@@ -16,15 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from OpenSSL import SSL
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters, TLSVersion
 from twisted.logger import Logger
-from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
 from rpcbroker.core.deadlines import Clock
@@ -33,9 +29,6 @@ EXPIRES_SOON = 14 * 86_400
 """Seconds before its end from which a certificate is warned of: time enough to get the next one."""
 WARN_EVERY = 86_400
 """Seconds between two such warnings."""
-
-METHODS = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": TLSVersion.TLSv1_2}
-"""What `sslmethod=` may say, and the highest version of TLS that is then spoken; None is the newest."""
 
 
 class TlsError(Exception):
@@ -56,51 +49,6 @@ class TlsFiles:
         yield from filter(None, (self.private_key, self.certificate, self.chain, self.dh_parameters))
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A key, its certificate, and those of the authorities between it and one that is known."""
-
-    key: Any
-    certificate: x509.Certificate
-    chain: tuple[x509.Certificate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What new connections are given, those over TCP the options. It ends at `not_after`, in epoch seconds."""
-
-    options: CertificateOptions
-    identity: Identity
-    not_after: float
-
-
-def load(files: TlsFiles) -> Loaded:
-    """Read key and certificates. Raises TlsError.
-
-    The certificate's file may hold the chain too, after the certificate itself.
-    """
-    (certificate, *chain) = _certificates(files.certificate, "certKey")
-    if files.chain is not None:
-        chain += _certificates(files.chain, "extraCertChain")
-    key = _private_key(files.private_key)
-    if _public(key.public_key()) != _public(certificate.public_key()):
-        raise TlsError(
-            f"privateKey {files.private_key} does not belong to the first certificate in {files.certificate}"
-        )
-    try:
-        options = CertificateOptions(
-            privateKey=key,
-            certificate=certificate,
-            extraCertChain=chain,
-            dhParameters=_dh_parameters(files.dh_parameters),
-            lowerMaximumSecurityTo=files.highest,
-        )
-        options.getContext()
-    except (ValueError, TypeError, SSL.Error, MemoryError) as error:  # the last with systemd's MemoryDenyWriteExecute=
-        raise TlsError(f"{', '.join(map(str, files))}: OpenSSL does not take them: {_reason(error)}") from None
-    return Loaded(options, Identity(key, certificate, tuple(chain)), certificate.not_valid_after_utc.timestamp())
-
-
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
     """The key and the certificate of one listener, as they are now."""
@@ -116,22 +64,26 @@ class Certificate:
         self.files = files
         self._asks = asks
         self._seen = self._look()
-        self._loaded = load(files)
+        self._loaded = _load(files)
         self._warned: float | None = None
 
     @property
     def not_after(self) -> float:
         """Epoch seconds at which it ends."""
-        return self._loaded.not_after
+        ends: float = self._loaded.not_after
+        return ends
 
     @property
-    def identity(self) -> Identity:
-        """What is in use, for those who speak something else than TLS; another object once the files have changed."""
+    def identity(self) -> Any:
+        """The key_files.Identity in use, for those who speak something else than TLS; another object once the files
+        have changed."""
         return self._loaded.identity
 
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection: SSL.Connection = self._loaded.options.serverConnectionForTLS(protocol)
+    def serverConnectionForTLS(self, protocol: Any) -> Any:
+        connection = self._loaded.options.serverConnectionForTLS(protocol)
         if self._asks:
+            from OpenSSL import SSL
+
             connection.set_verify(SSL.VERIFY_PEER, _take_any)
         return connection
 
@@ -156,7 +108,7 @@ class Certificate:
 
     def _reload(self) -> None:
         try:
-            self._loaded = load(self.files)
+            self._loaded = _load(self.files)
         except TlsError as error:
             self._log.error(
                 "{listener}: the certificate in use stays: {error}",
@@ -214,6 +166,13 @@ class Certificates:
             certificate.check(self._now())
 
 
+def _load(files: TlsFiles) -> Any:
+    """The key_files.Loaded of them. Raises TlsError."""
+    from rpcbroker.host.key_files import load
+
+    return load(files)
+
+
 def _take_any(*_: object) -> bool:
     """What OpenSSL asks of each certificate of a chain; that the key belongs to the first it sees to by itself."""
     return True
@@ -226,45 +185,3 @@ def _identity(path: Path) -> tuple[int, int, int] | int | None:
     except OSError as error:
         return error.errno
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _content(path: Path, part: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except PermissionError as error:
-        raise TlsError(f"{part} {path}: {error.strerror}; the broker runs as user {os.geteuid()}") from None
-    except (OSError, ValueError) as error:
-        raise TlsError(f"{part} {path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _certificates(path: Path, part: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_content(path, part))
-    except ValueError:
-        raise TlsError(f"{part} {path}: there is no certificate in PEM in it, or a broken one") from None
-
-
-def _private_key(path: Path) -> Any:
-    try:
-        return load_pem_private_key(_content(path, "privateKey"), None)
-    except TypeError:
-        raise TlsError(f"privateKey {path}: it is encrypted; the broker cannot ask for a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise TlsError(f"privateKey {path}: there is no private key in PEM in it, or a broken one") from None
-
-
-def _public(key: Any) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _dh_parameters(path: Path | None) -> DiffieHellmanParameters | None:
-    if path is None:
-        return None
-    _content(path, "dhParameters")
-    return DiffieHellmanParameters.fromFile(FilePath(str(path)))
-
-
-def _reason(error: Exception) -> str:
-    """What OpenSSL says, without its brackets."""
-    reasons = [str(part[-1]) for part in error.args[0]] if error.args and isinstance(error.args[0], list) else []
-    return ", ".join(reasons) or str(error)

@@ -14,7 +14,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IHostnameResolver,
@@ -26,6 +26,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import (
@@ -255,10 +256,13 @@ class _Endpoint:
     def connect(self, factory: Any) -> Deferred[Any]:
         way, uri = self._way, self._uri
         endpoint: Any = HostnameEndpoint(way, way.host, uri.port, timeout=CONNECT_TIMEOUT)
-        if uri.scheme == b"https":
-            endpoint = wrapClientTLS(optionsForClientTLS(way.host, trustRoot=way.exchange.trust_root), endpoint)
-        wrapping = _Connections(factory, way.exchange.deadlines)
-        return endpoint.connect(wrapping).addCallback(lambda connection: connection.wrappedProtocol)
+        wrapping: Any = _Connections(factory, way.exchange.deadlines)
+        if uri.scheme != b"https":
+            return endpoint.connect(wrapping).addCallback(lambda connection: connection.wrappedProtocol)
+        options = optionsForClientTLS(way.host, trustRoot=way.exchange.trust_root)
+        # As wrapClientTLS does, which is not there if twisted.internet.endpoints was imported without OpenSSL.
+        over_tls = TLSMemoryBIOFactory(options, True, wrapping)
+        return endpoint.connect(over_tls).addCallback(lambda tls: tls.wrappedProtocol.wrappedProtocol)
 
 
 class _Connection(ProtocolWrapper):

@@ -9,19 +9,21 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from rpcbroker.core.ports import StoreError
-from rpcbroker.store.tables import SCHEMA_VERSION
+from rpcbroker.store.tables import SCHEMA_VERSION, metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def ensure_schema(engine: Engine) -> None:
-    """Migrate if the version differs; alembic is imported only then. Raises StoreError.
+    """Make the tables in an empty SQLite file, and migrate what has another version; alembic is imported only for
+    that. Raises StoreError.
 
     All or nothing: what goes wrong half-way leaves the database as it was. Of a SQLite file that is
     migrated, a copy is kept beside it.
     """
     with engine.connect() as connection:
         version = stored_version(connection)
+        new_file = engine.dialect.name == "sqlite" and not inspect(connection).get_table_names()
     if version == SCHEMA_VERSION:
         return
     if version is not None and version > SCHEMA_VERSION:
@@ -35,7 +37,10 @@ def ensure_schema(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             _begin(connection)
-        migrate(connection)
+        if new_file:
+            create(connection)
+        else:
+            migrate(connection)
 
 
 def _begin(connection: Connection) -> None:
@@ -64,6 +69,22 @@ def keep_copy(path: Path, version: str) -> Path:
         source.close()
         target.close()
     return copy
+
+
+def create(connection: Connection) -> None:
+    """What all migrations make of an empty SQLite file, in a seventh of the time and without 12 MB of alembic.
+
+    Not of PostgreSQL: the tables do not have the conditions of its indexes, for to name them loads its dialect.
+    """
+    metadata.create_all(connection, checkfirst=False)
+    # Made and read by alembic: alembic.ddl.impl.DefaultImpl.version_table_impl.
+    connection.execute(
+        text(
+            "CREATE TABLE alembic_version "
+            "(version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
 
 
 def migrate(connection: Connection) -> None:

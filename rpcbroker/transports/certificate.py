@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.internet.interfaces import ISSLTransport
 
 
@@ -15,5 +14,7 @@ def peer_certificate(transport: Any) -> bytes | None:
     """
     if not ISSLTransport.providedBy(transport):
         return None
+    from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
+
     shown = transport.getPeerCertificate()
     return None if shown is None else dump_certificate(FILETYPE_ASN1, shown)

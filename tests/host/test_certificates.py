@@ -17,8 +17,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from rpcbroker.host import tls
-from rpcbroker.host.tls import Certificate, Certificates, TlsError, TlsFiles, load
+from rpcbroker.host import key_files
+from rpcbroker.host.key_files import load
+from rpcbroker.host.tls import Certificate, Certificates, TlsError, TlsFiles
 
 NOW = time.time()
 SLACK = 43_200.0
@@ -78,7 +79,7 @@ class TestLoad:
 
     def test_nothing_below_tls_1_2_is_spoken(self, tmp_path: Path) -> None:
         made = c.make(tmp_path, serial=7)
-        for highest in tls.METHODS.values():
+        for highest in key_files.METHODS.values():
             options = load(files(made, highest=highest)).options
             for old in (SSL.OP_NO_SSLv3, SSL.OP_NO_TLSv1, SSL.OP_NO_TLSv1_1):
                 assert options._options & old

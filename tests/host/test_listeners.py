@@ -15,8 +15,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from rpcbroker.config import load
-from rpcbroker.host.listeners import BACKLOG, ListenError, Listeners, Wanted, check, check_form, wanted
+from rpcbroker.host.listeners import BACKLOG, ListenError, Listeners, check, check_form
 from rpcbroker.host.tls import Certificate, Certificates, TlsFiles
+from rpcbroker.host.wanted import Wanted, wanted
 
 FACTORY = Factory.forProtocol(Protocol)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import queue
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import certificates
 import paho.mqtt.client as mqtt
 import pytest
 from daemon import Daemon
@@ -25,11 +27,18 @@ class Webhook(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answering)
         self.agents: list[str | None] = []
+        self.scheme = "http"
         threading.Thread(target=self.serve_forever).start()
+
+    def speak_tls(self, files: certificates.Files) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files.certificate, files.key)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.scheme = "https"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
 
 class _Answering(BaseHTTPRequestHandler):
@@ -113,6 +122,22 @@ def test_a_webhook_answers_a_device_on_mqtt(tmp_path: Path, webhook: Webhook) ->
         assert len(webhook.agents) == 3
         install(daemon, "webhook", f"{webhook.url}/broken")
         assert device.ask(5, "x", None)["error"].startswith("500 Internal Server Error from POST http://127.0.0.1:")
+    finally:
+        device.end()
+        daemon.stop()
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_broker_without_certificates_of_its_own_calls_over_tls(tmp_path: Path, webhook: Webhook) -> None:
+    files = certificates.make(tmp_path, serial=1)
+    webhook.speak_tls(files)
+    daemon = Daemon(tmp_path, RPCBROKER_RULES_WEB_HOSTS="127.0.0.1", SSL_CERT_FILE=str(files.certificate)).login()
+    daemon.add_device("Boiler", "boiler-token")
+    install(daemon, "webhook", f"{webhook.url}/rpc")
+    device = Asking(daemon.mqtt_port, "boiler-token")
+    try:
+        for number in range(1, 3):
+            assert device.ask(number, "getForecast", {})["path"] == "/rpc"
     finally:
         device.end()
         daemon.stop()

@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.settings import CoapSettings
-from rpcbroker.host.tls import TlsFiles, load
+from rpcbroker.host.key_files import load
+from rpcbroker.host.tls import TlsFiles
 from rpcbroker.simulator.carrier import LinkLost, Refused
 from rpcbroker.simulator.datagrams import HANDSHAKE, MTU, Channel, DtlsChannel
 from rpcbroker.simulator.trust import Trust, TrustError, dtls_context, tls_creator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import stat
 from pathlib import Path
@@ -181,10 +182,46 @@ def test_they_make_what_the_tables_say(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_current_head() == tables.SCHEMA_VERSION
-    schema.ensure_schema(engine)
+    with engine.begin() as connection:
+        schema.migrate(connection)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+
+
+def shape(connection: Connection) -> dict[str, Any]:
+    """All that SQLite says of its tables, whatever the order in which their columns and constraints were made."""
+    inspector = inspect(connection)
+    said: dict[str, Any] = {}
+    for name in inspector.get_table_names():
+        parts = {
+            "columns": [each | {"type": str(each["type"])} for each in inspector.get_columns(name)],
+            "key": [inspector.get_pk_constraint(name)],
+            "foreign keys": inspector.get_foreign_keys(name),
+            "unique": inspector.get_unique_constraints(name),
+            "checks": inspector.get_check_constraints(name),
+            "indexes": [each | {"dialect_options": None} for each in inspector.get_indexes(name)],
+        }
+        said[name] = {part: sorted(map(repr, found)) for part, found in parts.items()}
+    for name, sql in connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")):
+        # AUTOINCREMENT, the conditions of indexes and the like.
+        said[f"words of {name}"] = sorted(re.findall(r"\w+|[^\w\s]", sql))
+    return said
+
+
+def test_an_empty_file_is_made_what_the_migrations_make_of_it(tmp_path: Path) -> None:
+    migrated, made = (create_engine(f"sqlite:///{tmp_path / name}") for name in ("migrated", "made"))
+    with migrated.begin() as connection:
+        schema.migrate(connection)
+        wanted, version = shape(connection), schema.stored_version(connection)
+    schema.ensure_schema(made)
+    with made.connect() as connection:
+        found = shape(connection)
+        assert {name: each for name, each in found.items() if each != wanted.get(name)} == {}
+        assert (found.keys(), schema.stored_version(connection)) == (wanted.keys(), version)
+    assert {name for name, rows in all_rows(made).items() if rows} == {"alembic_version"}
+    for engine in (migrated, made):
+        engine.dispose()
 
 
 @pytest_twisted.ensureDeferred

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rpcbroker.core.settings import Settings
 from rpcbroker.host import listeners
+from rpcbroker.host.wanted import wanted
 
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 _KEY = re.compile(r"(\w+)=(.*)", re.DOTALL)
@@ -57,7 +58,7 @@ class Endpoint:
 
 def endpoints(settings: Settings) -> Iterator[Endpoint]:
     """All that the broker listens on. Raises ValueError for what is none."""
-    for listener in listeners.wanted(settings):
+    for listener in wanted(settings):
         listeners.check_form(listener)
         yield parse(listener.section, listener.description)
 

@@ -11,8 +11,6 @@ from twisted.internet.interfaces import IListeningPort
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.transports.coap.counters import CoapCounters, DtlsCounters
-from rpcbroker.transports.coap.dtls import DtlsPort
-from rpcbroker.transports.coap.dtls_context import Identity
 from rpcbroker.transports.coap.peers import DatagramPort, SocketAddress
 from rpcbroker.transports.coap.server import CoapServer
 from rpcbroker.transports.coap.site import CoapSite
@@ -53,7 +51,8 @@ class CoapPorts:
         self._secret = secret
         self._reactor = reactor
         self._ports: list[UdpPort] = []
-        self._dtls: list[DtlsPort] = []
+        self._dtls: list[Any] = []
+        """The DtlsPorts: OpenSSL is loaded with the first."""
 
     @property
     def settings(self) -> CoapSettings:
@@ -70,32 +69,30 @@ class CoapPorts:
         self.server.serve(opened)
         return self._start(opened)
 
-    def listen_dtls(self, port: int, interface: str, identity: Callable[[], Identity]) -> IListeningPort:
-        """Speak it over DTLS, each new session with what `identity` then gives. Raises CannotListenError."""
+    def listen_dtls(self, port: int, interface: str, identity: Callable[[], Any]) -> IListeningPort:
+        """Speak it over DTLS, each new session with the Identity that is then given. Raises CannotListenError."""
+        from rpcbroker.transports.coap.dtls import DtlsPort
+
         opened = UdpPort(port, interface=interface, reactor=self._reactor)
         of_local: dict[DatagramPort, DtlsPort] = {}
 
         def received(datagram: bytes, address: SocketAddress, local: DatagramPort) -> None:
             sessions = of_local.get(local)
             if sessions is None:
-                sessions = of_local[local] = self._sessions(identity)
+                sessions = of_local[local] = DtlsPort(
+                    self.server,
+                    identity,
+                    deadlines=self.server.deadlines,
+                    seconds=self._reactor.seconds,
+                    secret=self._secret,
+                    counters=self.dtls_counters,
+                )
                 sessions.send_to = local.send_to
+                self._dtls.append(sessions)
             sessions.received(datagram, address)
 
         opened.received = received
         return self._start(opened)
-
-    def _sessions(self, identity: Callable[[], Identity]) -> DtlsPort:
-        made = DtlsPort(
-            self.server,
-            identity,
-            deadlines=self.server.deadlines,
-            seconds=self._reactor.seconds,
-            secret=self._secret,
-            counters=self.dtls_counters,
-        )
-        self._dtls.append(made)
-        return made
 
     def _start(self, port: UdpPort) -> IListeningPort:
         port.startListening()

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
-from cryptography import x509
-
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.events import DeviceExpelled
@@ -72,6 +70,8 @@ class Senders:
         session = await self._broker.enter(_Certificate(), certificate=certificate)
         if session is not None:
             self._forget(session.device.id)
+            from cryptography import x509
+
             last = x509.load_der_x509_certificate(certificate).not_valid_after_utc
             self._by_certificate[certificate] = _Shown(session, int(last.timestamp() * 1000))
             self._certificates[session.device.id] = certificate
