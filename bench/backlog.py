@@ -19,8 +19,8 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from aims import Aim
 from broker import Broker, provision
-from calling import REQUEST, connect_device, received
 from child import machine, prepare, progress
+from python_load import REQUEST, connect_device, received
 
 from rpcbroker.core.calls import Call
 from rpcbroker.core.records import KeptCall, record_of

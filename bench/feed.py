@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 from aims import Aim
 from broker import Broker, provision
-from calling import Load, connect_device
 from child import machine, prepare, progress
+from python_load import Load, connect_device
 from watchers import Watcher, Watchers
 
 DEVICES = 1_000

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 from aims import Aim
 from beside import Beside
 from broker import Broker, provision
-from calling import SILENCE, connect_device, received
 from child import machine, prepare, progress
+from python_load import SILENCE, connect_device, received
 from watchers import Watcher
 
 FIRST = 200

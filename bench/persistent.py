@@ -28,8 +28,8 @@ from statistics import median
 
 from aims import Aim
 from broker import Broker, provision
-from calling import DEVICES, REQUEST, Load, connect_device, received
 from child import machine, prepare, progress
+from python_load import DEVICES, REQUEST, Load, connect_device, received
 
 from rpcbroker.wire.mqtt.codec import FrameReader
 

@@ -3,7 +3,7 @@
     python bench/record.py [--seconds 5] [--rounds 5]
 
 In each round a broker is measured as it is, and one in which nothing is recorded (bench/unrecorded.py). The load is
-that of bench/calling.py, flat out, once the memory for records is full.
+that of bench/python_load.py, flat out, once the memory for records is full.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from statistics import median
 
 from aims import Aim
 from broker import Broker, provision
-from calling import DEVICES, Load, connect_device
 from child import machine, prepare, progress
+from python_load import DEVICES, Load, connect_device
 
 RECENT = 10_000
 WAYS = {"on": None, "off": Path(__file__).with_name("unrecorded.py")}

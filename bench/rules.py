@@ -34,8 +34,8 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from aims import Aim
 from broker import Broker
-from calling import DEVICES, SILENCE, Load, connect_device, received
 from child import machine, prepare, progress
+from python_load import DEVICES, SILENCE, Load, connect_device, received
 from rounds import WARM_UP, Bench, describe, medians
 
 from rpcbroker.core.model import NULL_UUID, Credentials, CredentialsType, Device, StoredChain, Tenant

@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 from beside import Beside
 from broker import Broker, provision
-from calling import DEVICES, REQUEST, Load, connect_device, received
 from child import machine, prepare, progress
+from python_load import DEVICES, REQUEST, Load, connect_device, received
 from watchers import Watcher, Watchers
 
 from rpcbroker.wire.mqtt.codec import FrameReader
