@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import msgspec
+from msgspec import structs
 
 from rpcbroker.core.calls import CallRequest
 from rpcbroker.core.model import Authority, Principal
@@ -132,7 +133,7 @@ class Bulk:
         return uuid5(self.id, str(device_id))
 
     def request_for(self, device_id: UUID) -> CallRequest:
-        return replace(self.request, request_id=self.rpc_id(device_id), once=True)
+        return structs.replace(self.request, request_id=self.rpc_id(device_id), once=True)
 
 
 class Target(NamedTuple):

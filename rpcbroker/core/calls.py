@@ -84,8 +84,7 @@ class SubmitStrategy(StrEnum):
     """All older calls of the device must have ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRequest:
+class CallRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a caller asks for. `params` is compact JSON text; times are seconds or epoch ms as named.
 
     `expiration_time` wins over `timeout` and is not clamped. `connect_timeout` is how long the call
@@ -134,8 +133,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     additional_info: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """How a call ended well. `payload` is JSON text, or empty: one-way, or an empty reply.
 
     Of a persistent call: that it is `kept`; how it ends shows later.

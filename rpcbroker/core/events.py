@@ -7,10 +7,10 @@ to listen disturbs the broker, and an event that nobody listens for is never mad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 from twisted.logger import Logger
 
 from rpcbroker.core.bulk import Bulk
@@ -23,66 +23,60 @@ from rpcbroker.core.records import CallRecord
 from rpcbroker.core.values import Posted, Value
 
 
-@dataclass(frozen=True, slots=True)
-class CallRouted:
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A fact, and its number among all that were told: higher than that of any before it."""
+
+    sequence: int
+
+
+class CallRouted(Event, frozen=True):
     """A call was accepted and is in the rule chain; it is opened when a node gives it to its device."""
 
-    sequence: int
     call: Call
     record: CallRecord
 
 
-@dataclass(frozen=True, slots=True)
-class CallOpened:
+class CallOpened(Event, frozen=True):
     """A call was accepted and waits. `record` is its record here and below, with all that has happened to it."""
 
-    sequence: int
     call: Call
     record: CallRecord
 
 
-@dataclass(frozen=True, slots=True)
-class CallAdvanced:
+class CallAdvanced(Event, frozen=True):
     """A call went on to another state that is not its end."""
 
-    sequence: int
     call: Call
     record: CallRecord
     state: CallState
 
 
-@dataclass(frozen=True, slots=True)
-class CallProgressed:
+class CallProgressed(Event, frozen=True):
     """The device is at it; `payload` is the JSON text of its interim answer."""
 
-    sequence: int
     call: Call
     record: CallRecord
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CallRefused:
+class CallRefused(Event, frozen=True):
     """A call was not accepted: its device had too many, it had expired, or nothing could take it at once.
 
     Or no node of the rule chain gave it to a device. The last moment of `record` tells.
     """
 
-    sequence: int
     call: Call
     record: CallRecord
     reason: Reason | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallSettled:
+class CallSettled(Event, frozen=True):
     """Nobody waits for the call any more.
 
     `payload` is the reply's JSON text, if there was one; `transport` the protocol of the link that
     took the call, None if none did; `seconds` is how long the call has waited.
     """
 
-    sequence: int
     call: Call
     record: CallRecord
     state: CallState
@@ -92,97 +86,79 @@ class CallSettled:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class NearlyMissed:
+class NearlyMissed(Event, frozen=True):
     """A device nearly got something right: a reply that came too late, a topic with a slash too many."""
 
-    sequence: int
     device: Device
     miss: NearMiss
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionAnswered:
+class QuestionAnswered(Event, frozen=True):
     """A device asked the server (client-side RPC) over `transport`; `reason` says why it got an error, if it did."""
 
-    sequence: int
     device: Device
     method: str
     transport: str
     reason: Reason | None
 
 
-@dataclass(frozen=True, slots=True)
-class ProvisioningEnded:
+class ProvisioningEnded(Event, frozen=True):
     """A stranger asked to become a device; `status` is how that ended, in the words of the wire."""
 
-    sequence: int
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceChanged:
+class PresenceChanged(Event, frozen=True):
     """What is known of a device's presence is not what it was.
 
     `connected` is None unless it connected (also once more) or disconnected, `callable` unless it began or ceased to be
     callable. With both None it was seen, or another of its connections is the reason now.
     """
 
-    sequence: int
     device: Device
     presence: Presence
     connected: bool | None = None
     callable: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttributesChanged:
+class AttributesChanged(Event, frozen=True):
     """An application wrote attributes of a device, or deleted those with these keys."""
 
-    sequence: int
     device: Device
     scope: Scope
     values: Mapping[str, Value]
     deleted: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TelemetryKept:
+class TelemetryKept(Event, frozen=True):
     """A device's telemetry is kept, whoever sent it. `posted` are times (epoch ms), each with values by their keys."""
 
-    sequence: int
     device_id: UUID
     posted: Posted
 
 
-@dataclass(frozen=True, slots=True)
-class AttributesKept:
+class AttributesKept(Event, frozen=True):
     """Attributes of a device are written or `deleted`, whoever did that; the values of those that changed."""
 
-    sequence: int
     device_id: UUID
     scope: Scope
     values: Mapping[str, Value]
     deleted: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class BulkChanged:
+class BulkChanged(Event, frozen=True):
     """A bulk began, went on or ended, and that is written."""
 
-    sequence: int
     bulk: Bulk
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRecorded:
+class MessageRecorded(Event, frozen=True):
     """A message of the rules came to a node that records (`direction` IN), or left it (OUT) under `label`.
 
     `data`, `metadata` (JSON) and `error` may be cut off. `about` is the type and the id of what it is about.
     """
 
-    sequence: int
     tenant_id: UUID
     chain: tuple[UUID, str]
     node: tuple[UUID, str]
@@ -196,21 +172,17 @@ class MessageRecorded:
     metadata: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallDeleted:
+class CallDeleted(Event, frozen=True):
     """A persistent call that had ended is forgotten; `payload` is what it was answered with, as JSON text."""
 
-    sequence: int
     call: Call
     record: CallRecord
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceExpelled:
+class DeviceExpelled(Event, frozen=True):
     """A device was deleted, or has other credentials: what was kept for its old self is not for anybody."""
 
-    sequence: int
     device_id: UUID
 
 

@@ -20,6 +20,7 @@ from fakes import (
     metrics_of,
     result_of,
 )
+from msgspec import structs
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -134,8 +135,8 @@ class TestCalls:
     def test_refused_before_it_could_wait(self) -> None:
         world = RuleWorld(max_pending_per_device=1)
         metrics = metrics_of(world)
-        error_of(world.call(replace(TWO_WAY, connect_timeout=0)))
-        error_of(world.call(replace(TWO_WAY, expiration_time=EPOCH_MS - 1)))
+        error_of(world.call(structs.replace(TWO_WAY, connect_timeout=0)))
+        error_of(world.call(structs.replace(TWO_WAY, expiration_time=EPOCH_MS - 1)))
         waiting = world.call(TWO_WAY)
         error_of(world.call(TWO_WAY))
         assert calls(metrics) == {
@@ -150,7 +151,7 @@ class TestCalls:
     def test_persistent_calls_are_counted_and_not_timed(self) -> None:
         world = RuleWorld()
         metrics = metrics_of(world)
-        result_of(world.call(replace(TWO_WAY, persistent=True)))
+        result_of(world.call(structs.replace(TWO_WAY, persistent=True)))
         assert number(metrics, "rpcbroker_persistent_calls_waiting") == 1
         link = world.link()
         result_of(world.session().receive(link.calls[0].wire_id, b"1"))
@@ -162,7 +163,7 @@ class TestCalls:
         world = RuleWorld(idempotency_size=1)
         metrics = metrics_of(world)
         link = world.link()
-        waiting = world.call(replace(TWO_WAY, request_id=UUID(int=7), once=True))
+        waiting = world.call(structs.replace(TWO_WAY, request_id=UUID(int=7), once=True))
         assert number(metrics, "rpcbroker_call_results_remembered") == 1
         world.session().receive(link.calls[0].wire_id, b"1")
         result_of(waiting)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -40,6 +39,7 @@ from fakes import EPOCH_MS, TENANT, World, device, error_of, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -203,7 +203,7 @@ class CallsMachine(PollingDevices, RuleBasedStateMachine):
     def submit(self, pick: int, request: CallRequest, expires: float | None) -> None:
         number = next(self.numbers)
         expiration = None if expires is None else self.world.now_ms() + int(expires * 1000)
-        request = replace(request, request_id=id_of(number), expiration_time=expiration)
+        request = structs.replace(request, request_id=id_of(number), expiration_time=expiration)
         self.ask(Told(request, self.places[pick % len(self.places)], self.life, self.elapsed))
 
     def ask(self, told: Told) -> None:
@@ -246,7 +246,7 @@ class CallsMachine(PollingDevices, RuleBasedStateMachine):
             return
         if other:
             if told.open and self.disk.state is not DiskState.SLOW:
-                wrong = replace(told.request, method="other")
+                wrong = structs.replace(told.request, method="other")
                 error = error_of(self.world.call(wrong, device_id=told.place.device.id))
                 assert isinstance(error, VersionConflict | Unavailable), error
         elif told.open or told.accepted:

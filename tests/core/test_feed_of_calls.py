@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ import pytest
 from call_model import Disk, DiskState, DiskStore
 from fakes import ADMIN, TENANT, World, result_of
 from feeding import feed_of, of_call, watch
+from msgspec import structs
 from rule_world import CALL, DELAY, SWITCH, TRANSFORM, RuleWorld, graph
 from twisted.internet.defer import Deferred
 
@@ -23,8 +23,8 @@ from rpcbroker.store.memory import MemoryDatabase
 
 RPC_ID = UUID(int=0xCA11)
 TWO_WAY = CallRequest(method="get", params=b'{"pin":1}', timeout=10, request_id=RPC_ID)
-ONE_WAY = replace(TWO_WAY, oneway=True)
-KEPT = replace(TWO_WAY, persistent=True, timeout=60)
+ONE_WAY = structs.replace(TWO_WAY, oneway=True)
+KEPT = structs.replace(TWO_WAY, persistent=True, timeout=60)
 TO_DEVICE = "RPC Request to Device"
 
 
@@ -120,14 +120,14 @@ def put_back_and_given_again(world: World) -> None:
 
 def never_acknowledged(world: World) -> None:
     link = world.link(step=Step.WRITTEN)
-    _ignored(world.call(replace(TWO_WAY, retries=0)))
+    _ignored(world.call(structs.replace(TWO_WAY, retries=0)))
     world.clock.advance(1)
     link.session.report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
 
 
 def acknowledged_late(world: World) -> None:
     link = world.link(step=Step.WRITTEN)
-    world.call(replace(TWO_WAY, retries=1))
+    world.call(structs.replace(TWO_WAY, retries=1))
     world.clock.advance(1)
     link.session.report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
     world.clock.advance(1)
@@ -143,11 +143,11 @@ def too_large_for_its_device(world: World) -> None:
 
 
 def refused_for_nothing_could_take_it(world: World) -> None:
-    _ignored(world.call(replace(TWO_WAY, connect_timeout=0)))
+    _ignored(world.call(structs.replace(TWO_WAY, connect_timeout=0)))
 
 
 def refused_for_it_had_expired(world: World) -> None:
-    _ignored(world.call(replace(TWO_WAY, expiration_time=1)))
+    _ignored(world.call(structs.replace(TWO_WAY, expiration_time=1)))
 
 
 def left_by_its_caller(world: World) -> None:
@@ -179,7 +179,7 @@ def kept_and_answered(world: World) -> None:
 
 def kept_and_handed_over(world: World) -> None:
     world.link()
-    world.call(replace(KEPT, oneway=True))
+    world.call(structs.replace(KEPT, oneway=True))
     world.clock.advance(1)
 
 
@@ -190,7 +190,7 @@ def kept_and_expired(world: World) -> None:
 
 def kept_and_never_acknowledged(world: World) -> None:
     link = world.link(step=Step.WRITTEN)
-    world.call(replace(KEPT, retries=0))
+    world.call(structs.replace(KEPT, retries=0))
     link.session.report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
     world.clock.advance(1)
 
@@ -202,7 +202,7 @@ def kept_and_cancelled(world: World) -> None:
 
 
 def kept_and_expired_at_once(world: World) -> None:
-    _ignored(world.call(replace(KEPT, expiration_time=1)))
+    _ignored(world.call(structs.replace(KEPT, expiration_time=1)))
 
 
 WAYS: list[Callable[[World], None]] = [

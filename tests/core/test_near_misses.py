@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from fakes import EPOCH_MS, FakeLink, World, error_of
+from msgspec import structs
 from twisted.logger import globalLogPublisher
 
 from rpcbroker.core.calls import CallRequest, Step
@@ -16,7 +16,7 @@ from rpcbroker.core.near_misses import HINTS, MAX_DETAIL, RELEVANT, NearMiss
 
 TICK = 1 / 32
 TWO_WAY = CallRequest(method="get", timeout=10)
-AT_ONCE = replace(TWO_WAY, connect_timeout=0)
+AT_ONCE = structs.replace(TWO_WAY, connect_timeout=0)
 SLASH = "has subscribed to '/x', which begins with a slash"
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from fakes import ADMIN, OTHER_TENANT, World, device, error_of, result_of
+from msgspec import structs
 from twisted.internet.defer import CancelledError
 
 from rpcbroker.core.calls import CallRequest
@@ -49,7 +50,7 @@ def test_a_failure_is_a_result() -> None:
 
 def test_what_was_refused_may_be_asked_for_again() -> None:
     world = World(max_pending_per_device=1)
-    assert isinstance(error_of(world.call(replace(NAMED, connect_timeout=0))), NoActiveConnection)
+    assert isinstance(error_of(world.call(structs.replace(NAMED, connect_timeout=0))), NoActiveConnection)
     link = world.link()
     blocking = world.call(CallRequest(method="get"))
     assert isinstance(error_of(world.call(NAMED)), QueueFull)
@@ -61,7 +62,8 @@ def test_what_was_refused_may_be_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [replace(NAMED, method="set"), replace(NAMED, params=b"1"), replace(NAMED, oneway=True)]
+    "other",
+    [structs.replace(NAMED, method="set"), structs.replace(NAMED, params=b"1"), structs.replace(NAMED, oneway=True)],
 )
 def test_the_id_of_another_call_is_a_conflict_while_it_runs_and_later(other: CallRequest) -> None:
     world = World()
@@ -102,7 +104,7 @@ def test_it_goes_on_when_its_callers_leave() -> None:
 def test_a_call_without_an_id_ends_when_its_caller_leaves() -> None:
     world = World()
     world.link()
-    leaving = world.call(replace(NAMED, once=False))
+    leaving = world.call(structs.replace(NAMED, once=False))
     leaving.cancel()
     assert error_of(leaving).reason is Reason.CANCELLED
     assert world.broker.pending_count == 0
@@ -136,7 +138,7 @@ def test_memory_for_results_is_bounded() -> None:
     world = World(idempotency_size=10_000)
     world.link(reply=b'"%b"' % (b"x" * 1_000))
     for number in range(100):
-        result_of(world.call(replace(NAMED, request_id=UUID(int=1_000 + number))))
+        result_of(world.call(structs.replace(NAMED, request_id=UUID(int=1_000 + number))))
     assert len(world.broker.once) < 6
     assert world.broker.once.forgotten > 90
     world.clock.advance(700)

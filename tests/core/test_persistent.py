@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from call_model import Disk, DiskState
 from fakes import EPOCH_MS, TENANT, FakeLink, World, device, error_of, result_of
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from rpcbroker.core.calls import Call, CallRequest, CallState, Step, SubmitStrategy
@@ -32,7 +33,7 @@ from rpcbroker.core.records import KeptCall, Mark
 
 TICK = 1 / 32
 TWO_WAY = CallRequest(method="get", persistent=True, timeout=60)
-ONE_WAY = replace(TWO_WAY, method="set", oneway=True)
+ONE_WAY = structs.replace(TWO_WAY, method="set", oneway=True)
 
 
 def kept(world: World, rpc_id: UUID) -> KeptCall:
@@ -132,7 +133,7 @@ class TestLife:
 
     def test_it_fails_when_nobody_acknowledges_it_often_enough(self) -> None:
         world = World()
-        rpc_id = accept(world, replace(TWO_WAY, retries=1))
+        rpc_id = accept(world, structs.replace(TWO_WAY, retries=1))
         for _ in range(2):
             link = world.link(step=Step.WRITTEN)
             world.session().report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
@@ -144,7 +145,7 @@ class TestLife:
 
     def test_or_the_device_is_disconnected_and_it_begins_anew(self) -> None:
         world = World(close_session_on_delivery_timeout=True)
-        rpc_id = accept(world, replace(TWO_WAY, retries=0))
+        rpc_id = accept(world, structs.replace(TWO_WAY, retries=0))
         link = world.link(step=Step.WRITTEN)
         world.session().report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
         world.clock.advance(1)
@@ -195,27 +196,27 @@ class TestExpiry:
 
     def test_one_that_had_expired_is_kept_as_that(self) -> None:
         world = World()
-        error = error_of(world.call(replace(TWO_WAY, expiration_time=EPOCH_MS - 1)))
+        error = error_of(world.call(structs.replace(TWO_WAY, expiration_time=EPOCH_MS - 1)))
         assert (type(error), error.reason) == (CallTimeout, Reason.EXPIRED)
         assert state(world, error.rpc_id) is CallState.EXPIRED
         assert world.broker.persistent.waiting_count == 0
 
     def test_one_that_nothing_takes_in_time_expires_then(self) -> None:
         world = World()
-        rpc_id = accept(world, replace(TWO_WAY, connect_timeout=5))
+        rpc_id = accept(world, structs.replace(TWO_WAY, connect_timeout=5))
         world.clock.pump([1] * 7)
         assert kept(world, rpc_id).record.reason is Reason.NEVER_CONNECTED
 
     def test_one_that_something_took_lives_on(self) -> None:
         world = World()
-        rpc_id = accept(world, replace(TWO_WAY, connect_timeout=5))
+        rpc_id = accept(world, structs.replace(TWO_WAY, connect_timeout=5))
         world.link()
         world.clock.pump([1] * 50)
         assert state(world, rpc_id) is CallState.DELIVERED
 
     def test_one_that_may_not_wait_at_all_is_refused(self) -> None:
         world = World()
-        assert isinstance(error_of(world.call(replace(TWO_WAY, connect_timeout=0))), NoActiveConnection)
+        assert isinstance(error_of(world.call(structs.replace(TWO_WAY, connect_timeout=0))), NoActiveConnection)
         assert world.broker.persistent.waiting_count == 0
 
     def test_hundreds_expire_together(self) -> None:
@@ -234,7 +235,7 @@ class TestExpiry:
 
     def test_it_may_be_far_away_but_not_for_ever(self) -> None:
         world = World(max_persistent_timeout=100.0)
-        rpc_id = accept(world, replace(TWO_WAY, expiration_time=2**62))
+        rpc_id = accept(world, structs.replace(TWO_WAY, expiration_time=2**62))
         assert kept(world, rpc_id).record.expiration_time == EPOCH_MS + 100_000
 
 
@@ -341,12 +342,12 @@ class TestWindow:
 )
 def test_one_that_is_too_large_is_refused(large: dict[str, Any]) -> None:
     world = World(max_persistent_size=1_000)
-    error = error_of(world.call(replace(TWO_WAY, **large)))
+    error = error_of(world.call(structs.replace(TWO_WAY, **large)))
     assert isinstance(error, PayloadTooLarge)
     assert error.reason is Reason.TOO_LARGE
     assert world.broker.persistent.waiting_count == 0
     world.link(reply=b"1")
-    result_of(world.call(replace(TWO_WAY, persistent=False, **large)))
+    result_of(world.call(structs.replace(TWO_WAY, persistent=False, **large)))
 
 
 class TestStoreInTrouble:
@@ -402,7 +403,7 @@ class TestCancel:
         world.broker.device_changed(replace(world.device, additional_info={"rpcCancel": hears}))
         link = world.link()
         world.broker.device_changed(replace(world.device, additional_info={"rpcCancel": hears}))
-        waiting = world.call(replace(TWO_WAY, persistent=persistent))
+        waiting = world.call(structs.replace(TWO_WAY, persistent=persistent))
         record = next(world.broker.recorder.newest_first())
         cancelled = result_of(world.session().cancel(record, "by admin@example.org"))
         assert (cancelled.cancelled, cancelled.delivered_before, cancelled.device_told) == (True, True, hears)
@@ -475,7 +476,7 @@ def test_a_deleted_device_takes_its_calls_along() -> None:
 
 
 class TestOnce:
-    NAMED = replace(TWO_WAY, request_id=UUID(int=77), once=True)
+    NAMED = structs.replace(TWO_WAY, request_id=UUID(int=77), once=True)
 
     def test_a_persistent_call_is_made_once_whenever_it_is_asked_for_again(self) -> None:
         world = World()
@@ -488,14 +489,14 @@ class TestOnce:
         world = World()
         accept(world, self.NAMED)
         for other in (
-            replace(self.NAMED, method="other"),
-            replace(self.NAMED, params=b"1"),
-            replace(self.NAMED, oneway=True),
-            replace(self.NAMED, persistent=False),
+            structs.replace(self.NAMED, method="other"),
+            structs.replace(self.NAMED, params=b"1"),
+            structs.replace(self.NAMED, oneway=True),
+            structs.replace(self.NAMED, persistent=False),
         ):
             assert isinstance(error_of(world.call(other)), VersionConflict)
         after = restarted(world)
-        assert isinstance(error_of(after.call(replace(self.NAMED, params=b"1"))), VersionConflict)
+        assert isinstance(error_of(after.call(structs.replace(self.NAMED, params=b"1"))), VersionConflict)
 
     def test_the_id_of_a_call_that_has_one_of_the_brokers_is_taken_too(self) -> None:
         world = World()
@@ -506,7 +507,7 @@ class TestOnce:
         world.call(plain).addErrback(lambda _: None)
         plain_id = next(world.broker.recorder.newest_first()).rpc_id
         for rpc_id, persistent in ((kept_id, False), (kept_id, True), (plain_id, False), (plain_id, True)):
-            request = replace(plain, persistent=persistent, request_id=rpc_id, once=True)
+            request = structs.replace(plain, persistent=persistent, request_id=rpc_id, once=True)
             assert isinstance(error_of(world.call(request, device_id=other.id)), VersionConflict)
             record = world.broker.recorder.find(TENANT, rpc_id)
             assert record is not None
@@ -546,7 +547,7 @@ class TestWhatWaitsBehindTheStore:
     def test_more_calls_than_memory_holds_do_not_stop_a_lightweight_one_that_is_older_than_they(self) -> None:
         world = World()
         outcome = world.call(CallRequest(method="light", strategy=SubmitStrategy.ON_RESPONSE))
-        behind = replace(TWO_WAY, strategy=SubmitStrategy.ON_ACK)
+        behind = structs.replace(TWO_WAY, strategy=SubmitStrategy.ON_ACK)
         for _ in range(WINDOW + 1):
             accept(world, behind)
         link = world.link(reply=b"1")
@@ -558,7 +559,7 @@ class TestWhatWaitsBehindTheStore:
 def test_all_are_given_again_after_a_link_that_was_lost_by_a_write(persistent: bool) -> None:
     world = World()
     for _ in range(3):
-        world.call(replace(TWO_WAY, persistent=persistent))
+        world.call(structs.replace(TWO_WAY, persistent=persistent))
 
     class Breaking(FakeLink):
         def deliver(self, call: Call) -> bool:

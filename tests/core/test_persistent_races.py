@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from fakes import ADMIN, EPOCH_MS, TENANT, FakeLink, Slow, World, device, error_of, result_of
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core import wire_ids
@@ -20,9 +21,9 @@ from rpcbroker.core.records import CallRecord, KeptCall
 
 TICK = 1 / 32
 CALL = CallRequest(method="get", persistent=True, timeout=60)
-LIGHT = replace(CALL, persistent=False)
-ON_ACK = replace(CALL, strategy=SubmitStrategy.ON_ACK)
-ON_RESPONSE = replace(CALL, strategy=SubmitStrategy.ON_RESPONSE)
+LIGHT = structs.replace(CALL, persistent=False)
+ON_ACK = structs.replace(CALL, strategy=SubmitStrategy.ON_ACK)
+ON_RESPONSE = structs.replace(CALL, strategy=SubmitStrategy.ON_RESPONSE)
 SEQUENTIAL = pytest.mark.parametrize("strategy", [SubmitStrategy.ON_ACK, SubmitStrategy.ON_RESPONSE])
 
 
@@ -104,7 +105,7 @@ class TestBacklog:
     @SEQUENTIAL
     def test_progress_of_one_does_not_let_it_pass_those_before_it(self, strategy: SubmitStrategy) -> None:
         world = World()
-        ids = [accept(world, replace(CALL, strategy=strategy)) for _ in range(3)]
+        ids = [accept(world, structs.replace(CALL, strategy=strategy)) for _ in range(3)]
         last = kept(world, ids[2]).call.wire_id
         link = world.link(step=Step.WRITTEN, subscribed=False)
         world.session().progress(last, b"1")
@@ -127,7 +128,7 @@ class TestBacklog:
         world = World()
         before = accept(world)
         result_of(world.session().cancel(kept(world, before).record, "by me"))
-        waiting = world.call(replace(LIGHT, strategy=strategy))
+        waiting = world.call(structs.replace(LIGHT, strategy=strategy))
         with Slow(world.store.calls, "waiting") as refilling:
             link = world.link()
             assert link.calls == [], "older ones may be in the store"
@@ -141,7 +142,7 @@ class TestBacklog:
         link = world.link(step=Step.WRITTEN)
         for _ in range(WINDOW):
             accept(world)
-        waiting = world.call(replace(LIGHT, strategy=SubmitStrategy.ON_ACK))
+        waiting = world.call(structs.replace(LIGHT, strategy=SubmitStrategy.ON_ACK))
         accept(world)
         assert len(link.calls) == WINDOW
         for call in link.calls[:WINDOW]:
@@ -193,7 +194,7 @@ class TestLinks:
     def test_a_call_that_begins_anew_waits_for_the_next_link(self, persistent: bool) -> None:
         world = World(close_session_on_delivery_timeout=True)
         link = world.link(step=Step.WRITTEN)
-        waiting = world.call(replace(ON_ACK, persistent=persistent, retries=0))
+        waiting = world.call(structs.replace(ON_ACK, persistent=persistent, retries=0))
         world.session().report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
         assert len(link.calls) == 1
         again = world.link(reply=b"1")
@@ -220,8 +221,8 @@ class TestSweep:
             world.add(other)
             world.link(other, step=Step.WRITTEN)
             for _ in range(WINDOW):
-                result_of(world.call(replace(ON_RESPONSE, connect_timeout=2.0), device_id=other.id))
-        alone = accept(world, replace(CALL, timeout=10))
+                result_of(world.call(structs.replace(ON_RESPONSE, connect_timeout=2.0), device_id=other.id))
+        alone = accept(world, structs.replace(CALL, timeout=10))
         world.clock.pump([1] * 12)
         assert kept(world, alone).record.state is CallState.EXPIRED
 
@@ -229,7 +230,7 @@ class TestSweep:
         world = World()
         world.link()
         rpc_id = accept(world)
-        accept(world, replace(CALL, expiration_time=EPOCH_MS + 5_000))
+        accept(world, structs.replace(CALL, expiration_time=EPOCH_MS + 5_000))
         later = world.now_ms() + 3_600_000
         world.broker.persistent._now_ms = lambda: later
         world.clock.pump([1] * 8)
@@ -297,14 +298,14 @@ class TestEnds:
     def test_a_lightweight_call_of_the_same_id_is_another_one(self) -> None:
         """It is taken only after the persistent one was forgotten here: a result, and a record, are not kept for ever."""
         world = World(idempotency_window=1.0, record_recent=1)
-        named = replace(CALL, request_id=UUID(int=77), once=True)
+        named = structs.replace(CALL, request_id=UUID(int=77), once=True)
         accept(world, named)
         world.clock.advance(2)
         accept(world)
         other = device(200)
         world.add(other)
         other_link = world.link(other)
-        waiting = world.call(replace(named, persistent=False), device_id=other.id)
+        waiting = world.call(structs.replace(named, persistent=False), device_id=other.id)
         link = world.link(step=Step.WRITTEN)
         world.session(other).receive(other_link.calls[0].wire_id, b"2")
         assert result_of(waiting).payload == b"2"

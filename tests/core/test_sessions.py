@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, World, device, error_of, result_of
+from msgspec import structs
 
 from rpcbroker.core.calls import CallRequest, CallState, Step
 from rpcbroker.core.errors import (
@@ -114,7 +115,7 @@ class TestReasons:
     def test_connected_without_a_subscription(self) -> None:
         world = World()
         world.link(subscribed=False)
-        waiting = world.call(replace(TWO_WAY, connect_timeout=0))
+        waiting = world.call(structs.replace(TWO_WAY, connect_timeout=0))
         error = error_of(waiting)
         assert error.reason is Reason.NO_SUBSCRIPTION
         assert error.hint == "The device connected over FAKE 0 s ago, but has not subscribed."
@@ -125,7 +126,7 @@ class TestReasons:
         world.clock.advance(5)
         world.session().detach(link, "the connection was lost")
         world.clock.advance(3)
-        error = error_of(world.call(replace(TWO_WAY, connect_timeout=0)))
+        error = error_of(world.call(structs.replace(TWO_WAY, connect_timeout=0)))
         assert error.reason is Reason.DISCONNECTED
         assert error.hint == "The device disconnected 3 s ago (the connection was lost)."
 
@@ -148,7 +149,7 @@ class TestReasons:
     def test_retries_used_up_is_told_at_once(self) -> None:
         world = World()
         link = world.link(step=Step.WRITTEN)
-        waiting = world.call(replace(TWO_WAY, retries=0))
+        waiting = world.call(structs.replace(TWO_WAY, retries=0))
         world.session().report(link.calls[0].wire_id, Step.UNACKNOWLEDGED)
         error = error_of(waiting)
         assert isinstance(error, CallTimeout)
@@ -162,7 +163,7 @@ class TestReasons:
 
     def test_connect_timeout_ends_the_wait_for_a_connection_only(self) -> None:
         world = World()
-        waiting = world.call(replace(TWO_WAY, connect_timeout=2))
+        waiting = world.call(structs.replace(TWO_WAY, connect_timeout=2))
         world.clock.advance(1)
         world.link()
         world.clock.advance(5)
@@ -291,7 +292,7 @@ class TestConnections:
         world.session().detach(link, "gone")
         result_of(world.store.save_presence([world.session().presence.record(world.device.id)]))
         again = World(store=world.store)
-        error = error_of(again.call(replace(TWO_WAY, connect_timeout=0)))
+        error = error_of(again.call(structs.replace(TWO_WAY, connect_timeout=0)))
         assert error.reason is Reason.DISCONNECTED
 
     def test_deleting_a_device_ends_its_calls(self) -> None:
@@ -324,7 +325,7 @@ class TestAccess:
         mine = device(102, customer_id=CUSTOMER)
         world.add(mine)
         customer = replace(ADMIN, authority=Authority.CUSTOMER_USER, customer_id=CUSTOMER)
-        assert error_of(world.call(replace(TWO_WAY, connect_timeout=0), customer, mine.id)).reason
+        assert error_of(world.call(structs.replace(TWO_WAY, connect_timeout=0), customer, mine.id)).reason
 
     def test_system_administrators_call_nothing(self) -> None:
         world = World()

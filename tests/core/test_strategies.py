@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import World, error_of, result_of
+from msgspec import structs
 
 from rpcbroker.core.calls import CallRequest, Step, SubmitStrategy
 from rpcbroker.core.errors import Reason
@@ -17,7 +18,7 @@ PERSISTENT = pytest.mark.parametrize("persistent", [False, True])
 
 
 def calls(world: World, number: int, **more: Any) -> list[Any]:
-    return [world.call(replace(CALL, **more)) for _ in range(number)]
+    return [world.call(structs.replace(CALL, **more)) for _ in range(number)]
 
 
 @PERSISTENT
@@ -107,7 +108,7 @@ def test_a_device_and_a_call_may_say_otherwise() -> None:
     link = world.link()
     first, second = calls(world, 2)
     assert len(link.calls) == 1
-    third = world.call(replace(CALL, strategy=SubmitStrategy.BURST))
+    third = world.call(structs.replace(CALL, strategy=SubmitStrategy.BURST))
     assert len(link.calls) == 2, "it waits for nothing"
     for number in range(3):
         world.session().receive(link.calls[number].wire_id, b"1")
@@ -127,7 +128,7 @@ def test_what_a_device_says_wrongly_is_not_heard(nonsense: Any) -> None:
 def test_one_that_never_had_its_turn_says_so() -> None:
     world = World(submit_strategy=ON_RESPONSE, response_timeout=1_000.0)
     world.link()
-    first, second = world.call(replace(CALL, timeout=50)), world.call(replace(CALL, timeout=10))
+    first, second = world.call(structs.replace(CALL, timeout=50)), world.call(structs.replace(CALL, timeout=10))
     world.clock.advance(11)
     error = error_of(second)
     assert error.reason is Reason.EXPIRED
@@ -146,8 +147,8 @@ def test_a_thousand_that_are_acknowledged_at_once_do_not_nest() -> None:
 
 def test_older_ones_in_the_store_go_first() -> None:
     world = World(submit_strategy=ON_RESPONSE)
-    result_of(world.call(replace(CALL, method="first", persistent=True)))
-    waiting = world.call(replace(CALL, method="second"))
+    result_of(world.call(structs.replace(CALL, method="first", persistent=True)))
+    waiting = world.call(structs.replace(CALL, method="second"))
     link = world.link(reply=b"1")
     result_of(waiting)
     assert [call.method for call in link.calls] == ["first", "second"]

@@ -11,6 +11,7 @@ import pytest
 from coap_air import Air, Remote, option
 from coap_world import RPC_ID, TOKEN, Coap
 from fakes import error_of, result_of
+from msgspec import structs
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import CallRequest, CallState
@@ -102,7 +103,7 @@ def test_what_waited_comes_after_the_answer_to_the_registration_and_is_newer(air
 def test_silence_is_a_disconnect_by_no_ack(air: RealAir) -> None:
     device = air.device()
     observe(device)
-    waiting = air.world.call(replace(CALL, retries=0))
+    waiting = air.world.call(structs.replace(CALL, retries=0))
     air.advance(100)
     assert len(device.heard()) == 5
     assert error_of(waiting).reason is Reason.NO_ACK
@@ -135,7 +136,7 @@ def test_one_from_elsewhere_replaces_it_and_the_older_is_told(air: RealAir) -> N
     observe(newer)
     (last,) = older.heard()
     assert (last.code, last.token, last.payload, option(last, OptionNumber.OBSERVE)) == (Code.DELETED, b"o", b"", None)
-    waiting = air.world.call(replace(CALL, oneway=True))
+    waiting = air.world.call(structs.replace(CALL, oneway=True))
     assert [each.payload for each in newer.heard()] == [GIVEN]
     result_of(waiting)
 
@@ -153,7 +154,7 @@ def test_a_device_that_moved_gets_its_call_where_it_is(air: RealAir) -> None:
     assert first.token == notification.token
     after.ask(Code.POST, f"{RPC}/1", b"1")
     result_of(waiting)
-    result_of(air.world.call(replace(CALL, request_id=None, oneway=True)))
+    result_of(air.world.call(structs.replace(CALL, request_id=None, oneway=True)))
     assert [each.type for each in after.heard()] == [Type.CON]
 
 
@@ -187,7 +188,7 @@ def test_a_large_call_is_delivered_with_its_last_block(air: RealAir) -> None:
     device = air.device()
     observe(device)
     params = jsontext.encode("x" * 3000)
-    waiting = air.world.call(replace(CALL, params=params))
+    waiting = air.world.call(structs.replace(CALL, params=params))
     (first,) = device.heard()
     assert Block.decode(option(first, OptionNumber.BLOCK2) or b"") == Block(0, True, 6)
     device.acknowledge(first)
@@ -259,18 +260,18 @@ def test_a_device_that_is_heard_where_it_observes_is_nowhere_else(air: RealAir) 
 def test_a_large_call_that_is_not_fetched_costs_the_device_none_of_the_others(air: RealAir) -> None:
     device = air.device()
     observe(device)
-    large = air.world.call(replace(CALL, params=jsontext.encode("x" * 3000), retries=0))
+    large = air.world.call(structs.replace(CALL, params=jsontext.encode("x" * 3000), retries=0))
     device.acknowledge(device.heard()[0])
     air.clock.advance(100)
     assert error_of(large).reason is Reason.NO_ACK
     assert air.coap.session.callable
-    result_of(air.world.call(replace(CALL, request_id=None, oneway=True)))
+    result_of(air.world.call(structs.replace(CALL, request_id=None, oneway=True)))
 
 
 def test_a_call_on_its_way_waits_for_the_next_observation_when_the_session_below_is_closed(air: RealAir) -> None:
     device = air.device()
     observe(device)
-    waiting = air.world.call(replace(CALL, retries=0))
+    waiting = air.world.call(structs.replace(CALL, retries=0))
     device.heard()
     air.server.lost(device.peer, "the device closed the DTLS session")
     assert "closed the DTLS session" in air.coap.session.presence.connected.cause
@@ -286,7 +287,7 @@ def test_a_call_that_a_device_fell_asleep_over_is_given_once_when_it_wakes(air: 
     device = air.device()
     observe(device)
     air.advance(9)
-    waiting = air.world.call(replace(CALL, persistent=persistent))
+    waiting = air.world.call(structs.replace(CALL, persistent=persistent))
     air.advance(120)
     assert {each.payload for each in device.heard()} == {GIVEN}
     assert air.coap.session.connected
@@ -337,7 +338,7 @@ def test_what_a_device_says_of_a_call_acknowledges_it(air: RealAir, what: str) -
     """Its acknowledgement was lost, and later calls need not wait for it."""
     device, elsewhere = air.device(1), air.device(2)
     observe(device)
-    first, second = air.world.call(CALL), air.world.call(replace(CALL, request_id=None, oneway=True))
+    first, second = air.world.call(CALL), air.world.call(structs.replace(CALL, request_id=None, oneway=True))
     air.advance(10)
     device.heard()
     elsewhere.ask(Code.POST, f"{RPC}/1{what}", b"1")
@@ -367,7 +368,7 @@ def test_a_device_that_does_not_listen_for_long_gets_its_call_at_its_new_address
     after.ask(Code.POST, f"{RPC}/1", b"1")
     result_of(waiting)
     before.heard()
-    again = air.world.call(replace(CALL, request_id=None))
+    again = air.world.call(structs.replace(CALL, request_id=None))
     assert [len(each.heard()) for each in (before, after)] == [0, 1]
     again.cancel()
     error_of(again)

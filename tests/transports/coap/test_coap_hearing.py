@@ -24,6 +24,7 @@ from coap_world import (
     state,
 )
 from fakes import error_of, result_of
+from msgspec import structs
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core import jsontext
@@ -34,7 +35,7 @@ from rpcbroker.transports.coap.device import MAX_CANCELS, MAX_UPDATES
 from rpcbroker.transports.coap.exchange import Response, Settled
 from rpcbroker.wire.coap.numbers import Code
 
-KEPT = replace(CALL, persistent=True)
+KEPT = structs.replace(CALL, persistent=True)
 TICK = 1 / 32
 CANCELLED = b'{"id":1,"cancel":true}'
 
@@ -52,7 +53,7 @@ class TestFormats:
         change(coap, rpcCancel=True)
         observation = coap.observe(accept=accept, confirmable=False)
         updates = coap.observe("attributes", accept=accept, confirmable=False)
-        waiting = coap.world.call(replace(CALL, request_id=None))
+        waiting = coap.world.call(structs.replace(CALL, request_id=None))
         waiting.cancel()
         error_of(waiting)
         share(coap, a=1)
@@ -67,7 +68,7 @@ class TestFormats:
 
 class TestCancel:
     def give_up(self, coap: Coap) -> None:
-        waiting = coap.world.call(replace(CALL, request_id=None))
+        waiting = coap.world.call(structs.replace(CALL, request_id=None))
         waiting.cancel()
         error_of(waiting)
 
@@ -82,7 +83,7 @@ class TestCancel:
         observation = coap.observe()
         self.give_up(coap)
         assert observation.payloads == [GIVEN]
-        other = coap.world.call(replace(CALL, request_id=None))
+        other = coap.world.call(structs.replace(CALL, request_id=None))
         observation.settle()
         assert observation.payloads == [GIVEN, CANCELLED]
         observation.settle()
@@ -98,7 +99,7 @@ class TestCancel:
     def test_not_so_many_wait_that_memory_would_be_used_up(self, coap: Coap) -> None:
         change(coap, rpcCancel=True)
         observation = coap.observe(confirmable=False)
-        given = [coap.world.call(replace(CALL, request_id=None)) for _ in range(MAX_CANCELS + 2)]
+        given = [coap.world.call(structs.replace(CALL, request_id=None)) for _ in range(MAX_CANCELS + 2)]
         observation.confirmable = True
         for each in given:
             each.cancel()
@@ -250,7 +251,7 @@ class TestPowerSaving:
         change(coap, psm=True)
         coap.observe()
         coap.world.clock.advance(11)
-        error = error_of(coap.world.call(replace(CALL, connect_timeout=0)))
+        error = error_of(coap.world.call(structs.replace(CALL, connect_timeout=0)))
         assert error.reason is Reason.NO_SUBSCRIPTION
         assert error.hint == (
             "The device connected over CoAP 11 s ago, but sleeps; it takes calls for 10 s after each message of its own."
@@ -352,7 +353,7 @@ def test_a_notification_may_be_settled_and_the_next_one_sent_while_it_is_sent(co
     """As where what is sent is acknowledged at once, and that something can be sent is told at once, too."""
     change(coap, rpcCancel=True)
     observation = coap.observe(confirmable=False)
-    given = [coap.world.call(replace(CALL, request_id=None)) for _ in range(4)]
+    given = [coap.world.call(structs.replace(CALL, request_id=None)) for _ in range(4)]
     observation.confirmable = True
     for each in given:
         each.cancel()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from coap_world import CALL, GIVEN, JSON, RPC_ID, TOKEN, Coap, FakePeer, change, record, state
 from fakes import World, error_of, result_of, token
+from msgspec import structs
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import CallRequest, CallState, SubmitStrategy
@@ -21,8 +22,8 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.transports.coap.exchange import Settled
 from rpcbroker.wire.coap.numbers import Code
 
-ONE_WAY = replace(CALL, oneway=True)
-KEPT = replace(CALL, persistent=True)
+ONE_WAY = structs.replace(CALL, oneway=True)
+KEPT = structs.replace(CALL, persistent=True)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ class TestConfirmable:
 
     def test_a_persistent_one_when_it_was_acknowledged(self, coap: Coap) -> None:
         observation = coap.observe()
-        result_of(coap.world.call(replace(ONE_WAY, persistent=True)))
+        result_of(coap.world.call(structs.replace(ONE_WAY, persistent=True)))
         assert record(coap).ended_time is None
         observation.settle()
         found = result_of(coap.world.store.calls.call(coap.session.device.tenant_id, RPC_ID))
@@ -82,7 +83,7 @@ class TestConfirmable:
 
     def test_one_at_a_time(self, coap: Coap) -> None:
         observation = coap.observe()
-        waiting = [coap.world.call(replace(CALL, request_id=None)) for _ in range(3)]
+        waiting = [coap.world.call(structs.replace(CALL, request_id=None)) for _ in range(3)]
         for number in range(1, 4):
             assert [jsontext.decode(each)["id"] for each in observation.payloads] == list(range(1, number + 1))
             observation.settle()
@@ -92,7 +93,7 @@ class TestConfirmable:
 
     def test_silence_ends_the_observation_and_the_call(self, coap: Coap) -> None:
         observation = coap.observe()
-        waiting = coap.world.call(replace(CALL, retries=0))
+        waiting = coap.world.call(structs.replace(CALL, retries=0))
         coap.world.clock.advance(3)
         observation.settle(Settled.UNACKNOWLEDGED)
         error = error_of(waiting)
@@ -108,7 +109,7 @@ class TestConfirmable:
     def test_or_the_call_waits_for_the_next_one(self, request_: CallRequest) -> None:
         coap = Coap()
         observation = coap.observe()
-        waiting = coap.world.call(replace(request_, retries=1))
+        waiting = coap.world.call(structs.replace(request_, retries=1))
         observation.settle(Settled.UNACKNOWLEDGED)
         assert record(coap).state in (CallState.TIMEOUT, CallState.QUEUED)
         again = coap.observe()
@@ -119,7 +120,7 @@ class TestConfirmable:
         assert state(coap) is CallState.SUCCESSFUL
 
     def test_how_often_a_persistent_call_was_missed_is_counted(self, coap: Coap) -> None:
-        result_of(coap.world.call(replace(KEPT, retries=1)))
+        result_of(coap.world.call(structs.replace(KEPT, retries=1)))
         for _ in range(2):
             observation = coap.observe()
             assert observation.payloads == [GIVEN]
@@ -131,7 +132,7 @@ class TestConfirmable:
     def test_if_the_server_is_to_close_it_for_that_it_has_ended_already(self) -> None:
         coap = Coap(world=World(close_session_on_delivery_timeout=True))
         observation = coap.observe()
-        waiting = coap.world.call(replace(CALL, retries=0))
+        waiting = coap.world.call(structs.replace(CALL, retries=0))
         observation.settle(Settled.UNACKNOWLEDGED)
         assert not coap.session.connected
         again = coap.observe()
@@ -153,7 +154,7 @@ class TestConfirmable:
     def test_a_call_that_has_ended_may_be_acknowledged_reset_or_missed(self, coap: Coap) -> None:
         for became in (Settled.ACKNOWLEDGED, Settled.REJECTED, Settled.UNACKNOWLEDGED):
             observation = coap.observe()
-            waiting = coap.world.call(replace(CALL, request_id=None))
+            waiting = coap.world.call(structs.replace(CALL, request_id=None))
             waiting.cancel()
             assert error_of(waiting).reason is Reason.CANCELLED
             observation.settle(became)
@@ -202,7 +203,7 @@ class TestNonConfirmable:
         result_of(waiting)
 
     def test_many_go_out_at_once(self, coap: Coap) -> None:
-        waiting = [coap.world.call(replace(ONE_WAY, request_id=None)) for _ in range(50)]
+        waiting = [coap.world.call(structs.replace(ONE_WAY, request_id=None)) for _ in range(50)]
         observation = coap.observe(confirmable=False)
         assert [jsontext.decode(each)["id"] for each in observation.payloads] == list(range(1, 51))
         for each in waiting:
@@ -266,7 +267,7 @@ class TestRegistrations:
 
     def test_a_refresh_brings_it_again_only_after_a_while_without_a_word(self, coap: Coap) -> None:
         observation = coap.observe()
-        result_of(coap.world.call(replace(KEPT, timeout=600)))
+        result_of(coap.world.call(structs.replace(KEPT, timeout=600)))
         observation.settle()
         coap.world.clock.advance(29)
         coap.observe()
@@ -322,7 +323,7 @@ class TestRegistrations:
         observation = coap.observe()
         observation.leave("the device ended it")
         assert coap.session.presence.connected.cause == "the device ended it"
-        assert error_of(coap.world.call(replace(CALL, connect_timeout=0))).reason is Reason.DISCONNECTED
+        assert error_of(coap.world.call(structs.replace(CALL, connect_timeout=0))).reason is Reason.DISCONNECTED
 
     def test_a_late_end_of_an_older_one_changes_nothing(self, coap: Coap) -> None:
         observation = coap.observe()
@@ -332,7 +333,7 @@ class TestRegistrations:
 
     def test_one_of_attributes_only_takes_no_calls(self, coap: Coap) -> None:
         coap.observe("attributes")
-        error = error_of(coap.world.call(replace(CALL, connect_timeout=0)))
+        error = error_of(coap.world.call(structs.replace(CALL, connect_timeout=0)))
         assert error.reason is Reason.NO_SUBSCRIPTION
         assert error.hint == "The device connected over CoAP 0 s ago, but does not observe /api/v1/{token}/rpc."
 
@@ -377,7 +378,7 @@ class TestStrategies:
     @pytest.mark.parametrize("strategy", [SubmitStrategy.ON_ACK, SubmitStrategy.ON_RESPONSE])
     def test_calls_in_a_row(self, coap: Coap, strategy: SubmitStrategy) -> None:
         observation = coap.observe()
-        requests = [replace(CALL, request_id=None, strategy=strategy) for _ in range(2)]
+        requests = [structs.replace(CALL, request_id=None, strategy=strategy) for _ in range(2)]
         first, second = map(coap.world.call, requests)
         assert len(observation.sent) == 1
         observation.settle()
@@ -390,7 +391,7 @@ class TestStrategies:
 
     def test_one_that_was_missed_holds_up_the_next_until_the_device_is_back(self, coap: Coap) -> None:
         observation = coap.observe()
-        requests = [replace(CALL, request_id=None, retries=2, strategy=SubmitStrategy.ON_ACK) for _ in range(2)]
+        requests = [structs.replace(CALL, request_id=None, retries=2, strategy=SubmitStrategy.ON_ACK) for _ in range(2)]
         first, second = map(coap.world.call, requests)
         observation.settle(Settled.UNACKNOWLEDGED)
         again = coap.observe()

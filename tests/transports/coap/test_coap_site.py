@@ -13,6 +13,7 @@ import cbor2
 import pytest
 from coap_world import CALL, CBOR, GIVEN, JSON, RPC_ID, SECRET, TEXT, TOKEN, Coap, FakePeer, share
 from fakes import EPOCH_MS, Slow, World, error_of, result_of, token
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 
 from rpcbroker.core import jsontext
@@ -59,7 +60,7 @@ class TestEachRequest:
 
     def test_a_caller_is_told_so(self, coap: Coap) -> None:
         coap.get("rpc")
-        error = error_of(coap.world.call(replace(CALL, connect_timeout=0)))
+        error = error_of(coap.world.call(structs.replace(CALL, connect_timeout=0)))
         assert error.hint == (
             "The device was last seen 0 s ago over CoAP, but has never waited for calls; it has asked for calls "
             "without Observe, and so gets none."
@@ -547,7 +548,7 @@ class TestPersistentCalls:
     def test_a_reply_is_acknowledged_when_it_is_on_disk(self) -> None:
         coap = Coap(world=World())
         coap.observe()
-        result_of(coap.world.call(replace(CALL, persistent=True)))
+        result_of(coap.world.call(structs.replace(CALL, persistent=True)))
         with Slow(coap.world.store.calls, "end") as slow:
             answer = coap.site.handle(coap.request(Code.POST, "rpc/1", b'{"ok":1}'))
         assert isinstance(answer, Deferred)
@@ -558,7 +559,7 @@ class TestPersistentCalls:
     def test_one_that_cannot_be_kept_is_to_come_again(self) -> None:
         coap = Coap()
         coap.observe()
-        result_of(coap.world.call(replace(CALL, persistent=True)))
+        result_of(coap.world.call(structs.replace(CALL, persistent=True)))
         coap.world.store.calls.end = lambda _: fail(Unavailable("no store"))  # type: ignore[method-assign]
         response = coap.post("rpc/1", b"1")
         assert (response.code, response.max_age) == (Code.SERVICE_UNAVAILABLE, 5)
