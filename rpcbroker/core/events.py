@@ -214,14 +214,19 @@ class EventBus:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._listeners: dict[type[Any], list[Callable[[Any], object]]] = {}
+        self._listeners: dict[type[Any], tuple[Callable[[Any], object], ...]] = {}
         self._sequence = 0
 
     def listen(self, kind: type[EventT], listener: Callable[[EventT], object]) -> Callable[[], None]:
         """Tell `listener` of each event of `kind` from now on; what comes back ends that."""
-        listeners = self._listeners.setdefault(kind, [])
-        listeners.append(listener)
-        return lambda: listeners.remove(listener) if listener in listeners else None
+        self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
+        return lambda: self._forget(kind, listener)
+
+    def _forget(self, kind: type[Any], listener: Callable[[Any], object]) -> None:
+        others = list(self._listeners[kind])
+        if listener in others:
+            others.remove(listener)
+            self._listeners[kind] = tuple(others)
 
     def emit(self, kind: type[EventT], *fields: Any) -> None:
         """Make the event of these fields, if anybody listens, and tell them."""
@@ -230,7 +235,7 @@ class EventBus:
             return
         self._sequence += 1
         event = kind(self._sequence, *fields)
-        for listener in tuple(listeners):
+        for listener in listeners:
             try:
                 listener(event)
             except Exception:

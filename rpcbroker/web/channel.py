@@ -74,6 +74,11 @@ class Channel(HTTPChannel):
     _on_express_lane = True
     """Whether requests that are plain may go past Twisted's parser."""
     _refused = False
+    _silent_since: float | None = None
+    """Seconds on the reactor's clock; None while the caller is not waited for, or is sending."""
+    _idle: Deadline | None = None
+    """A look at how long it has been silent. It stays while requests come and go: moving it with each would cost more
+    than it is worth."""
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
     _turn: DelayedCall | None = None
@@ -164,6 +169,7 @@ class Channel(HTTPChannel):
 
         To be called when a request is there: nothing is waited for then, but perhaps that answers are read.
         """
+        self._stop_waiting()
         if self._write_deadline is not None:
             self._write_deadline.cancel()
         self.site.released(self)
@@ -185,13 +191,16 @@ class Channel(HTTPChannel):
 
     def _wait_for_caller(self) -> None:
         """Give the caller its time for what it has to do next, if it is heard and not waiting itself."""
-        if self._deadline is not None or self._handlingRequest or self.paused:
+        if self._handlingRequest or self.paused or self._deadline is not None:
             return
-        settings, after = self.site.settings, self.site.deadlines.after
+        site = self.site
         if self._has_begun():
-            self._deadline = after(settings.request_timeout, self._too_slow, settings.request_timeout)
-        else:
-            self._deadline = after(settings.idle_timeout, self._too_silent, None)
+            timeout = site.settings.request_timeout
+            self._deadline = site.deadlines.after(timeout, self._too_slow, timeout)
+            return
+        self._silent_since = site.reactor.seconds()
+        if self._idle is None:
+            self._idle = site.deadlines.after(site.settings.idle_timeout, self._look, None)
 
     def _wait_for_reader(self) -> None:
         if self._write_deadline is None:
@@ -202,20 +211,33 @@ class Channel(HTTPChannel):
         return bool(self.requests or self._buffer)
 
     def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._request_is_there()
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+
+    def _request_is_there(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _too_slow(self, seconds: float) -> None:
         self._deadline = None
         self.refuse(RequestTimedOut(f"The request did not arrive within {seconds:g} s"))
 
-    def _too_silent(self, _: None) -> None:
-        self._deadline = None
-        self.loseConnection()
+    def _look(self, _: None) -> None:
+        """Close the connection if the caller has been silent for too long; else look again when it may have been."""
+        site, self._idle = self.site, None
+        left: float = site.settings.idle_timeout
+        if self._silent_since is not None:
+            left -= site.reactor.seconds() - self._silent_since
+        if left > 0:
+            self._idle = site.deadlines.after(left, self._look, None)
+        else:
+            self.loseConnection()
 
     def _abort(self, _: None) -> None:
         self.transport.abortConnection()
@@ -225,10 +247,8 @@ class Channel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._deadline is not None and not self._has_begun():
-            self._deadline.cancel()
-            self._deadline = None
-        between = not (self._has_begun() or self._handlingRequest or self.paused) and self.persistent
+        self._silent_since = None
+        between = not (self.requests or self._buffer or self._handlingRequest or self.paused) and self.persistent
         if not (between and self._on_express_lane and self._take(data)):
             super().dataReceived(data)
         self._wait_for_caller()
@@ -310,7 +330,7 @@ class Channel(HTTPChannel):
             return
         self._chunked = 0
         self._new = False
-        self._stop_waiting()
+        self._request_is_there()
         super().allContentReceived()
 
     def refuse_body(self) -> None:

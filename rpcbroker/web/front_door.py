@@ -116,10 +116,10 @@ class FrontDoor(Site):
             serve: Serve | None = mount.serve
         else:
             serve = self._hot(request.method, path)
-        room = min(self.largest_body(path), self.room_for_bodies - self.arriving)
-        if serve is None or request.requestHeaders.length > room:
+        length = request.requestHeaders.length
+        if serve is None or length > self.largest_body(path) or length > self.room_for_bodies - self.arriving:
             return None
-        return None if self.wait(request.channel.getPeer()) else serve
+        return None if self.settings.address_rate and self.wait(request.channel.getPeer()) else serve
 
     def wait(self, peer: IAddress) -> float:
         """One more request from there: 0.0 if it may be served, else the seconds until it might."""

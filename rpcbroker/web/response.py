@@ -9,6 +9,7 @@ from typing import Any
 from rpcbroker.core import direct
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS = {status: b"%d %b" % (status, text) for status, text in _PHRASES.items()}
 
 
 def phrase(status: int) -> bytes:
@@ -25,14 +26,12 @@ def respond(request: Any, status: int, body: bytes, content_type: str, fields: M
     channel = request.channel
     if channel is None:
         return
-    lines = [
-        f"Date: {channel.site.date}\r\n",
-        f"Content-Type: {content_type}\r\n" if body else "",
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n",
-        *[f"{name}: {value}\r\n" for name, value in fields.items()],
-        "\r\n" if channel.persistent else "Connection: close\r\n\r\n",
-    ]
-    head = b"%b %d %b\r\n%b" % (request.clientproto, status, _PHRASES[status], "".join(lines).encode())
+    type_ = f"Content-Type: {content_type}\r\n" if body else ""
+    more = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    end = "\r\n" if channel.persistent else "Connection: close\r\n\r\n"
+    length = len(body)
+    lines = f"Date: {channel.site.date}\r\n{type_}Content-Length: {length}\r\nCache-Control: no-store\r\n{more}{end}"
+    head = b"%b %b\r\n%b" % (request.clientproto, _STATUS[status], lines.encode())
     request.startedWriting = 1  # so that Twisted makes no head of its own
     direct.send(channel.transport, head if request.method == b"HEAD" else head + body)
     request.finish()
