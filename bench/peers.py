@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ set_tcp_nodelay true
 persistence false
 log_type error
 """
+BARE = "bare loop"
 _COAP_SERVERS = "coap-server-notls", "coap-server-openssl", "coap-server-gnutls", "coap-server"
 
 
@@ -80,8 +82,26 @@ def aiocoap(directory: Path) -> CoapPeer:
     return CoapPeer("aiocoap", _script("aiocoap", "aiocoap_server.py", port), directory, port)
 
 
+class BareLoop(Child):
+    """The loop of bench/bare_loop.py, for devices with these ids."""
+
+    def __init__(self, directory: Path, ids: Sequence[str]) -> None:
+        self.http, self.mqtt = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+        told = directory / "ids"
+        told.write_text("\n".join(ids))
+        program, ports = str(Path(__file__).with_name("bare_loop.py")), (str(self.http[1]), str(self.mqtt[1]))
+        super().__init__(BARE, [sys.executable, program, *ports, str(told)], directory)
+        self.wait_for(self._listens)
+
+    def _listens(self) -> bool:
+        socket.create_connection(self.mqtt).close()
+        return True
+
+
 def version(name: str) -> str:
     """A peer's name and version. Raises SystemExit if it is not there."""
+    if name == BARE:
+        return name
     if name in ("amqtt", "aiocoap", "crossbar"):
         return _said([python(name), "-c", f"import importlib.metadata as m; print('{name}', m.version('{name}'))"])
     if name == "libcoap":

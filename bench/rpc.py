@@ -1,11 +1,12 @@
 """Measures two-way calls of the broker and of Crossbar, one after another in every round; prints medians and ratios.
 
-    python bench/rpc.py [--seconds 5] [--rounds 3] [--only rpc,at-300] [--peers bridge,rawsocket,websocket]
+    python bench/rpc.py [--seconds 5] [--rounds 3] [--only rpc,at-300] [--peers bridge,rawsocket,websocket,bare]
 
 Ours are calls over HTTP with a user's token, to devices over MQTT at QoS 0, each with its own access token. Crossbar's
 are WAMP calls, in JSON, to callees with a procedure each: `bridge` from its HTTP bridge to callees over RawSocket,
 `rawsocket` and `websocket` over these on both sides. Nobody is authenticated there, its one role may do everything,
-and its log is off. Request and answer have the same text in all of them; the connections stay.
+and its log is off. Request and answer have the same text in all of them; the connections stay. `bare` is no broker: bench/bare_loop.py
+says what of a call is the kernel's and the interpreter's, whatever stands behind.
 
 * rpc: 64 callers, each with its next call when it has its answer, and 200 devices.
 * at-300: 300 calls a second, however long they take; the latency counts from when a call should have begun.
@@ -30,6 +31,7 @@ from typing import Any
 from aims import Aim
 from broker import Broker
 from crossbar import Crossbar
+from peers import BARE, BareLoop
 from rounds import OURS, Bench, Result, Round, main
 
 DEVICES, CALLERS, RATE = 200, 64, 300
@@ -49,6 +51,10 @@ def calls(*, rate: float = 0, connected: int = DEVICES, tls: bool = False) -> Ca
             server: Any = Crossbar(bench.directory)
             way, callers = name, server.rawsocket if name == "rawsocket" else server.http
             devices = server.http if name == "websocket" else server.rawsocket
+        elif name == "bare":
+            ids = bench.ids[:DEVICES]
+            server = BareLoop(bench.directory, ids)
+            way, callers, devices, told = "mqtt", server.http, server.mqtt, "\n".join(("no-token", *ids))
         else:
             server = Broker(bench.directory, **({} if plain else secured(bench.directory)))
             told = bench.callers(server, DEVICES)
@@ -83,13 +89,13 @@ ROUNDS = {
         f"two-way calls, {CALLERS} callers, {DEVICES} devices",
         calls(),
         (Aim(7, 5, of="bridge"), Aim(3.5, 2.5, of="rawsocket"), Aim(5.5, 4, of="websocket")),
-        (OURS, *PEERS),
+        (OURS, *PEERS, "bare"),
     ),
     "at-300": Round(
         f"{RATE} two-way calls a second, {DEVICES} devices",
         calls(rate=RATE),
         (Aim(0.35, figure="p50_ms", of="bridge", most=True), _P99),
-        (OURS, "bridge"),
+        (OURS, "bridge", "bare"),
     ),
     "tls": Round(
         f"two-way calls over TLS on both sides, {CALLERS} callers, {DEVICES} devices",
@@ -112,4 +118,12 @@ ROUNDS = {
 
 
 if __name__ == "__main__":
-    main(__doc__, ROUNDS, "rpc_load.c", "-lssl", "-lcrypto", devices=MANY, beside=dict.fromkeys(PEERS, "crossbar"))
+    main(
+        __doc__,
+        ROUNDS,
+        "rpc_load.c",
+        "-lssl",
+        "-lcrypto",
+        devices=MANY,
+        beside=dict.fromkeys(PEERS, "crossbar") | {"bare": BARE},
+    )

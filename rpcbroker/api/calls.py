@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,21 +28,25 @@ class Calls:
         self._audit = audit
         self._new_uuid = new_uuid
 
-    async def oneway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note, events: bool) -> Answer:
+    def oneway(
+        self, principal: Principal, *, device_id: UUID, body: bytes, note: Note, events: bool
+    ) -> Awaitable[Answer]:
         """Give a command to a device; answered, without a body, when it was handed over.
 
         A persistent call is answered with its id as soon as it is kept. With `Accept: text/event-stream` the answer
         is the event `result`, or `error`.
         """
-        return await self._call(principal, device_id, body, note, oneway=True, events=events)
+        return self._call(principal, device_id, body, note, oneway=True, events=events)
 
-    async def twoway(self, principal: Principal, *, device_id: UUID, body: bytes, note: Note, events: bool) -> Answer:
+    def twoway(
+        self, principal: Principal, *, device_id: UUID, body: bytes, note: Note, events: bool
+    ) -> Awaitable[Answer]:
         """Ask a device; answered with its JSON, whatever that is, or empty, if the device said nothing.
 
         A persistent call is answered with its id as soon as it is kept. With `Accept: text/event-stream` the answer
         is an event `progress` for each interim answer of the device, then `result`, or `error`.
         """
-        return await self._call(principal, device_id, body, note, oneway=False, events=events)
+        return self._call(principal, device_id, body, note, oneway=False, events=events)
 
     async def _call(
         self, principal: Principal, device_id: UUID, body: bytes, note: Note, *, oneway: bool, events: bool

@@ -83,7 +83,7 @@ def render(error: e.BrokerError, *, now_ms: int, statuses: Mapping[type[e.Broker
         members["hint"] = error.hint
     if isinstance(error, e.ClaimRefused):
         members["response"] = error.response
-    headers = {"Content-Type": "application/json"}
+    headers: dict[str, str] = {}
     if error.rpc_id is not None:
         headers["X-RPC-Id"] = str(error.rpc_id)
     if isinstance(error, e.TooManyRequests):

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from rpcbroker.api.event_stream import Events
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import Authority, KeyAccess, Principal
@@ -49,8 +51,7 @@ class Action(StrEnum):
     REST_API_RULE_ENGINE_CALL = "REST_API_RULE_ENGINE_CALL"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A result that is not simply JSON to be made: a text, events, or one with headers or a status of its own.
 
     Events go out as they come. A BrokerError that they raise is the last one: `error`, with the JSON error object.
@@ -58,7 +59,7 @@ class Answer:
     """
 
     body: bytes | Events = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     status: int = 200
     content_type: str = JSON
     patience: float | None = None

@@ -330,7 +330,5 @@ def _write(request: Request, answer: Answer | Rendered) -> bytes:
 
 def _respond(request: Any, answer: Answer | Rendered) -> bytes:
     """Write the answer to a plain request; nothing is left to be written."""
-    fields = dict(answer.headers)
-    content_type = fields.pop("Content-Type", answer.content_type)
-    request.respond(answer.status, answer.body, content_type, fields)
+    request.respond(answer.status, answer.body, answer.content_type, answer.headers)
     return b""

@@ -33,18 +33,18 @@ class Who:
         self._users.rate = settings.user_rate
 
     def principal(self, header: str) -> Principal:
-        """Raises NotAuthenticated."""
-        scheme, _, secret = header.strip().partition(" ")
+        """Who sent this, without spaces around it. Raises NotAuthenticated."""
+        scheme, _, secret = header.partition(" ")
         if not scheme:
             raise NotAuthenticated(
                 "Authentication failed", hint="Send X-Authorization: Bearer <token>, or ApiKey <key>."
             )
-        verify = self._schemes.get(scheme.lower())
-        if verify is None or not secret.strip():
+        verify, secret = self._schemes.get(scheme.lower()), secret.strip()
+        if verify is None or not secret:
             raise NotAuthenticated(
                 "Authentication failed", hint="The scheme must be Bearer, then a token; or ApiKey, then a key."
             )
-        return verify(secret.strip())
+        return verify(secret)
 
     def of_ticket(self, ticket: str) -> Principal:
         """A token or a key without its scheme: keys are known by how they begin. Raises NotAuthenticated."""

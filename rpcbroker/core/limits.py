@@ -38,7 +38,7 @@ class RateLimit:
 
         Infinity if they never may, being more than a whole bucket holds.
         """
-        return self._ask(key, amount=amount, takes=amount)
+        return self._ask(key, amount=amount, takes=amount) if self.rate else 0.0
 
     def wait(self, key: Hashable) -> float:
         """The same for one, without taking it."""

@@ -151,6 +151,7 @@ class Channel(HTTPChannel):
         refusal: Refusal = self.site.render(error)
         headers = refusal.headers | {
             "Date": datetimeToString().decode(),
+            "Content-Type": refusal.content_type,
             "Content-Length": str(len(refusal.body)),
             "Connection": "close",
         }
@@ -355,6 +356,12 @@ class Channel(HTTPChannel):
     # -- what goes out
 
     def requestDone(self, request: LimitedRequest | PlainRequest) -> None:
+        if type(request) is PlainRequest and self.persistent and not self._dataBuffer and not self._waitingForTransport:
+            self.requests.clear()
+            self._handlingRequest = False
+            self.setLineMode()
+            self._wait_for_caller()
+            return
         self.paused = True
         super().requestDone(request)
         if self._handlingRequest:

@@ -112,12 +112,14 @@ class FrontDoor(Site):
         path, mount = request.path, self.mount
         if self.stopping or path in self.sockets:
             return None
+        largest = self.settings.max_body_size  # where more may come, it goes the long way
         if mount is not None and path.startswith(mount.prefix):
             serve: Serve | None = mount.serve
+            largest = self.largest_body(path)
         else:
             serve = self._hot(request.method, path)
         length = request.requestHeaders.length
-        if serve is None or length > self.largest_body(path) or length > self.room_for_bodies - self.arriving:
+        if serve is None or length > largest or length > self.room_for_bodies - self.arriving:
             return None
         return None if self.settings.address_rate and self.wait(request.channel.getPeer()) else serve
 

@@ -37,6 +37,9 @@ class Refusal(Protocol):
     @property
     def body(self) -> bytes: ...
 
+    @property
+    def content_type(self) -> str: ...
+
 
 class Waiter(Protocol):
     """Somebody who will answer a request, or does so without an end."""
@@ -135,6 +138,7 @@ class LimitedRequest(Request):
         refusal: Refusal = self.channel.site.render(error)
         self.setResponseCode(refusal.status)
         self.setHeader("Date", datetimeToString())
+        self.setHeader("Content-Type", refusal.content_type)
         self.setHeader("Content-Length", str(len(refusal.body)))
         for name, value in refusal.headers.items():
             self.setHeader(name, value)

@@ -23,6 +23,9 @@ class Rendered(Protocol):
     @property
     def body(self) -> bytes: ...
 
+    @property
+    def content_type(self) -> str: ...
+
 
 Render = Callable[[BrokerError], Rendered]
 
@@ -58,6 +61,4 @@ def begin(request: Any, data: bytes) -> None:
 
 def refuse(request: Any, rendered: Rendered) -> None:
     """Answer with an error."""
-    headers = dict(rendered.headers)
-    content_type = headers.pop("Content-Type")
-    answer(request, rendered.status, rendered.body, content_type=content_type, more=headers)
+    answer(request, rendered.status, rendered.body, content_type=rendered.content_type, more=rendered.headers)
