@@ -5,8 +5,8 @@
 Ours are calls over HTTP with a user's token, to devices over MQTT at QoS 0, each with its own access token. Crossbar's
 are WAMP calls, in JSON, to callees with a procedure each: `bridge` from its HTTP bridge to callees over RawSocket,
 `rawsocket` and `websocket` over these on both sides. Nobody is authenticated there, its one role may do everything,
-and its log is off. Request and answer have the same text in all of them; the connections stay. `bare` is no broker: bench/bare_loop.py
-says what of a call is the kernel's and the interpreter's, whatever stands behind.
+and its log is off. Request and answer have the same text in all of them; the connections stay. `bare` is no broker, but
+bench/bare_loop.py: what of a call is the kernel's and the interpreter's, whatever stands behind.
 
 * rpc: 64 callers, each with its next call when it has its answer, and 200 devices.
 * at-300: 300 calls a second, however long they take; the latency counts from when a call should have begun.
@@ -118,12 +118,5 @@ ROUNDS = {
 
 
 if __name__ == "__main__":
-    main(
-        __doc__,
-        ROUNDS,
-        "rpc_load.c",
-        "-lssl",
-        "-lcrypto",
-        devices=MANY,
-        beside=dict.fromkeys(PEERS, "crossbar") | {"bare": BARE},
-    )
+    beside = dict.fromkeys(PEERS, "crossbar") | {"bare": BARE}
+    main(__doc__, ROUNDS, "rpc_load.c", "-lssl", "-lcrypto", devices=MANY, beside=beside)

@@ -112,7 +112,7 @@ class FrontDoor(Site):
         path, mount = request.path, self.mount
         if self.stopping or path in self.sockets:
             return None
-        largest = self.settings.max_body_size  # where more may come, it goes the long way
+        largest: int = self.settings.max_body_size  # where more may come, it goes the long way
         if mount is not None and path.startswith(mount.prefix):
             serve: Serve | None = mount.serve
             largest = self.largest_body(path)
