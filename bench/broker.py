@@ -53,7 +53,8 @@ class Broker(Child):
             str(self.state),
         ]
         started = time.perf_counter()
-        super().__init__("rpcbroker", command, directory, mine | settings | more)
+        self.environ = mine | settings | more
+        super().__init__("rpcbroker", command, directory, self.environ)
         self.endpoints = endpoints = self.wait_for(self._endpoints)
         self.start_seconds = time.perf_counter() - started
         # The last two are there if the environment has listeners with TLS.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from rpcbroker.api.event_stream import Backlog, Events
@@ -66,7 +67,7 @@ class Calls:
             raise
         finally:
             note.name = self._broker.name_of(principal, device_id)
-        return Answer(_told(reply), {"X-RPC-Id": str(reply.rpc_id)})
+        return Answer(_told(reply), {"X-RPC-Id": msgspec.to_builtins(reply.rpc_id)})  # str() takes six times as long
 
     async def _events(self, principal: Principal, device_id: UUID, request: CallRequest) -> Events:
         """The call, as it goes on. Raises CallFailed."""
