@@ -6,16 +6,20 @@ import os
 from collections.abc import Iterator
 from uuid import UUID
 
-AT_ONCE = 256
+import msgspec
+
+SIZE, AT_ONCE = 16, 256
 _VERSION, _VARIANT = 4 << 76, 2 << 62
-_FREE = ~((0xF << 76) | (3 << 62))
+_FIXED = _VERSION | _VARIANT
+_FREE = ~((0xF << 76) | (3 << 62)) & ((1 << 8 * SIZE) - 1)
 """All bits but those of the version and the variant."""
+_ALL_FIXED, _ALL_FREE = (int.from_bytes(bits.to_bytes(SIZE, "big") * AT_ONCE, "big") for bits in (_FIXED, _FREE))
 
 
 def random_uuids() -> Iterator[UUID]:
     """Version 4, variant 2 (RFC 9562 5.4), from the system's secure source; without an end."""
     while True:
-        drawn = os.urandom(16 * AT_ONCE)
-        for start in range(0, len(drawn), 16):
-            number = int.from_bytes(drawn[start : start + 16], "big")
-            yield UUID(int=number & _FREE | _VERSION | _VARIANT)
+        number = int.from_bytes(os.urandom(SIZE * AT_ONCE), "big") & _ALL_FREE | _ALL_FIXED
+        drawn = number.to_bytes(SIZE * AT_ONCE, "big")
+        for start in range(0, len(drawn), SIZE):
+            yield msgspec.convert(drawn[start : start + SIZE], UUID)  # UUID() itself takes twice as long
