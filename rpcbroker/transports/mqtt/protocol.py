@@ -140,9 +140,14 @@ class MqttProtocol(Protocol):
         if self._connection.state is _CLOSED:
             return
         self._batch = []
+        unseen = True
         try:
             for packet in self._connection.receive(data, self._admission.clock.seconds()):
-                _ACTIONS[type(packet)](self, packet)
+                kind = type(packet)
+                if unseen and kind is not p.Disconnect:
+                    unseen = False
+                    self._face.seen()
+                _ACTIONS[kind](self, packet)
                 if self._answers and len(self._answers) >= MAX_UNANSWERED:
                     self._pause(_UNANSWERED)
                     break
@@ -262,7 +267,6 @@ class MqttProtocol(Protocol):
     # -- messages
 
     def _publish(self, packet: p.Publish) -> None:
-        self._face.seen()
         if packet.qos == 2 and self._came_before(packet):
             return
         then: Callable[[], None] | None = None
@@ -272,7 +276,10 @@ class MqttProtocol(Protocol):
                 outcome, then = self._publish_free(packet)
         except _REFUSALS as error:
             outcome = self._refusal(packet, error)
-        if packet.qos:
+        if type(outcome) is int and not self._answers:  # the hot path: known, and no earlier one waits
+            if packet.qos:
+                self._acknowledge(packet, outcome)
+        elif packet.qos:
             self._answer(packet, outcome)
         elif not isinstance(outcome, _KNOWN):
             outcome.addErrback(self._failed_later, packet)
@@ -381,20 +388,17 @@ class MqttProtocol(Protocol):
             self.end(refused.code, refused.message)
 
     def _release(self, packet: p.PubRel) -> None:
-        self._face.seen()
         known = self._session.release(packet.packet_id)
         code = ReasonCode.SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         self._say(p.PubComp(packet.packet_id, code))
 
     def _acknowledged(self, packet: p.PubAck | p.PubRec | p.PubComp) -> None:
-        self._face.seen()
         cast(Carrier, self._carrier).acknowledge(packet)
 
     # -- subscriptions
 
     def _subscribe(self, packet: p.Subscribe) -> None:
         face, connection = self._face, self._connection
-        face.seen()
         done = subscribe(packet, self._session, face, self._admission, self._device, modern=connection.level >= 5)
         said: Properties = NO_PROPERTIES
         if done.problem and connection.tells_problems:
@@ -406,14 +410,12 @@ class MqttProtocol(Protocol):
             cast(Carrier, self._carrier).stream(stream)
 
     def _unsubscribe(self, packet: p.Unsubscribe) -> None:
-        self._face.seen()
         codes, ended = unsubscribe(packet, self._session, self._admission.pubsub)
         self._say(p.UnsubAck(packet.packet_id, codes))
         if ended:
             self._face.unsubscribed(ended)
 
     def _ping(self, _: p.PingReq) -> None:
-        self._face.seen()
         self._say(p.PingResp())
 
     # -- ends
