@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcbroker.core import direct, jsontext
+from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import NULL_UUID
@@ -156,7 +156,7 @@ class MqttProtocol(Protocol):
         finally:
             batch, self._batch = self._batch, None
             if batch:
-                direct.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
+                self._admission.outgoing.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
         if self._connection.state is _CLOSED:
             self._close()
 
@@ -482,6 +482,7 @@ class MqttProtocol(Protocol):
         """Let the last bytes out, for a second at most."""
         if self._lost or self._batch is not None:
             return
+        self._admission.outgoing.flush()
         transport = self.transport
         transport.unregisterProducer()
         if self._ended_by_server and _closes_by_halves(transport):
@@ -544,7 +545,7 @@ class MqttProtocol(Protocol):
         if self._batch is not None:
             self._batch.append(data)
         else:
-            direct.send(self.transport, data)
+            self._admission.outgoing.send(self.transport, data)
 
 
 _ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {
