@@ -32,6 +32,7 @@ from rpcbroker.api.passwords import hash_password
 from rpcbroker.api.rest import RestApi
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.bulks import Bulks
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.feed import Feed
 from rpcbroker.core.feed_sources import FeedSources
 from rpcbroker.core.lag import LoopLag
@@ -160,10 +161,12 @@ class BrokerService(Service):
         self._keeper = PresenceKeeper(
             self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
         )
+        self.outgoing = Outgoing()
         self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,
             clock=reactor,
+            outgoing=self.outgoing,
             new_client_id=lambda: f"rpcbroker-{secrets.token_hex(8)}",
             default_tenant=lambda: self._default_tenant,
             enrolment=lambda: self.rest,

@@ -126,8 +126,8 @@ class Daemon(Service):
 
         from rpcbroker.host import lean_reactor
 
-        lean_reactor.lighten(reactor)
         self._guarded(lambda broker: broker.startService())
+        lean_reactor.lighten(reactor, self._inner.outgoing)
         gc.set_threshold(*LOOKS_FOR_CYCLES)
         super().startService()
         if self._logs is not None:

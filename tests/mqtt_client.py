@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.model import Device
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.store.memory import MemoryStore
@@ -137,6 +138,7 @@ class Mqtt(World):
         """`store` as World has it, `rpc` and `settings` are those of the sections `[rpc]` and `[mqtt]`."""
         super().__init__(store=store, **rpc or {})
         self.admission = Admission(
+            outgoing=Outgoing(),
             broker=self.broker,
             settings=MqttSettings(**settings),
             clock=self.clock,

@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 from twisted.internet.tcp import Server
+from twisted.logger import Logger
 
 
 def send(transport: Any, data: bytes) -> None:
@@ -23,6 +24,47 @@ def send(transport: Any, data: bytes) -> None:
             return
         data = data[sent:]
     transport.write(data)
+
+
+class Outgoing:
+    """Sends at once, or, while much that was read in one turn of the reactor is acted on, at the end of that.
+
+    What is sent between two reads wakes a peer for each of them, and it wants the processor: one after another is a
+    tenth cheaper.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._gathered: list[tuple[Any, bytes]] = []
+        self._gathering = False
+
+    def send(self, transport: Any, data: bytes) -> None:
+        """As `send`, now or at the end of the turn; what one transport is sent stays in order."""
+        if self._gathering:
+            self._gathered.append((transport, data))
+        else:
+            send(transport, data)
+
+    def gather(self) -> None:
+        """Much was read: keep what is sent until `release`."""
+        self._gathering = True
+
+    def release(self) -> None:
+        """The end of the turn."""
+        self._gathering = False
+        if self._gathered:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered so far, as one who is about to close a transport has to."""
+        gathered, self._gathered = self._gathered, []
+        for transport, data in gathered:
+            try:
+                send(transport, data)
+            except Exception:  # it must not touch others
+                self._log.failure("what was gathered for a connection cannot be sent")
+                transport.abortConnection()
 
 
 def waits(transport: Any) -> bool:

@@ -33,7 +33,8 @@ class BadShape(BadJSON):
 
 def decode(data: bytes) -> Any:
     """The value of `data`. Raises BadJSON; linear in the size of `data`."""
-    _check_depth(data, MAX_DEPTH)
+    if len(data) > MAX_DEPTH:  # what is not longer cannot be deeper, and most is not
+        _check_depth(data, MAX_DEPTH)
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ much waits, nothing more is taken, so that a device which wants an acknowledgeme
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from sys import getsizeof
@@ -25,7 +26,7 @@ from rpcbroker.core.jsontext import BadJSON
 from rpcbroker.core.model import Point, StoredSeries
 from rpcbroker.core.ports import KeptValues, NumberedPoint
 from rpcbroker.core.settings import TelemetrySettings
-from rpcbroker.core.values import Posted, Value, parse_telemetry, telemetry_of
+from rpcbroker.core.values import Posted, Value, telemetry_of
 
 INTERVAL = 0.5
 """Seconds that points are gathered before they are written."""
@@ -40,14 +41,17 @@ POINT_SIZE = 200
 class _Series:
     """One device's telemetry: how many points each key has had, and those that wait for the store, oldest first."""
 
-    __slots__ = ("counts", "waiting")
+    __slots__ = ("counts", "device_id", "waiting")
 
-    def __init__(self, counts: dict[str, int]) -> None:
+    def __init__(self, device_id: UUID, counts: dict[str, int]) -> None:
+        self.device_id = device_id
         self.counts = counts
         self.waiting: dict[str, list[NumberedPoint]] = {}
 
 
-_Batch = list[tuple[_Series, UUID, str, list[NumberedPoint]]]
+_Unwritten = dict[_Series, None]
+"""Those with points that wait, in the order in which they are to be written: a set would have none."""
+_Batch = list[tuple[_Series, str, list[NumberedPoint]]]
 
 
 class Telemetry:
@@ -71,7 +75,7 @@ class Telemetry:
         self._events = events
         self._series: dict[UUID, _Series] = {}
         self._loading: dict[UUID, list[Deferred[_Series]]] = {}
-        self._unwritten: dict[UUID, _Series] = {}
+        self._unwritten: _Unwritten = {}
         self._writing = DeferredLock()
         self._scheduled = False
         self._failing = False
@@ -100,7 +104,7 @@ class Telemetry:
             found = Failure(NotFound(access.DEVICE_NOT_FOUND))
         else:
             del self._loading[device_id]
-            found = counts if isinstance(counts, Failure) else _Series(counts)
+            found = counts if isinstance(counts, Failure) else _Series(device_id, counts)
         if isinstance(found, _Series):
             self._series[device_id] = found
         for waiting in asked:
@@ -111,7 +115,7 @@ class Telemetry:
         self._loading.pop(device_id, None)
         series = self._series.pop(device_id, None)
         if series is not None:
-            self._unwritten.pop(device_id, None)
+            self._unwritten.pop(series, None)
             self._size -= sum(map(_size_of, series.waiting.values()))
             series.waiting.clear()
 
@@ -119,7 +123,7 @@ class Telemetry:
 
     def parse(self, payload: bytes) -> Posted:
         """What is to be kept. Raises BadJSON."""
-        return parse_telemetry(payload, self.settings, now_ms=self._now_ms())
+        return telemetry_of(jsontext.decode(payload), self.settings, now_ms=self._now_ms())
 
     def parsed(self, message: Any) -> Posted:
         """The same of JSON that is decoded already: `message` is changed and becomes part of it. Raises BadJSON."""
@@ -133,11 +137,11 @@ class Telemetry:
         """
         series = self._series.get(device_id)
         if series is None:
-            return self.load(device_id).addCallback(lambda series: self._keep(device_id, series, posted))
-        self._keep(device_id, series, posted)
+            return self.load(device_id).addCallback(self._keep, posted)
+        self._keep(series, posted)
         return None
 
-    def _keep(self, device_id: UUID, series: _Series, posted: Posted) -> None:
+    def _keep(self, series: _Series, posted: Posted) -> None:
         if self._size > self.settings.max_waiting:
             raise Unavailable(
                 "The store does not keep up with telemetry",
@@ -163,10 +167,10 @@ class Telemetry:
                         size -= self._shorten(points)
         self._size += size
         if waiting:
-            self._unwritten[device_id] = series
+            self._unwritten[series] = None
             if not self._scheduled:
                 self._schedule(INTERVAL)
-        self._events.emit(TelemetryKept, device_id, posted)
+        self._events.emit(TelemetryKept, series.device_id, posted)
 
     def _add_keys(self, counts: dict[str, int], posted: Posted) -> None:
         """Raises BadJSON if they are too many."""
@@ -198,31 +202,31 @@ class Telemetry:
         try:
             await self.flush()
         except BrokerError as error:
-            lost = sum(len(points) for series in self._unwritten.values() for points in series.waiting.values())
+            lost = sum(len(points) for series in self._unwritten for points in series.waiting.values())
             self._log.error("{count} points of telemetry are lost: {error}", count=lost, error=error.message)
 
     async def _write(self) -> None:
         todo, self._unwritten = self._unwritten, {}
         for batch in _batches(todo):
-            rows = [(device_id, key, points) for _, device_id, key, points in batch]
+            rows = [(series.device_id, key, points) for series, key, points in batch]
             try:
                 await self._store.save_points(rows, window=self.settings.window)
             except BaseException:
-                self._put_back(todo, {device_id for device_id, _, _ in rows})
+                self._put_back(todo, {series for series, _, _ in batch})
                 raise
             self._written(batch)
         if self._failing:
             self._failing = False
             self._log.info("the store takes telemetry again")
 
-    def _put_back(self, todo: dict[UUID, _Series], tried: set[UUID]) -> None:
+    def _put_back(self, todo: _Unwritten, tried: set[_Series]) -> None:
         """What is left of `todo` waits again; what was `tried` comes last, so that it is not in the others' way."""
-        for device_id in sorted(todo, key=tried.__contains__):
-            if todo[device_id].waiting:
-                self._unwritten[device_id] = todo[device_id]
+        for series in sorted(todo, key=tried.__contains__):
+            if series.waiting:
+                self._unwritten[series] = None
 
     def _written(self, batch: _Batch) -> None:
-        for series, _, key, points in batch:
+        for series, key, points in batch:
             left, last = series.waiting.get(key), points[-1][0]
             if left is None:
                 continue
@@ -230,7 +234,7 @@ class Telemetry:
                 self._size -= _size_of(left)
                 del series.waiting[key]
             else:
-                done = sum(1 for number, _, _ in left if number <= last)
+                done = bisect_right(left, last, key=_number)
                 self._size -= _size_of(left[:done])
                 del left[:done]
 
@@ -322,13 +326,13 @@ def newest(points: Sequence[NumberedPoint]) -> NumberedPoint:
     return max(reversed(points), key=_time)
 
 
-def _batches(todo: dict[UUID, _Series]) -> Iterator[_Batch]:
+def _batches(todo: _Unwritten) -> Iterator[_Batch]:
     """What waits, as the store is given it: copies, for more may come while it writes."""
     batch: _Batch = []
     count = 0
-    for device_id, series in todo.items():
+    for series in todo:
         for key, points in list(series.waiting.items()):
-            batch.append((series, device_id, key, points[:]))
+            batch.append((series, key, points[:]))
             count += len(points)
             if count >= BATCH:
                 yield batch
@@ -355,6 +359,7 @@ def _merged(stored: StoredSeries | None, waiting: Sequence[NumberedPoint], windo
     return [by_time[ts] for ts in sorted(by_time)]
 
 
+_number = itemgetter(0)
 _time = itemgetter(1)
 _SMALL = frozenset({int, float, bool})
 

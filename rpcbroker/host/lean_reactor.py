@@ -15,6 +15,8 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 from twisted.python import log
 
+from rpcbroker.core.direct import Outgoing
+
 MOST_EVENTS = 256
 """Events that are served before timers, and what threads have finished, have their turn. Of what is ready, those that
 were served go to the end of the kernel's list: with more than this nobody starves (epoll_wait(2), Notes)."""
@@ -22,9 +24,10 @@ were served go to the end of the kernel's list: with more than this nobody starv
 _log = Logger()
 
 
-def lighten(reactor: Any) -> bool:
+def lighten(reactor: Any, outgoing: Outgoing) -> bool:
     """Make `reactor` serve what can be read with as little as can be around it, from its next turn on.
 
+    What `outgoing` is given meanwhile goes out at the end of each turn.
     What becomes of selectables, of their failures and of what is logged of those stays as it was; only what handlers
     write with the legacy `log.msg` does not name the connection any more. False: the reactor is not known, or not as it
     is expected to be, and nothing was changed.
@@ -32,7 +35,7 @@ def lighten(reactor: Any) -> bool:
     if not _is_as_expected(reactor):
         _log.debug("the reactor stays as it is: {reactor}", reactor=reactor)
         return False
-    reactor.doPoll = reactor.doIteration = _poll_of(reactor)
+    reactor.doPoll = reactor.doIteration = _poll_of(reactor, outgoing)
     return True
 
 
@@ -46,7 +49,7 @@ def _is_as_expected(reactor: Any) -> bool:
     )
 
 
-def _poll_of(reactor: EPollReactor) -> Any:
+def _poll_of(reactor: EPollReactor, outgoing: Outgoing) -> Any:
     """In the place of its `doPoll`."""
     poll, selectables = reactor._poller.poll, reactor._selectables
     serve, disconnect = reactor._doReadOrWrite, reactor._disconnectSelectable
@@ -58,7 +61,9 @@ def _poll_of(reactor: EPollReactor) -> Any:
 
     def do_poll(timeout: float | None) -> None:
         """Wait for events, `timeout` seconds or for ever, and serve them."""
-        for fd, event in poll(timeout, MOST_EVENTS):
+        events = poll(timeout, MOST_EVENTS)
+        outgoing.gather()
+        for fd, event in events:
             selectable = selectables.get(fd)
             if selectable is None:  # one before it has closed it
                 continue
@@ -72,5 +77,6 @@ def _poll_of(reactor: EPollReactor) -> Any:
                 continue
             if why:
                 log.callWithLogger(selectable, disconnect, selectable, why, True)
+        outgoing.release()
 
     return do_poll

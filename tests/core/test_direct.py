@@ -82,3 +82,51 @@ def test_of_what_is_no_socket_nothing_is_known() -> None:
     assert not direct.is_lost(transport)
     assert not direct.peer_left(transport)
     direct.abort_unread(transport, 1)
+
+
+class TestOutgoing:
+    """What goes out at once, and at the end of a turn."""
+
+    def test_it_sends_at_once_where_nobody_gathers(self) -> None:
+        transport = StringTransport()
+        direct.Outgoing().send(transport, b"a")
+        assert transport.value() == b"a"
+
+    def test_what_is_gathered_goes_out_in_order_at_the_end_of_the_turn(self) -> None:
+        one, other, outgoing = StringTransport(), StringTransport(), direct.Outgoing()
+        outgoing.gather()
+        for transport, data in ((one, b"a"), (other, b"b"), (one, b"c")):
+            outgoing.send(transport, data)
+        assert one.value() == other.value() == b""
+        outgoing.release()
+        assert (one.value(), other.value()) == (b"ac", b"b")
+        outgoing.send(one, b"d")
+        assert one.value() == b"acd", "the turn is over"
+
+    def test_who_closes_has_all_sent_before_and_the_rest_is_gathered_on(self) -> None:
+        transport, outgoing = StringTransport(), direct.Outgoing()
+        outgoing.gather()
+        outgoing.send(transport, b"a")
+        outgoing.flush()
+        assert transport.value() == b"a"
+        outgoing.send(transport, b"b")
+        assert transport.value() == b"a"
+        outgoing.release()
+        assert transport.value() == b"ab"
+
+    def test_one_that_cannot_be_written_to_is_ended_and_the_others_have_theirs(
+        self, no_dropped_failures: list[str]
+    ) -> None:
+        class Broken(StringTransport):
+            def write(self, data: bytes) -> None:
+                raise OSError("no")
+
+        broken, whole, outgoing = Broken(), StringTransport(), direct.Outgoing()
+        outgoing.gather()
+        outgoing.send(broken, b"a")
+        outgoing.send(whole, b"b")
+        outgoing.release()
+        assert whole.value() == b"b"
+        assert broken.disconnecting
+        assert len(no_dropped_failures) == 1
+        no_dropped_failures.clear()

@@ -18,6 +18,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.host import lean_reactor
 
 
@@ -100,7 +101,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Each test runs with Twisted's own reactor too: what it demands is what Twisted does."""
     reactor: Any = EPollReactor()
     if request.param == "lean":
-        assert lean_reactor.lighten(reactor)
+        assert lean_reactor.lighten(reactor, Outgoing())
         assert reactor.doIteration is reactor.doPoll is not EPollReactor.doPoll
     made = World(reactor)
     yield made
@@ -130,7 +131,7 @@ def test_another_reactor_stays_as_it_is() -> None:
 
     for reactor in (Mine(), SelectReactor()):
         with capturedLogs() as events:
-            assert not lean_reactor.lighten(reactor)
+            assert not lean_reactor.lighten(reactor, Outgoing())
         assert "doIteration" not in vars(reactor)
         assert [event["log_level"] for event in events] == [LogLevel.debug]
         close(reactor)
@@ -144,7 +145,7 @@ def test_a_reactor_that_is_not_as_expected_stays_as_it_is(attribute: str, value:
     reactor: Any = EPollReactor()
     usual = getattr(reactor, attribute)
     setattr(reactor, attribute, value)
-    assert not lean_reactor.lighten(reactor)
+    assert not lean_reactor.lighten(reactor, Outgoing())
     assert "doIteration" not in vars(reactor)
     setattr(reactor, attribute, usual)
     close(reactor)
@@ -286,7 +287,7 @@ def test_what_a_thread_asks_for_wakes_the_reactor(world: World) -> None:
 
 def test_timers_have_their_turn_between_many_events_and_nobody_starves() -> None:
     reactor: Any = EPollReactor()
-    assert lean_reactor.lighten(reactor)
+    assert lean_reactor.lighten(reactor, Outgoing())
     world = World(reactor)
     names = [str(number) for number in range(2 * lean_reactor.MOST_EVENTS + 10)]
     for name in names:
@@ -296,4 +297,26 @@ def test_timers_have_their_turn_between_many_events_and_nobody_starves() -> None
     turns = [world.turn() for _ in range(3)]
     assert [len(turn) for turn in turns] == [lean_reactor.MOST_EVENTS] * 3
     assert {seen for turn in turns for seen in turn} == {f"{name} read" for name in names}
+    world.close()
+
+
+def test_what_reads_lead_to_goes_out_when_all_was_read() -> None:
+    reactor: Any = EPollReactor()
+    outgoing = Outgoing()
+    assert lean_reactor.lighten(reactor, outgoing)
+    world = World(reactor)
+
+    class Transport:
+        def write(self, data: bytes) -> None:
+            world.seen.append("sent")
+
+    def read() -> None:
+        outgoing.send(Transport(), b"x")
+
+    for name in ("one", "other"):
+        selectable = world.selectable(name)
+        selectable.on_read = read
+        selectable.peer.send(b"x")
+    assert sorted(world.turn()[:2]) == ["one read", "other read"]
+    assert world.seen[2:] == ["sent", "sent"]
     world.close()

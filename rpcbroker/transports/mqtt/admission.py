@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.connects import Connects, address_of
 from rpcbroker.core.deadlines import Clock
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.events import DeviceExpelled
 from rpcbroker.core.model import NULL_UUID, Device
 from rpcbroker.core.near_misses import NearMiss
@@ -60,6 +61,7 @@ class Admission:
         broker: Broker,
         settings: MqttSettings,
         clock: Clock,
+        outgoing: Outgoing,
         new_client_id: Callable[[], str],
         default_tenant: Callable[[], UUID],
         enrolment: Callable[[], Enrolment],
@@ -71,6 +73,7 @@ class Admission:
         self._enrolment = enrolment
         self._broker = broker
         self.clock = clock
+        self.outgoing = outgoing
         self._new_client_id = new_client_id
         self._default_tenant = default_tenant
         self._devices = DeviceSurroundings(

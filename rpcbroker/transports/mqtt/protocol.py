@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcbroker.core import direct, jsontext
+from rpcbroker.core import jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import NULL_UUID
@@ -140,9 +140,14 @@ class MqttProtocol(Protocol):
         if self._connection.state is _CLOSED:
             return
         self._batch = []
+        unseen = True
         try:
             for packet in self._connection.receive(data, self._admission.clock.seconds()):
-                _ACTIONS[type(packet)](self, packet)
+                kind = type(packet)
+                if unseen and kind is not p.Disconnect:
+                    unseen = False
+                    self._face.seen()
+                _ACTIONS[kind](self, packet)
                 if self._answers and len(self._answers) >= MAX_UNANSWERED:
                     self._pause(_UNANSWERED)
                     break
@@ -151,7 +156,7 @@ class MqttProtocol(Protocol):
         finally:
             batch, self._batch = self._batch, None
             if batch:
-                direct.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
+                self._admission.outgoing.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
         if self._connection.state is _CLOSED:
             self._close()
 
@@ -262,7 +267,6 @@ class MqttProtocol(Protocol):
     # -- messages
 
     def _publish(self, packet: p.Publish) -> None:
-        self._face.seen()
         if packet.qos == 2 and self._came_before(packet):
             return
         then: Callable[[], None] | None = None
@@ -272,7 +276,10 @@ class MqttProtocol(Protocol):
                 outcome, then = self._publish_free(packet)
         except _REFUSALS as error:
             outcome = self._refusal(packet, error)
-        if packet.qos:
+        if type(outcome) is int and not self._answers:  # the hot path: known, and no earlier one waits
+            if packet.qos:
+                self._acknowledge(packet, outcome)
+        elif packet.qos:
             self._answer(packet, outcome)
         elif not isinstance(outcome, _KNOWN):
             outcome.addErrback(self._failed_later, packet)
@@ -381,20 +388,17 @@ class MqttProtocol(Protocol):
             self.end(refused.code, refused.message)
 
     def _release(self, packet: p.PubRel) -> None:
-        self._face.seen()
         known = self._session.release(packet.packet_id)
         code = ReasonCode.SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         self._say(p.PubComp(packet.packet_id, code))
 
     def _acknowledged(self, packet: p.PubAck | p.PubRec | p.PubComp) -> None:
-        self._face.seen()
         cast(Carrier, self._carrier).acknowledge(packet)
 
     # -- subscriptions
 
     def _subscribe(self, packet: p.Subscribe) -> None:
         face, connection = self._face, self._connection
-        face.seen()
         done = subscribe(packet, self._session, face, self._admission, self._device, modern=connection.level >= 5)
         said: Properties = NO_PROPERTIES
         if done.problem and connection.tells_problems:
@@ -406,14 +410,12 @@ class MqttProtocol(Protocol):
             cast(Carrier, self._carrier).stream(stream)
 
     def _unsubscribe(self, packet: p.Unsubscribe) -> None:
-        self._face.seen()
         codes, ended = unsubscribe(packet, self._session, self._admission.pubsub)
         self._say(p.UnsubAck(packet.packet_id, codes))
         if ended:
             self._face.unsubscribed(ended)
 
     def _ping(self, _: p.PingReq) -> None:
-        self._face.seen()
         self._say(p.PingResp())
 
     # -- ends
@@ -480,6 +482,7 @@ class MqttProtocol(Protocol):
         """Let the last bytes out, for a second at most."""
         if self._lost or self._batch is not None:
             return
+        self._admission.outgoing.flush()
         transport = self.transport
         transport.unregisterProducer()
         if self._ended_by_server and _closes_by_halves(transport):
@@ -542,7 +545,7 @@ class MqttProtocol(Protocol):
         if self._batch is not None:
             self._batch.append(data)
         else:
-            direct.send(self.transport, data)
+            self._admission.outgoing.send(self.transport, data)
 
 
 _ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {

@@ -263,7 +263,8 @@ class ServerConnection:
 
     def acknowledge(self, packet_id: int, code: int, properties: Properties) -> bytes:
         """The bytes of the PUBACK of a QoS 1 message."""
-        self._finish(packet_id)
+        if self._unfinished is not None:
+            self._unfinished.discard(packet_id)
         if not code or self.level < 5:
             return b"\x40\x02" + packet_id.to_bytes(2, "big")
         return self._fitting(p.PubAck(packet_id, code, properties), self.level)
