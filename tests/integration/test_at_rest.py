@@ -21,6 +21,7 @@ LATER = {
     "cbor2": "no body was CBOR, and no session of WAMP speaks it",
     "argon2": "nobody has logged in",
     "rpcbroker.api.openapi": "nobody has read the document of the API",
+    "prometheus_client": "nobody has read /metrics",
     "twisted.web.client": "no rule has called a server",
     "treq": "the command line uses it",
     "click": "it is the command line's",
