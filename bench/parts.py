@@ -26,7 +26,7 @@ START = (
     ("twisted.web", "import twisted.web.server"),
     ("Klein and werkzeug", "import klein"),
     ("SQLAlchemy and SQLite", "import sqlalchemy, sqlalchemy.dialects.sqlite, sqlite3"),
-    ("msgspec, cbor2, PyJWT, argon2, prometheus_client", "import msgspec, cbor2, jwt, argon2, prometheus_client"),
+    ("msgspec and PyJWT", "import msgspec, jwt"),
     ("the broker itself", "import rpcbroker.service"),
 )
 """What is loaded before the first accept, by what loads it."""
@@ -36,6 +36,9 @@ LATER = (
         "import rpcbroker.host.key_files, twisted.protocols.tls",
     ),
     ("a listener with DTLS", "import rpcbroker.transports.coap.dtls"),
+    ("the first login", "import argon2"),
+    ("the first body in CBOR", "import cbor2"),
+    ("the first look at /metrics", "import rpcbroker.api.collectors, prometheus_client.exposition"),
     ("the first WebSocket", "import rpcbroker.web.websocket_messages, rpcbroker.web.websocket_stream"),
     ("the first application that speaks WAMP", "import rpcbroker.feed.reading"),
     ("the first call of a rule to a server", "import rpcbroker.outside.web_exchange"),

@@ -1,4 +1,4 @@
-"""What /metrics is made of: counts kept from events, and numbers read when somebody asks.
+"""What /metrics says, as metric families of prometheus_client; loaded when somebody reads it.
 
 A collector has `collect()`, which yields metric families: `Metrics.registry` takes any.
 """
@@ -6,60 +6,48 @@ A collector has `collect()`, which yields metric families: `Metrics.registry` ta
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import GCCollector, ProcessCollector
+from prometheus_client.core import (
+    CollectorRegistry,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from rpcbroker import __version__
+from rpcbroker.api.call_counts import CallCounts
+from rpcbroker.api.counts import Reading
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.calls import CallState
-from rpcbroker.core.errors import Reason
-from rpcbroker.core.events import CallRefused, CallSettled, EventBus, NearlyMissed, ProvisioningEnded, QuestionAnswered
 from rpcbroker.core.histogram import Histogram
+from rpcbroker.core.lag import LoopLag
 from rpcbroker.core.near_misses import NearMiss
-from rpcbroker.core.provisioning import ProvisionStatus
 
-CALL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 WAITING = (CallState.QUEUED, CallState.SENT, CallState.DELIVERED, CallState.TIMEOUT)
 PROTOCOLS = ("MQTT", "MQTT gateway", "CoAP", "CoAPs", "HTTP", "HTTP events")
 """Shown also when no device uses them: an alert can compare with 0, not with nothing."""
-REFUSED = "refused"
-"""The result of a call that never waited, and so has no state."""
 
 
-class CallCounts(Collector):
-    """Calls, questions and near misses, counted as they come. Each costs an addition in a dict: no locks, no labels."""
+def registry_of(counts: CallCounts, broker: Broker, lag: LoopLag, readings: Iterable[Reading]) -> CollectorRegistry:
+    """All of it, and what prometheus_client says of the process itself."""
+    registry = CollectorRegistry()
+    for collector in (Calls(counts), Present(broker), Process(lag), Readings(readings)):
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
-    def __init__(self, events: EventBus) -> None:
-        self._calls: Counter[tuple[str, Reason | None, str | None, bool]] = Counter()
-        self._questions: Counter[tuple[str, Reason | None]] = Counter()
-        self._missed: Counter[NearMiss] = Counter()
-        self._provisioned: Counter[str] = Counter({status.value: 0 for status in ProvisionStatus})
-        self._seconds = {oneway: Histogram(CALL_BOUNDS) for oneway in (True, False)}
-        events.listen(CallSettled, self._settled)
-        events.listen(CallRefused, self._refused)
-        events.listen(QuestionAnswered, self._answered)
-        events.listen(NearlyMissed, self._miss)
-        events.listen(ProvisioningEnded, self._provision)
 
-    def _settled(self, event: CallSettled) -> None:
-        oneway = event.call.oneway
-        self._calls[event.state, event.reason, event.transport, oneway] += 1
-        if not event.call.persistent:  # those may take days
-            self._seconds[oneway].observe(max(0.0, event.seconds))
+class Calls(Collector):
+    """What became of calls, questions and near misses."""
 
-    def _refused(self, event: CallRefused) -> None:
-        self._calls[REFUSED, event.reason, None, event.call.oneway] += 1
-
-    def _answered(self, event: QuestionAnswered) -> None:
-        self._questions[event.transport, event.reason] += 1
-
-    def _miss(self, event: NearlyMissed) -> None:
-        self._missed[event.miss] += 1
-
-    def _provision(self, event: ProvisioningEnded) -> None:
-        self._provisioned[event.status] += 1
+    def __init__(self, counts: CallCounts) -> None:
+        self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
@@ -69,7 +57,7 @@ class CallCounts(Collector):
             "transport: of the connection that took the call, none if nothing did.",
             labels=("result", "reason", "transport", "direction"),
         )
-        for (result, reason, transport, oneway), count in self._calls.items():
+        for (result, reason, transport, oneway), count in self._counts.calls.items():
             calls.add_metric((result.lower(), reason or "", _transport(transport), _direction(oneway)), count)
         yield calls
         seconds = HistogramMetricFamily(
@@ -78,7 +66,7 @@ class CallCounts(Collector):
             "handed over.",
             labels=("direction",),
         )
-        for oneway, histogram in self._seconds.items():
+        for oneway, histogram in self._counts.seconds.items():
             add_histogram(seconds, (_direction(oneway),), histogram)
         yield seconds
         questions = CounterMetricFamily(
@@ -86,7 +74,7 @@ class CallCounts(Collector):
             "Questions of devices to the server (client-side RPC). failed: the device was told so, reason says why.",
             labels=("result", "reason", "transport"),
         )
-        for (asked_over, reason), count in self._questions.items():
+        for (asked_over, reason), count in self._counts.questions.items():
             result = "failed" if reason else "successful"
             questions.add_metric((result, reason or "", _transport(asked_over)), count)
         yield questions
@@ -94,7 +82,7 @@ class CallCounts(Collector):
             "rpcbroker_replies_dropped_total",
             "Replies of devices that no call waited for: too late, twice, or to a one-way call. Many mean that "
             "timeouts are too short for the devices.",
-            self._missed[NearMiss.UNKNOWN_REPLY],
+            self._counts.missed[NearMiss.UNKNOWN_REPLY],
         )
         missed = CounterMetricFamily(
             "rpcbroker_near_misses_total",
@@ -102,7 +90,7 @@ class CallCounts(Collector):
             labels=("kind",),
         )
         for miss in NearMiss:
-            missed.add_metric((miss.lower(),), self._missed[miss])
+            missed.add_metric((miss.lower(),), self._counts.missed[miss])
         yield missed
         provisioned = CounterMetricFamily(
             "rpcbroker_provisioning_total",
@@ -110,7 +98,7 @@ class CallCounts(Collector):
             "these are somebody guessing. failure: see the log.",
             labels=("result",),
         )
-        for status, count in self._provisioned.items():
+        for status, count in self._counts.provisioned.items():
             provisioned.add_metric((status.lower(),), count)
         yield provisioned
 
@@ -139,17 +127,22 @@ class Present(Collector):
         yield _devices("rpcbroker_devices_callable", "Devices that can take a call now.", census.callable)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A number that is read when somebody asks; with a `label`, one number for each of its values.
+class Process(Collector):
+    """The process itself: which version, and how late its loop is."""
 
-    A name that ends in `_total` is a counter, any other a gauge.
-    """
+    def __init__(self, lag: LoopLag) -> None:
+        self._lag = lag
 
-    name: str
-    help: str
-    read: Callable[[], float | Mapping[str, float]]
-    label: str | None = None
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("rpcbroker_build", "Which rpcbroker this is.", {"version": __version__})
+        late = HistogramMetricFamily(
+            "rpcbroker_loop_lag_seconds",
+            "How late a timer of one second came: everything waits as long. Above 0.1 s the process is overloaded, "
+            "or something blocks it.",
+            labels=(),
+        )
+        add_histogram(late, (), self._lag.late)
+        yield late
 
 
 class Readings(Collector):

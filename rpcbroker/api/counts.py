@@ -1,8 +1,9 @@
-"""What other parts count, as /metrics reads it: interfaces only."""
+"""What other parts count, as /metrics reads it: interfaces, and one number of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -132,3 +133,16 @@ class ScriptCounts(Protocol):
 
     @property
     def workers(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A number that is read when somebody asks; with a `label`, one number for each of its values.
+
+    A name that ends in `_total` is a counter, any other a gauge.
+    """
+
+    name: str
+    help: str
+    read: Callable[[], float | Mapping[str, float]]
+    label: str | None = None

@@ -1,17 +1,16 @@
-"""/metrics: what the broker does, in the text format of Prometheus."""
+"""/metrics: what the broker does, in the text format of Prometheus.
+
+prometheus_client is loaded when somebody reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
 
-from prometheus_client import GCCollector, ProcessCollector
-from prometheus_client.core import CollectorRegistry, HistogramMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.registry import Collector
-
-from rpcbroker import __version__
-from rpcbroker.api.collectors import CallCounts, Present, Reading, Readings, add_histogram
-from rpcbroker.api.counts import CoapCounts, MqttCounts, ScriptCounts, WampCounts, WebCounts
+from rpcbroker.api.call_counts import CallCounts
+from rpcbroker.api.counts import CoapCounts, MqttCounts, Reading, ScriptCounts, WampCounts, WebCounts
 from rpcbroker.api.routes import Answer
 from rpcbroker.core.broker import Broker
 from rpcbroker.core.errors import NotAuthenticated, NotFound, PermissionDenied
@@ -22,7 +21,7 @@ from rpcbroker.rules.system import RuleSystem
 
 
 class Metrics:
-    """The handler of /metrics, and the registry that it reads out. More collectors may be registered there."""
+    """The handler of /metrics, and what it reads out."""
 
     def __init__(
         self,
@@ -50,11 +49,10 @@ class Metrics:
         `certificates` gives the file of a listener's certificate -> the end of its validity, in epoch seconds.
         """
         self._access = access
-        self.registry = CollectorRegistry()
-        self.registry.register(CallCounts(broker.events))
-        self.registry.register(Present(broker))
-        self.registry.register(_Process(lag))
-        readings = (
+        self._counts = CallCounts(broker.events)
+        self._broker = broker
+        self._lag = lag
+        self._readings = (
             *_of_connections(mqtt, http_connections, http_polls),
             *_of_coap(coap),
             *_of_wamp(wamp),
@@ -93,12 +91,18 @@ class Metrics:
             Reading("rpcbroker_timers", "Timers of the loop; all deadlines share one.", timers),
             Reading("rpcbroker_start_time_seconds", "When the broker started, in seconds since 1970.", lambda: started),
         )
-        self.registry.register(Readings(readings))
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+
+    @cached_property
+    def registry(self) -> Any:
+        """A CollectorRegistry of prometheus_client. More collectors may be registered there."""
+        from rpcbroker.api.collectors import registry_of
+
+        return registry_of(self._counts, self._broker, self._lag, self._readings)
 
     async def scrape(self, *, who: Callable[[], Principal | None]) -> Answer:
         """What the broker does, in the text format of Prometheus."""
+        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
         require_allowed(self._access(), who)
         return Answer(generate_latest(self.registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -117,24 +121,6 @@ def require_allowed(access: str, who: Callable[[], Principal | None]) -> None:
         raise NotAuthenticated("Authentication failed", hint="[http] metrics lets system administrators in only.")
     if principal.authority is not Authority.SYS_ADMIN:
         raise PermissionDenied("You don't have permission to perform this operation!")
-
-
-class _Process(Collector):
-    """The process itself: which version, and how late its loop is."""
-
-    def __init__(self, lag: LoopLag) -> None:
-        self._lag = lag
-
-    def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("rpcbroker_build", "Which rpcbroker this is.", {"version": __version__})
-        late = HistogramMetricFamily(
-            "rpcbroker_loop_lag_seconds",
-            "How late a timer of one second came: everything waits as long. Above 0.1 s the process is overloaded, "
-            "or something blocks it.",
-            labels=(),
-        )
-        add_histogram(late, (), self._lag.late)
-        yield late
 
 
 def _of_connections(

@@ -1,4 +1,7 @@
-"""The few pages for people: the document of the API, and the one behind an activation link. No outside requests."""
+"""The few pages for people: the document of the API, and the one behind an activation link. No outside requests.
+
+What makes the document is loaded when somebody reads it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from rpcbroker.api.openapi import document
-from rpcbroker.api.reading import page
 from rpcbroker.api.routes import HTML, JSON, Answer, Route
 from rpcbroker.core import jsontext
 from rpcbroker.schema.people import ActivateQuery
@@ -37,6 +38,8 @@ class Pages:
 
     @cached_property
     def _document(self) -> dict[str, Any]:
+        from rpcbroker.api.openapi import document
+
         return document(self._table)
 
     @cached_property
@@ -45,6 +48,8 @@ class Pages:
 
     @cached_property
     def _docs(self) -> bytes:
+        from rpcbroker.api.reading import page
+
         return page(self._document).encode()
 
     async def openapi(self) -> Answer:

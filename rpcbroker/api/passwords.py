@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from twisted.internet.defer import Deferred, fail
 
 from rpcbroker.core.errors import InvalidRequest, Unavailable
@@ -15,16 +14,24 @@ from rpcbroker.core.settings import AuthSettings
 MIN_LENGTH = 8
 MAX_LENGTH = 1024
 
-_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LW5vYm9keS1ubw$2H8mVzC1m0cMdsDhBqLTVlGZ1QqLVbK3H1hYd9Gk3hQ"
 """Verified against where there is no such user, so that the answer takes as long."""
+
+
+@cache
+def _hasher() -> Any:
+    """Loads argon2 with the first password, in the thread that works on them."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 def hash_password(password: str) -> str:
     """Takes some 30 ms and 19 MiB. Raises ValueError if the password is too short or too long."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise ValueError(f"a password must have {MIN_LENGTH} to {MAX_LENGTH} characters")
-    return _HASHER.hash(password)
+    hashed: str = _hasher().hash(password)
+    return hashed
 
 
 class Passwords:
@@ -59,8 +66,10 @@ class Passwords:
 
 
 def _matches(hashed: str | None, password: str) -> bool:
+    from argon2.exceptions import InvalidHashError, VerificationError
+
     try:
-        _HASHER.verify(hashed or _NOBODY, password)
+        _hasher().verify(hashed or _NOBODY, password)
     except (VerificationError, InvalidHashError):
         return False
     return hashed is not None

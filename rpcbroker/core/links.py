@@ -76,11 +76,12 @@ class Links:
             self.unsubscribe(other, CloseReason.TAKEN_OVER.value)
             other.close(CloseReason.TAKEN_OVER)
         new = len(self._all) == 1 or not link.transient
+        now = self._now_ms()
         if new:
-            self.presence.connect(self._now_ms(), _connected(link))
+            self.presence.connect(now, _connected(link))
         if any(other.protocol == link.protocol for other in older):
             self.taken_over(seconds)
-        self._tell_presence(True if new else None)
+        self._tell_presence(now, True if new else None)
 
     def detach(self, link: Link, cause: str) -> None:
         """The connection is gone. Harmless if it was closed from here."""
@@ -88,19 +89,22 @@ class Links:
             return
         self._all = tuple(other for other in self._all if other is not link)
         self.unsubscribe(link, cause)
+        now = self._now_ms()
         if self._all:
             self.presence.stay_connected(_connected(self._all[0]))
         else:
-            self.presence.disconnect(self._now_ms(), cause)
-        self._tell_presence(None if self._all else False)
+            self.presence.disconnect(now, cause)
+        self._tell_presence(now, None if self._all else False)
 
     def subscribe(self, link: Link) -> None:
         """One of them can take calls now."""
         if link not in self.callable:
-            self.callable = (*self.callable, link)
-            if len(self.callable) == 1:
-                self.presence.become_callable(self._now_ms(), _subscribed(link))
-                self._tell_presence(callable_=True)
+            callable_ = (*self.callable, link)
+            self.callable = self._all if callable_ == self._all else callable_  # mostly one, so one is kept
+            if len(callable_) == 1:
+                now = self._now_ms()
+                self.presence.become_callable(now, _subscribed(link))
+                self._tell_presence(now, callable_=True)
 
     def unsubscribe(self, link: Link, cause: str) -> None:
         """It can take no more calls."""
@@ -119,15 +123,16 @@ class Links:
         for link in links:
             link.close(reason)
         if links:
-            self.presence.disconnect(self._now_ms(), reason.value)
-            self._tell_presence(False)
+            now = self._now_ms()
+            self.presence.disconnect(now, reason.value)
+            self._tell_presence(now, False)
 
     def seen(self, cause: str) -> None:
         """The device sent something, over a link or without any."""
         now = self._now_ms()
         self.presence.seen(now, cause)
         if not self._all and now - self._told >= SEEN_EVERY:
-            self._tell_presence()
+            self._tell_presence(now)
 
     def count(self, census: Census) -> None:
         """Add them."""
@@ -138,12 +143,13 @@ class Links:
 
     def _cease_callable(self, cause: str) -> None:
         self.callable = ()
-        self.presence.cease_callable(self._now_ms(), cause)
-        self._tell_presence(callable_=False)
+        now = self._now_ms()
+        self.presence.cease_callable(now, cause)
+        self._tell_presence(now, callable_=False)
 
-    def _tell_presence(self, connected: bool | None = None, *, callable_: bool | None = None) -> None:
-        """Both as PresenceChanged has them."""
-        self._told = self._now_ms()
+    def _tell_presence(self, now: int, connected: bool | None = None, *, callable_: bool | None = None) -> None:
+        """`connected` and `callable_` as PresenceChanged has them."""
+        self._told = now
         self._events.emit(PresenceChanged, self.device, self.presence, connected, callable_)
 
     # -- near misses

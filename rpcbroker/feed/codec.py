@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
-import cbor2
 import msgspec
 
 from rpcbroker.core import jsontext
@@ -105,26 +105,35 @@ class _Cbor:
     name = "cbor"
     binary = True
 
+    @cached_property
+    def _cbor2(self) -> Any:
+        """Loaded for the first session that speaks it."""
+        import cbor2
+
+        return cbor2
+
     def decode(self, data: bytes, max_depth: int = MAX_DEPTH) -> list[Any]:
         scan.scan(data, scan.CBOR, max_depth)
         try:
-            return _checked(cbor2.loads(data, max_depth=max_depth))
-        except cbor2.CBORDecodeError as error:
+            return _checked(self._cbor2.loads(data, max_depth=max_depth))
+        except self._cbor2.CBORDecodeError as error:
             raise Malformed(f"not CBOR: {error}") from None
 
     def encode(self, message: list[Any]) -> bytes:
-        return cbor2.dumps(message)
+        encoded: bytes = self._cbor2.dumps(message)
+        return encoded
 
     def joined(self, first: bytes, second: bytes) -> bytes:
         return _joined(first, second)
 
     def encode_members(self, members: dict[str, Any]) -> bytes:
-        return cbor2.dumps(members)[len(_cbor_head(_CBOR_MAP, len(members))) :]
+        encoded: bytes = self._cbor2.dumps(members)
+        return encoded[len(_cbor_head(_CBOR_MAP, len(members))) :]
 
     def event(
         self, subscription: int, publication: int, topic: str | None, *, n: int, members: bytes, count: int
     ) -> bytes:
-        before = _cbor_head(0, subscription) + _cbor_head(0, publication) + cbor2.dumps(_details(topic))
+        before = _cbor_head(0, subscription) + _cbor_head(0, publication) + self._cbor2.dumps(_details(topic))
         size = _cbor_head(_CBOR_MAP, count + 1)
         return b"\x86\x18\x24%b\x80%b\x61n%b%b" % (before, size, _cbor_head(0, n), members)
 

@@ -243,11 +243,17 @@ def engine_of(url: str) -> Engine:
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """How every connection shall be."""
+    """How every connection shall be. A thousand KiB of pages in memory are half of SQLite's default, and no slower."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "busy_timeout=10000",
+            "cache_size=-1000",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
 

@@ -20,7 +20,7 @@ def test_nobodys_hash_takes_as_long_as_any() -> None:
     """One that could not be read would be refused at once, and tell that there is no such user."""
     assert extract_parameters(passwords._NOBODY) == extract_parameters(HASH)
     with pytest.raises(VerifyMismatchError):
-        passwords._HASHER.verify(passwords._NOBODY, PASSWORD)
+        passwords._hasher().verify(passwords._NOBODY, PASSWORD)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""What bodies are written in: JSON, which the broker carries, also as plain text, and CBOR (RFC 8949)."""
+"""What bodies are written in: JSON, which the broker carries, also as plain text, and CBOR (RFC 8949).
+
+cbor2 is loaded with the first body that needs it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import io
 import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
-
-import cbor2
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import InvalidRequest, UnsupportedMediaType
@@ -49,6 +50,8 @@ def read(payload: bytes, content_format: int | None) -> bytes:
 def write(text: bytes, content_format: int) -> bytes:
     """JSON text as an answer's body in one of the formats that can be chosen."""
     if content_format == ContentFormat.CBOR:
+        import cbor2
+
         encoded: bytes = cbor2.dumps(jsontext.decode(text))
         return encoded
     return text
@@ -70,6 +73,8 @@ _NO_TAGS: Mapping[int, Any] = _NoTags()
 
 def _from_cbor(payload: bytes) -> Any:
     """The value, if JSON can say it. Raises InvalidRequest."""
+    import cbor2
+
     stream = io.BytesIO(payload)
     try:
         value = cbor2.CBORDecoder(stream, semantic_decoders=_NO_TAGS, max_depth=jsontext.MAX_DEPTH).decode()

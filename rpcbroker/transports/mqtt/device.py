@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -164,7 +164,7 @@ class MqttLink:
         for topic_filter in reversed(self._mqtt.granted):
             family = dialect.RPC_FILTERS.get(topic_filter)
             if family is not None:
-                self._calls = family, self._mqtt.granted[topic_filter]
+                self._calls = _one(family, self._mqtt.granted[topic_filter])
                 self._session.subscribe(self)
                 return
 
@@ -300,6 +300,12 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
 
 _TELEMETRY = frozenset(family.telemetry for family in dialect.FAMILIES if family.json)
 _SUCCESS = int(ReasonCode.SUCCESS)
+
+
+@cache
+def _one(family: Family, qos: int) -> tuple[Family, int]:
+    """The same for all devices that asked for the same."""
+    return family, qos
 
 
 def _success(_: None) -> int:
