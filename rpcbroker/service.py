@@ -243,6 +243,7 @@ class BrokerService(Service):
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
             reactor=reactor,
+            outgoing=self.outgoing,
             sockets=self._sockets(),
             mount=Mount(PREFIX, self.http_devices.serve, self.http_devices.largest),
             larger=lambda path: self._settings.rules.max_chain_size if path in WITH_CHAINS else 0,

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from rpcbroker.api.errors import render
 from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.settings import HttpSettings
 from rpcbroker.web.channel import Channel
 from rpcbroker.web.front_door import FrontDoor
@@ -106,6 +107,7 @@ class Door:
             deadlines=self.deadlines,
             render=lambda error: render(error, now_ms=0),
             reactor=self.clock,
+            outgoing=Outgoing(),
             sockets=sockets(self) if sockets else None,
             larger=larger,
         )

@@ -113,6 +113,7 @@ class Channel(HTTPChannel):
             return
         self._stop_waiting()
         self._wait_for_reader()
+        self.site.outgoing.flush()
         super().loseConnection()
 
     def finish(self) -> None:

@@ -16,6 +16,7 @@ from twisted.web.server import Request, Site
 
 from rpcbroker.core.connects import address_of
 from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.limits import RateLimit
 from rpcbroker.core.settings import HttpSettings
@@ -51,6 +52,7 @@ class FrontDoor(Site):
         deadlines: Deadlines,
         render: Callable[[BrokerError], Refusal],
         reactor: Any,
+        outgoing: Outgoing,
         sockets: Mapping[str, Socket] | None = None,
         mount: Mount | None = None,
         larger: Callable[[bytes], int] = lambda path: 0,
@@ -73,6 +75,7 @@ class FrontDoor(Site):
         self.stopping = False
         """Once true, every answer is the last one on its connection, and says so."""
         self.deadlines = deadlines
+        self.outgoing = outgoing
         self.render = render
         self.sockets = {path.encode(): socket for path, socket in (sockets or {}).items()}
         self.mount = mount

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from rpcbroker.core import direct
-
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _STATUS = {status: b"%d %b" % (status, text) for status, text in _PHRASES.items()}
 
@@ -33,5 +31,5 @@ def respond(request: Any, status: int, body: bytes, content_type: str, fields: M
     lines = f"Date: {channel.site.date}\r\n{type_}Content-Length: {length}\r\nCache-Control: no-store\r\n{more}{end}"
     head = b"%b %b\r\n%b" % (request.clientproto, _STATUS[status], lines.encode())
     request.startedWriting = 1  # so that Twisted makes no head of its own
-    direct.send(channel.transport, head if request.method == b"HEAD" else head + body)
+    channel.site.outgoing.send(channel.transport, head if request.method == b"HEAD" else head + body)
     request.finish()

@@ -14,6 +14,7 @@ from rest import Rest
 from twisted.internet.address import IPv4Address
 
 from rpcbroker.api.hot_routes import HotRoutes
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.settings import HttpSettings
 from rpcbroker.web.channel import Channel
 from rpcbroker.web.express import PlainRequest
@@ -34,6 +35,7 @@ class House(Rest):
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
             reactor=self.clock,
+            outgoing=Outgoing(),
             hot=self.rest.site.hot,
         )
 

@@ -130,6 +130,28 @@ def test_requests_in_one_piece_are_answered_in_order_one_a_turn() -> None:
     assert said == [b"{};/hot", b"{}", b"[];/hot", b"{};/hot"]
 
 
+def test_answers_of_one_turn_go_out_at_its_end() -> None:
+    here = door()
+    callers = here.caller(), here.caller()
+    here.site.outgoing.gather()
+    assert [caller.send(PLAIN) for caller in callers] == [[], []]
+    here.site.outgoing.release()
+    assert [caller.statuses() for caller in callers] == [[200], [200]]
+
+
+def test_the_last_answer_is_out_before_its_connection_closes() -> None:
+    here = door()
+    waiting: list[PlainRequest] = []
+    here.site._hot = lambda method, path: waiting.append
+    one = here.caller()
+    one.channel.dataReceived(PLAIN)
+    one.channel.finish()
+    here.site.outgoing.gather()
+    hot(waiting[0])
+    assert one.wire.closed
+    assert one.statuses() == [200]
+
+
 def test_what_comes_while_one_is_answered_waits() -> None:
     here = door()
     waiting: list[PlainRequest] = []

@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 from rpcbroker.api.errors import render
 from rpcbroker.core import jsontext
 from rpcbroker.core.calls import CallRequest
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.core.model import Device
 from rpcbroker.core.settings import HttpDeviceSettings, HttpSettings
 from rpcbroker.transports.http.site import PREFIX, HttpDevices
@@ -66,6 +67,7 @@ class HttpWorld(World):
             deadlines=self.broker.deadlines,
             render=lambda error: render(error, now_ms=self.now_ms()),
             reactor=self.clock,
+            outgoing=Outgoing(),
             mount=Mount(PREFIX, self.devices.serve, self.devices.largest),
         )
 
