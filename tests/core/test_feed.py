@@ -13,6 +13,7 @@ from fakes import ADMIN, CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, FakeLink, Wor
 from feeding import feed_of, topics, watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from rule_world import TYPE_FILTER, RuleWorld, graph
 
 from rpcbroker.core.bulk import BulkState
@@ -40,7 +41,9 @@ def call(world: World, *, of: Device | None = None, method: str = "get") -> None
     assert isinstance(link, FakeLink)
     result_of(
         world.call(
-            replace(GET, method=method), replace(ADMIN, tenant_id=link.session.device.tenant_id), link.session.device.id
+            structs.replace(GET, method=method),
+            replace(ADMIN, tenant_id=link.session.device.tenant_id),
+            link.session.device.id,
         )
     )
 
