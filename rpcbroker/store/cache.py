@@ -6,9 +6,8 @@ from collections.abc import Hashable
 from itertools import islice
 from typing import Any
 
-
 SHARE = 64
-"""When it is full, one entry of so many makes room: a dict looks long for its first key, so that is asked for seldom."""
+"""When it is full, one entry in so many makes room: a dict looks long for its first key, so it is asked seldom."""
 
 
 class Cache:
