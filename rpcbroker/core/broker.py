@@ -142,7 +142,7 @@ class Broker:
         Cancelling the Deferred of this coroutine cancels the call, unless its caller gave it an id or it is kept.
         """
         accepted = self._now_ms()
-        session = await self.session_for(principal, device_id)
+        session = _visible(principal, self._sessions.get(device_id) or await self.session(device_id))
         access.require_callable(principal, request.method, oneway=request.oneway)
         by = principal.key_name or principal.email
         return await self.submit(session, request, by=by, accepted=accepted, progress=progress)
@@ -270,11 +270,7 @@ class Broker:
 
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
-        access.require_not_sys_admin(principal)
-        session = self._sessions.get(device_id) or await self.session(device_id)
-        if session is None or not access.may_see(principal, session.device):
-            raise NotFound(access.DEVICE_NOT_FOUND)
-        return session
+        return _visible(principal, await self.session(device_id))
 
     async def session(self, device_id: UUID) -> DeviceSession | None:
         """The session of a device, whoever asks; None if there is no such device."""
@@ -520,6 +516,14 @@ class Broker:
     def pending_count(self) -> int:
         """Lightweight calls that wait now."""
         return sum(session.pending_count for session in self._sessions.values())
+
+
+def _visible(principal: Principal, session: DeviceSession | None) -> DeviceSession:
+    """The session, if there is one that `principal` may call. Raises NotFound, PermissionDenied."""
+    access.require_not_sys_admin(principal)
+    if session is None or not access.may_see(principal, session.device):
+        raise NotFound(access.DEVICE_NOT_FOUND)
+    return session
 
 
 def _size(request: CallRequest) -> int:

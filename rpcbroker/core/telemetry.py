@@ -182,9 +182,13 @@ class Telemetry:
 
     def _shorten(self, points: list[NumberedPoint]) -> int:
         """Forget what the store would not keep; how much memory that was."""
-        before = _size_of(points)
-        points[:] = worth_keeping(points, self.settings.window)
-        return before - _size_of(points)
+        window = self.settings.window
+        kept = worth_keeping(points, window)
+        size = _size_of(points[: len(points) - window])
+        if len(kept) > window:  # the latest is older than the last, and stays
+            size -= _size_of(kept[:1])
+        points[:] = kept
+        return size
 
     # -- to the store
 
@@ -318,7 +322,7 @@ def worth_keeping(points: Sequence[NumberedPoint], window: int) -> Sequence[Numb
     """The last `window` of them, and the one with the latest time; in their order."""
     kept = points[-window:] if window else points[:0]
     latest = newest(points)
-    return kept if latest in kept else [latest, *kept]
+    return kept if kept and latest[0] >= kept[0][0] else [latest, *kept]
 
 
 def newest(points: Sequence[NumberedPoint]) -> NumberedPoint:

@@ -98,6 +98,8 @@ _GRANTED_WITH_ID = frozenset(
 )
 _CHUNK_REQUEST = re.compile(r"v2/(fw|sw)/request/[^/]+/chunk/[^/]+")
 _ID = re.compile(r"-?[0-9]{1,10}")
+_BEYOND = 2**31
+"""The least that is no 32-bit integer."""
 
 
 class Uplink(Enum):
@@ -153,9 +155,10 @@ def uplink(topic: str) -> Meaning | None:
     row = _WITH_ID.get(topic[:end])
     if row is not None:
         text = topic[end:]
-        if not _ID.fullmatch(text) or not -(2**31) <= int(text) < 2**31:
+        number = int(text) if _ID.fullmatch(text) else _BEYOND
+        if not -_BEYOND <= number < _BEYOND:
             raise BadTopicId(f"{topic[:end]} must be followed by a 32-bit integer")
-        return Meaning(row[0], row[1], int(text))
+        return Meaning(*row, number)
     if topic.startswith(GATEWAY):
         return Meaning(Uplink.GATEWAY, V1)
     if topic.startswith("v2/") and (chunk := _CHUNK_REQUEST.fullmatch(topic)):

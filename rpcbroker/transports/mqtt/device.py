@@ -191,12 +191,11 @@ class MqttLink:
             return None
         if not meaning.family.json:
             raise jsontext.BadJSON("Protobuf is not spoken here; the topics without /p take JSON")
-        if meaning.uplink is Uplink.GATEWAY:
+        if meaning.uplink is _REPLY:  # asked first, and as globals: a member of an enumeration is long to be found
+            return reply(self._session, meaning.number, payload)
+        if meaning.uplink is _GATEWAY:
             return self._for_others(topic, payload)
         return _ACTIONS[meaning.uplink](self, meaning, payload)
-
-    def _reply(self, meaning: Meaning, payload: bytes) -> Outcome:
-        return reply(self._session, meaning.number, payload)
 
     def _progress(self, meaning: Meaning, payload: bytes) -> Outcome:
         self._charge()  # a call has one reply, but any number of these
@@ -287,7 +286,6 @@ class MqttLink:
 
 
 _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
-    Uplink.REPLY: MqttLink._reply,
     Uplink.PROGRESS: MqttLink._progress,
     Uplink.ASK: MqttLink._ask,
     Uplink.ATTRIBUTES: MqttLink._attributes,
@@ -300,6 +298,7 @@ _ACTIONS: dict[Uplink, Callable[[MqttLink, Meaning, bytes], Outcome]] = {
 
 _TELEMETRY = frozenset(family.telemetry for family in dialect.FAMILIES if family.json)
 _SUCCESS = int(ReasonCode.SUCCESS)
+_REPLY, _GATEWAY = Uplink.REPLY, Uplink.GATEWAY
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.carrier import Surroundings
 from rpcbroker.transports.mqtt.face import Refused
@@ -29,12 +28,8 @@ class PubSub:
         self._spaces: dict[UUID, TopicSpace] = {}
 
     @property
-    def _settings(self) -> MqttSettings:
-        return self._around.settings()
-
-    @property
     def allowed(self) -> bool:
-        return self._settings.pubsub == TENANT
+        return self._around.settings().pubsub == TENANT
 
     # -- publish
 
@@ -47,7 +42,7 @@ class PubSub:
         if message.retain:
             if space is None:
                 space = self._spaces[tenant_id] = TopicSpace()
-            settings = self._settings
+            settings = self._around.settings()
             if not space.retain(message, RetainedLimits(settings.max_retained, settings.max_retained_size)):
                 raise Refused(ReasonCode.QUOTA_EXCEEDED, "too many messages are retained")
         found = space.deliveries(message, origin) if space is not None else ()
@@ -61,7 +56,7 @@ class PubSub:
         return ReasonCode.SUCCESS, send
 
     def _check_topic(self, topic: str, rights: Rights) -> None:
-        if topic.count("/") >= self._settings.max_topic_levels:
+        if topic.count("/") >= self._around.settings().max_topic_levels:
             raise Refused(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
         if topic.startswith("$"):  # MQTT-4.7.2-1: not for clients to send to each other
             raise Refused(ReasonCode.NOT_AUTHORIZED, "")
@@ -78,7 +73,7 @@ class PubSub:
 
     def anonymous_rights(self) -> Rights:
         """Those of clients without credentials."""
-        return Rights(denied=self._settings.anonymous_deny)
+        return Rights(denied=self._around.settings().anonymous_deny)
 
     # -- subscribe
 
@@ -93,7 +88,7 @@ class PubSub:
         share = topics.shared(topic_filter)
         if not rights.may_subscribe(topic_filter):
             raise Refused(ReasonCode.NOT_AUTHORIZED, "the client may not subscribe to this filter")
-        if topic_filter.count("/") >= self._settings.max_topic_levels:
+        if topic_filter.count("/") >= self._around.settings().max_topic_levels:
             raise WireError("the filter has too many levels", ReasonCode.TOPIC_FILTER_INVALID)
         space = self._spaces.get(session.key.tenant_id)
         if space is None:

@@ -10,6 +10,8 @@ from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.transports.mqtt.face import Outcome
 from rpcbroker.wire.mqtt.packets import ReasonCode
 
+_SUCCESS = int(ReasonCode.SUCCESS)
+
 
 def reply(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
     """Any JSON, or nothing. It is acknowledged when it cannot be lost any more, also if nobody waited for it.
@@ -18,7 +20,7 @@ def reply(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
     """
     problem = _problem(payload) if payload else None
     if problem is None:
-        return _when_known(session.receive(wire_id, payload), ReasonCode.SUCCESS)
+        return _when_known(session.receive(wire_id, payload), _SUCCESS)
     return _when_known(session.receive_bad(wire_id, problem, payload), ReasonCode.PAYLOAD_FORMAT_INVALID)
 
 
@@ -26,7 +28,7 @@ def progress(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
     """Any JSON; what is none is noted, and the call goes on. Fails with Unavailable if the call could not be read."""
     problem = _problem(payload)
     if problem is None:
-        return _when_known(session.progress(wire_id, payload), ReasonCode.SUCCESS)
+        return _when_known(session.progress(wire_id, payload), _SUCCESS)
     session.note(NearMiss.BAD_PAYLOAD, f"reported progress of call {wire_id} in what is not JSON: {problem}")
     return ReasonCode.PAYLOAD_FORMAT_INVALID
 

@@ -17,7 +17,7 @@ from rpcbroker.wire.mqtt import codec
 from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.decoding import UnsupportedLevel, decode_publish
-from rpcbroker.wire.mqtt.fields import encode_text, fixed_header
+from rpcbroker.wire.mqtt.fields import fixed_header
 from rpcbroker.wire.mqtt.packets import FAILURE, Packet, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
 from rpcbroker.wire.mqtt.reasons import FROM_CLIENT
@@ -168,7 +168,8 @@ class ServerConnection:
             first_byte, body = frame
             packet_type = first_byte >> 4
             if packet_type == n.PUBLISH and self.state is _OPEN:  # the hot path
-                yield self._publish(decode_publish(body, self.level, first_byte))
+                message = decode_publish(body, self.level, first_byte)
+                yield message if message.packet_id is None and not message.properties else self._publish(message)
                 continue
             if self.state is _AWAITING_CONNECT:
                 if packet_type != n.CONNECT:
@@ -280,7 +281,8 @@ class ServerConnection:
         """
         if self.state is not _OPEN:
             raise RuntimeError(f"PUBLISH while {self.state.name}")
-        head = encode_text(topic)
+        name = topic.encode()
+        head = len(name).to_bytes(2, "big") + name
         first = n.PUBLISH << 4
         if packet_id is not None:
             head += packet_id.to_bytes(2, "big")
@@ -288,7 +290,7 @@ class ServerConnection:
         if self.level >= 5:
             head += b"\x00"
         data = fixed_header(first, len(head) + len(payload)) + head + payload
-        if not self.takes(data):
+        if self._max_outgoing is not None and len(data) > self._max_outgoing:
             raise PacketTooLarge(len(data))
         return data
 
