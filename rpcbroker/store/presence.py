@@ -1,16 +1,21 @@
-"""How presence changed lately, inside transactions of the store."""
+"""Presence, and how it changed lately, inside transactions of the store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from rpcbroker.core.model import LastPresence
 from rpcbroker.core.presence import MOST_CHANGES, PresenceChange
 from rpcbroker.store import tables as t
+from rpcbroker.store.queries import IDS_AT_ONCE, living_devices, upsert
 from rpcbroker.store.rows import values
+
+T = TypeVar("T")
 
 _C = t.presence_change.c
 _OF = sa.bindparam("of", type_=_C.device_id.type)
@@ -26,6 +31,23 @@ _TOO_MANY = sa.delete(t.presence_change).where(
     .scalar_subquery(),
 )
 """Of one device: a walk along the index to where they are too many, for all may come and go in the same second."""
+
+
+def keep(connection: Connection, presences: Sequence[LastPresence], changes: Sequence[PresenceChange]) -> None:
+    """Write them, but for devices that are gone.
+
+    Some at a time: all devices may have come in the same second, and rows take more memory than what they are made of.
+    """
+    for some in _parts(presences):
+        living = living_devices(connection, [each.device_id for each in some])
+        upsert(connection, t.presence, [values(each) for each in some if each.device_id in living], ("device_id",))
+    for part in _parts(changes):
+        living = living_devices(connection, list({each.device_id for each in part}))
+        add_changes(connection, [each for each in part if each.device_id in living])
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + IDS_AT_ONCE] for start in range(0, len(items), IDS_AT_ONCE))
 
 
 def add_changes(connection: Connection, changes: Sequence[PresenceChange]) -> None:

@@ -40,14 +40,13 @@ from rpcbroker.store.enrolment import SqlEnrolment
 from rpcbroker.store.failures import DAMAGED
 from rpcbroker.store.logins import Logins
 from rpcbroker.store.people import SqlPeople, owners_of_keys
-from rpcbroker.store.presence import add_changes, changes_since, forget_changes
+from rpcbroker.store.presence import changes_since, forget_changes, keep
 from rpcbroker.store.queries import (
     CONNECTED,
     contains,
     device_conditions,
     exists,
     insert,
-    living_devices,
     page,
     upsert,
 )
@@ -212,13 +211,9 @@ class SqlStore:
         self, presences: Sequence[LastPresence], changes: Sequence[PresenceChange] = (), *, forget: int | None = None
     ) -> Deferred[None]:
         """See the port."""
-        rows = [values(presence) for presence in presences]
 
         def work(connection: Connection) -> None:
-            ids = {each.device_id for each in presences} | {each.device_id for each in changes}
-            living = living_devices(connection, list(ids))
-            upsert(connection, t.presence, [row for row in rows if row["device_id"] in living], ("device_id",))
-            add_changes(connection, [change for change in changes if change.device_id in living])
+            keep(connection, presences, changes)
             if forget is not None:
                 forget_changes(connection, forget)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import pytest
 import pytest_twisted
 from fakes import device, token
 
@@ -77,3 +78,15 @@ async def test_those_of_devices_that_are_gone_are_passed_over_and_go_with_them(s
     assert await store.presence_changes(UUID(int=404), 0) == []
     await store.delete_device(MINE)
     assert await store.presence_changes(MINE, 0) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_than_are_written_at_once_are_all_kept(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpcbroker.store.presence.IDS_AT_ONCE", 2)
+    ids = [device(number).id for number in range(101, 106)]
+    for number in range(101, 106):
+        await store.create_device(device(number), token(device(number)))
+    known = [LastPresence(device_id=each, connected_time=7) for each in ids]
+    await store.save_presence(known, [change(time, each) for each in ids for time in (1, 2, 3)])
+    assert [await store.presence(each) for each in ids] == known
+    assert [await times(store, each) for each in ids] == [[1, 2, 3]] * 5
