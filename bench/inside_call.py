@@ -134,15 +134,17 @@ def seconds(calls: Calls, number: int) -> float:
 async def run(service: BrokerService, wanted: Broker, ids: list[str], number: int) -> None:
     """From the start of the service to the end of the measurement."""
     service.startService()
-    while not service._listeners.urls.get("http"):
-        await deferLater(reactor, 0.1)
-    calls = Calls(service, ids)
-    wanted.http = "127.0.0.1", int(service._listeners.urls["http"].rpartition(":")[2])
-    await deferToThread(wanted.log_in)
-    calls.log_in(wanted.token)
-    await deferLater(reactor, 1)  # devices log in through the store
-    tell(calls, number)
-    await service.stopService()
+    try:
+        while not service._listeners.urls.get("http"):
+            await deferLater(reactor, 0.1)
+        calls = Calls(service, ids)
+        wanted.http = "127.0.0.1", int(service._listeners.urls["http"].rpartition(":")[2])
+        await deferToThread(wanted.log_in)
+        calls.log_in(wanted.token)
+        await deferLater(reactor, 1)  # devices log in through the store
+        tell(calls, number)
+    finally:
+        await service.stopService()
 
 
 def main() -> None:
