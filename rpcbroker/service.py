@@ -161,7 +161,7 @@ class BrokerService(Service):
         self._keeper = PresenceKeeper(
             self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
         )
-        self.outgoing = Outgoing()
+        self.outgoing = Outgoing(reactor.seconds)
         self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,

@@ -107,7 +107,7 @@ class Door:
             deadlines=self.deadlines,
             render=lambda error: render(error, now_ms=0),
             reactor=self.clock,
-            outgoing=Outgoing(),
+            outgoing=Outgoing(self.clock.seconds),
             sockets=sockets(self) if sockets else None,
             larger=larger,
         )

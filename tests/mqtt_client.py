@@ -138,7 +138,7 @@ class Mqtt(World):
         """`store` as World has it, `rpc` and `settings` are those of the sections `[rpc]` and `[mqtt]`."""
         super().__init__(store=store, **rpc or {})
         self.admission = Admission(
-            outgoing=Outgoing(),
+            outgoing=Outgoing(self.clock.seconds),
             broker=self.broker,
             settings=MqttSettings(**settings),
             clock=self.clock,

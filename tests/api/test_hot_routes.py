@@ -35,7 +35,7 @@ class House(Rest):
             deadlines=self.broker.deadlines,
             render=self.rest.site.render,
             reactor=self.clock,
-            outgoing=Outgoing(),
+            outgoing=Outgoing(self.clock.seconds),
             hot=self.rest.site.hot,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 
@@ -89,11 +90,11 @@ class TestOutgoing:
 
     def test_it_sends_at_once_where_nobody_gathers(self) -> None:
         transport = StringTransport()
-        direct.Outgoing().send(transport, b"a")
+        direct.Outgoing(Clock().seconds).send(transport, b"a")
         assert transport.value() == b"a"
 
     def test_what_is_gathered_goes_out_in_order_at_the_end_of_the_turn(self) -> None:
-        one, other, outgoing = StringTransport(), StringTransport(), direct.Outgoing()
+        one, other, outgoing = StringTransport(), StringTransport(), direct.Outgoing(Clock().seconds)
         outgoing.gather()
         for transport, data in ((one, b"a"), (other, b"b"), (one, b"c")):
             outgoing.send(transport, data)
@@ -104,7 +105,7 @@ class TestOutgoing:
         assert one.value() == b"acd", "the turn is over"
 
     def test_who_closes_has_all_sent_before_and_the_rest_is_gathered_on(self) -> None:
-        transport, outgoing = StringTransport(), direct.Outgoing()
+        transport, outgoing = StringTransport(), direct.Outgoing(Clock().seconds)
         outgoing.gather()
         outgoing.send(transport, b"a")
         outgoing.flush()
@@ -121,7 +122,7 @@ class TestOutgoing:
             def write(self, data: bytes) -> None:
                 raise OSError("no")
 
-        broken, whole, outgoing = Broken(), StringTransport(), direct.Outgoing()
+        broken, whole, outgoing = Broken(), StringTransport(), direct.Outgoing(Clock().seconds)
         outgoing.gather()
         outgoing.send(broken, b"a")
         outgoing.send(whole, b"b")
@@ -130,3 +131,17 @@ class TestOutgoing:
         assert broken.disconnecting
         assert len(no_dropped_failures) == 1
         no_dropped_failures.clear()
+
+    def test_in_a_long_turn_nothing_is_kept_for_long(self) -> None:
+        clock, transport = Clock(), StringTransport()
+        outgoing = direct.Outgoing(clock.seconds)
+        outgoing.gather()
+        outgoing.send(transport, b"a")
+        clock.advance(direct.HOLD)
+        outgoing.send(transport, b"b")
+        assert transport.value() == b""
+        clock.advance(0.001)
+        outgoing.send(transport, b"c")
+        assert transport.value() == b"abc"
+        outgoing.send(transport, b"d")
+        assert transport.value() == b"abc", "the next ones are gathered again"

@@ -101,7 +101,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Each test runs with Twisted's own reactor too: what it demands is what Twisted does."""
     reactor: Any = EPollReactor()
     if request.param == "lean":
-        assert lean_reactor.lighten(reactor, Outgoing())
+        assert lean_reactor.lighten(reactor, Outgoing(lambda: 0.0))
         assert reactor.doIteration is reactor.doPoll is not EPollReactor.doPoll
     made = World(reactor)
     yield made
@@ -131,7 +131,7 @@ def test_another_reactor_stays_as_it_is() -> None:
 
     for reactor in (Mine(), SelectReactor()):
         with capturedLogs() as events:
-            assert not lean_reactor.lighten(reactor, Outgoing())
+            assert not lean_reactor.lighten(reactor, Outgoing(lambda: 0.0))
         assert "doIteration" not in vars(reactor)
         assert [event["log_level"] for event in events] == [LogLevel.debug]
         close(reactor)
@@ -145,7 +145,7 @@ def test_a_reactor_that_is_not_as_expected_stays_as_it_is(attribute: str, value:
     reactor: Any = EPollReactor()
     usual = getattr(reactor, attribute)
     setattr(reactor, attribute, value)
-    assert not lean_reactor.lighten(reactor, Outgoing())
+    assert not lean_reactor.lighten(reactor, Outgoing(lambda: 0.0))
     assert "doIteration" not in vars(reactor)
     setattr(reactor, attribute, usual)
     close(reactor)
@@ -287,7 +287,7 @@ def test_what_a_thread_asks_for_wakes_the_reactor(world: World) -> None:
 
 def test_timers_have_their_turn_between_many_events_and_nobody_starves() -> None:
     reactor: Any = EPollReactor()
-    assert lean_reactor.lighten(reactor, Outgoing())
+    assert lean_reactor.lighten(reactor, Outgoing(lambda: 0.0))
     world = World(reactor)
     names = [str(number) for number in range(2 * lean_reactor.MOST_EVENTS + 10)]
     for name in names:
@@ -302,7 +302,7 @@ def test_timers_have_their_turn_between_many_events_and_nobody_starves() -> None
 
 def test_what_reads_lead_to_goes_out_when_all_was_read() -> None:
     reactor: Any = EPollReactor()
-    outgoing = Outgoing()
+    outgoing = Outgoing(lambda: 0.0)
     assert lean_reactor.lighten(reactor, outgoing)
     world = World(reactor)
 

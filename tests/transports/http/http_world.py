@@ -67,7 +67,7 @@ class HttpWorld(World):
             deadlines=self.broker.deadlines,
             render=lambda error: render(error, now_ms=self.now_ms()),
             reactor=self.clock,
-            outgoing=Outgoing(),
+            outgoing=Outgoing(self.clock.seconds),
             mount=Mount(PREFIX, self.devices.serve, self.devices.largest),
         )
 
