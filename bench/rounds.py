@@ -154,9 +154,9 @@ def measure(bench: Bench, rounds: Mapping[str, Round], names: Iterable[str], num
             name: [] for name in kind.names if name.partition(",")[0] == OURS or name in names
         }
         for each in range(number):
-            for name, results in found.items():
+            for name in reversed(found) if each % 2 else found:  # the machine's speed may have a slope
                 progress(f"{key}: round {each + 1} of {number}, {name}")
-                results.append(kind.run(bench, name))
+                found[name].append(kind.run(bench, name))
         print(f"{kind.title}:")
         width = max(map(len, found))
         for name, results in found.items():
