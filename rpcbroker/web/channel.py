@@ -74,6 +74,7 @@ class Channel(HTTPChannel):
     _on_express_lane = True
     """Whether requests that are plain may go past Twisted's parser."""
     _refused = False
+    _half_closed = False
     _silent_since: float | None = None
     """Seconds on the reactor's clock; None while the caller is not waited for, or is sending."""
     _idle: Deadline | None = None
@@ -129,6 +130,7 @@ class Channel(HTTPChannel):
 
     def readConnectionLost(self) -> None:
         """The caller sends no more. This comes again when reading is tried again."""
+        self._half_closed = True
         if self._turn is not None:
             return
         asked = self._handlingRequest and bool(self.requests)  # or the last one is answered, and the answer on its way
@@ -357,7 +359,11 @@ class Channel(HTTPChannel):
     # -- what goes out
 
     def requestDone(self, request: LimitedRequest | PlainRequest) -> None:
-        if type(request) is PlainRequest and self.persistent and not self._dataBuffer and not self._waitingForTransport:
+        if (
+            type(request) is PlainRequest
+            and self.persistent
+            and not (self._dataBuffer or self._half_closed or self._waitingForTransport)
+        ):  # as nearly always: nothing waits, nothing was paused
             self.requests.clear()
             self._handlingRequest = False
             self.setLineMode()
