@@ -78,8 +78,7 @@ class Channel(HTTPChannel):
     _silent_since: float | None = None
     """Seconds on the reactor's clock; None while the caller is not waited for, or is sending."""
     _idle: Deadline | None = None
-    """A look at how long it has been silent. It stays while requests come and go: moving it with each would cost more
-    than it is worth."""
+    """A look at how long it has been silent; it stays while requests come and go."""
     _deadline: Deadline | None = None
     _write_deadline: Deadline | None = None
     _turn: DelayedCall | None = None
@@ -359,11 +358,8 @@ class Channel(HTTPChannel):
     # -- what goes out
 
     def requestDone(self, request: LimitedRequest | PlainRequest) -> None:
-        if (
-            type(request) is PlainRequest
-            and self.persistent
-            and not (self._dataBuffer or self._half_closed or self._waitingForTransport)
-        ):  # as nearly always: nothing waits, nothing was paused
+        waits = self._dataBuffer or self._half_closed or self._waitingForTransport
+        if type(request) is PlainRequest and self.persistent and not waits:  # as nearly always
             self.requests.clear()
             self._handlingRequest = False
             self.setLineMode()
