@@ -159,6 +159,7 @@ class Channel(HTTPChannel):
         }
         head = b"HTTP/1.1 %d %b\r\n" % (refusal.status, phrase(refusal.status))
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+        self.site.outgoing.flush()
         self.transport.write(head + lines + b"\r\n" + refusal.body)
         self.transport.unregisterProducer()
         if IHalfCloseableDescriptor.providedBy(self.transport) and not self.isSecure():

@@ -94,11 +94,12 @@ class LimitedRequest(Request):
     # -- when it is there
 
     def process(self) -> None:
-        if self.channel.site.stopping:
+        door = self.channel.site
+        door.outgoing.flush()  # what was answered before on this connection comes before what is written past it
+        if door.stopping:
             self.setHeader("Connection", "close")
             self.channel.persistent = False
         error = self._fault()
-        door = self.channel.site
         socket = door.sockets.get(self.path)
         if error is not None:
             self.answer(error)

@@ -152,6 +152,18 @@ def test_the_last_answer_is_out_before_its_connection_closes() -> None:
     assert one.statuses() == [200]
 
 
+@pytest.mark.parametrize(("following", "status"), [(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n", 200), (b"?\r\n\r\n", 400)])
+def test_what_is_answered_the_long_way_in_the_same_turn_comes_after_it(following: bytes, status: int) -> None:
+    here = door()
+    one = here.caller()
+    here.site.outgoing.gather()
+    one.channel.dataReceived(PLAIN)
+    one.channel.dataReceived(following)
+    here.site.outgoing.release()
+    first, second = one.answers()
+    assert (first.body, second.status) == (b"{};/hot", status)
+
+
 def test_what_comes_while_one_is_answered_waits() -> None:
     here = door()
     waiting: list[PlainRequest] = []

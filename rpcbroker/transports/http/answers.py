@@ -56,6 +56,7 @@ def lighten(request: Any) -> None:
 def begin(request: Any, data: bytes) -> None:
     """Write the answer's head, and what there is of its body."""
     request.startedWriting = 1  # so that Twisted makes no head of its own
+    request.channel.site.outgoing.flush()
     direct.send(request.channel.transport, data)
 
 
