@@ -115,13 +115,17 @@ def tell(calls: Calls, number: int) -> None:
     found: Any = pstats.Stats(profile)
     print(f"{found.total_calls / number:.0f} calls of functions, which take of it:")
     parts: Counter[str] = Counter()
-    for (place, _, _), (_, _, taken, *_) in found.stats.items():
+    functions: Counter[str] = Counter()
+    for (place, _, name), (_, _, taken, *_) in found.stats.items():
         parts[part(place)] += taken
+        functions[name] += taken if part(place) else 0
     del parts[""]  # this program
     whole = parts.total()
     for name, taken in parts.most_common():
         if taken >= 0.01 * whole:
             print(f"  {name:24} {100 * taken / whole:3.0f} %")
+    name, taken = functions.most_common(1)[0]
+    print(f"most of it in one function: {100 * taken / whole:.0f} %, {name}")
 
 
 def seconds(calls: Calls, number: int) -> float:
