@@ -15,6 +15,7 @@ def send(transport: Any, data: bytes) -> None:
 
     Twisted keeps what is written until the socket says that it has room, which costs two system calls and a
     turn of the reactor for what a socket nearly always has room for. A failure is left to Twisted to find.
+    A transport that is above another one, such as TLS, may do as much in its `write_now`.
     """
     if type(transport) is Server and transport.connected and not transport.TLS and not _waits(transport):
         try:
@@ -24,7 +25,7 @@ def send(transport: Any, data: bytes) -> None:
         if sent == len(data):
             return
         data = data[sent:]
-    transport.write(data)
+    getattr(transport, "write_now", transport.write)(data)
 
 
 HOLD = 0.005

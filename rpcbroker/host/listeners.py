@@ -195,12 +195,12 @@ class Listeners:
             certificate = self._certificates.add(name, files, asks=listener.section in ASKING)
         except (ValueError, TlsError) as error:
             raise _no_endpoint(listener, error) from None
-        from twisted.protocols.tls import TLSMemoryBIOFactory
+        from rpcbroker.host.direct_tls import DirectTLSFactory
 
         return maybeDeferred(
             self._reactor.listenTCP,
             int(given["port"]),
-            TLSMemoryBIOFactory(certificate, False, factory, self._reactor),
+            DirectTLSFactory(certificate, False, factory, self._reactor),
             backlog=int(given.get("backlog", BACKLOG)),
             interface=given.get("interface", ""),
         )
