@@ -203,7 +203,8 @@ class HttpLink:
         if poll is None:
             return False
         self._remove(poll)
-        transport = poll.request.channel.transport
+        channel = poll.request.channel
+        transport = channel.transport
         if call.persistent:
             self._hold(wire_id)
         answer(
@@ -211,6 +212,7 @@ class HttpLink:
             200,
             b'{"id":%d,"method":%b,"params":%b}' % (wire_id, jsontext.encode(call.method), call.params),
         )
+        channel.site.outgoing.flush()  # only of what was sent it can be asked whether it was taken
         if direct.is_tls(transport) or direct.waits(transport):
             if call.persistent or not call.oneway:  # which would end by it
                 self._session.report(wire_id, Step.WRITTEN)

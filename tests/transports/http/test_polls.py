@@ -313,6 +313,13 @@ def stall(poll: HttpDevice) -> Any:
     return below
 
 
+def test_a_call_is_sent_before_it_counts_as_taken_also_while_others_are_served(world: HttpWorld) -> None:
+    poll = world.poll()
+    world.site.outgoing.gather()
+    assert result_of(world.begin("m", oneway=True)).payload == b""
+    assert poll.calls(), "it is not kept until the end of the turn: the connection might be lost before"
+
+
 @pytest.mark.parametrize("oneway", [False, True])
 def test_a_call_that_no_socket_has_taken_goes_to_the_next_poll(world: HttpWorld, oneway: bool) -> None:
     poll = world.poll()
