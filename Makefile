@@ -93,7 +93,7 @@ docs: $(VENV)/.docs-installed  ## build the manual into docs/_build
 
 # What is measured beside the broker, each in an environment of its own.
 BESIDE := amqtt aiocoap crossbar
-BENCH = $(foreach each,$(BESIDE),$(shell echo $(each) | tr a-z A-Z)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python) $(BIN)/python bench/results.py
+BENCH = $(foreach each,$(BESIDE),$(shell echo $(each) | tr a-z A-Z)_PYTHON=$(CURDIR)/$(VENV)-$(each)/bin/python) $(BIN)/python bench/results.py $(if $(ONLY),--only $(ONLY))
 BENCH_NEEDS := $(VENV)/.installed $(BESIDE:%=$(VENV)-%/.installed) peers
 
 bench: $(BENCH_NEEDS)  ## measure everything, also beside other brokers; writes bench/RESULTS.md

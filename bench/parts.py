@@ -33,7 +33,7 @@ START = (
 LATER = (
     (
         "a certificate: a listener with TLS, a device's X.509 credentials",
-        "import rpcbroker.host.key_files, twisted.protocols.tls",
+        "import rpcbroker.host.key_files, rpcbroker.host.direct_tls",
     ),
     ("a listener with DTLS", "import rpcbroker.transports.coap.dtls"),
     ("the first login", "import argon2"),

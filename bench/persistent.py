@@ -1,6 +1,6 @@
 """Measures persistent two-way calls, and what they cost the others; prints medians of interleaved rounds.
 
-    python bench/persistent.py [--seconds 5] [--rounds 5] [--no-latency]
+    python bench/persistent.py [--seconds 5] [--rounds 5] [--persistent 1000] [--no-latency] [--no-throughput]
 
 A persistent call is two durable writes: that it was accepted, and how it ended. In every round there are, each on a
 new store with fsync and OUTSTANDING of them at once:

@@ -1,6 +1,6 @@
 """Puts the broker together, starts it, and takes it down in good order.
 
-A little over 400 lines: what is made here, in which order, is read at one place.
+Over 400 lines: what is made here, in which order, is read at one place.
 """
 
 from __future__ import annotations

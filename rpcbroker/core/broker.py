@@ -1,6 +1,6 @@
 """The broker: the one object that every wing speaks to.
 
-A little over 400 lines: it is the facade, and whoever looks for what a wing may ask for finds it here.
+Over 400 lines: it is the facade, and whoever looks for what a wing may ask for finds it here.
 """
 
 from __future__ import annotations

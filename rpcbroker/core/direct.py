@@ -1,4 +1,4 @@
-"""Bytes to a TCP connection without a turn of the reactor in between, and what became of them."""
+"""Bytes to a connection without a turn of the reactor in between, and what became of them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ HOLD = 0.005
 class Outgoing:
     """Sends at once, or, while much that was read in one turn of the reactor is acted on, at the end of that.
 
-    What is sent between two reads wakes a peer for each of them, and it wants the processor: one after another is a
-    tenth cheaper. In a long turn nothing is kept for long.
+    What is sent between two reads wakes a peer for each of them, and it wants the processor. In a long turn nothing is
+    kept for long.
     """
 
     _log = Logger()
@@ -83,7 +83,7 @@ class Outgoing:
 def waits(transport: Any) -> bool:
     """Whether something that was written a turn of the reactor ago, or with `send`, has not been taken by the socket.
 
-    Over TLS it is not known at once: ask in another turn.
+    Over TLS it may not be known at once: ask in another turn.
     """
     tcp = _socket_of(transport)
     return isinstance(tcp, Server) and bool(tcp.dataBuffer or tcp._tempDataBuffer)

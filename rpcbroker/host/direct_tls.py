@@ -3,7 +3,7 @@
 Twisted gathers what is written over TLS until the next turn of the reactor, which is a timer for each answer, and
 encrypts it then; a turn later it goes out. Answers and calls are gathered already, and are whole.
 
-It relies on private attributes of Twisted's transport. What is not as expected is written as Twisted does it.
+It relies on private attributes of Twisted's transport. If it gathers otherwise than expected, it does so as before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TL
 from rpcbroker.core import direct
 
 RECORDS = 2**15
-"""Bytes of what is encrypted that are taken at a time: two records (RFC 8446 5.1)."""
+"""Bytes of what is encrypted that are taken at a time: more than the record that one write makes (RFC 8446 5.1)."""
 
 
 class DirectTLS(BufferingTLSTransport):

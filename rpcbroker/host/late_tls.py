@@ -1,4 +1,4 @@
-"""A broker that has no certificates does without OpenSSL until something needs it: 13 MB, and 50 ms of the start.
+"""A broker that has no certificates does without OpenSSL until something needs it.
 
 Twisted's reactor and its endpoints, and PyJWT, take OpenSSL along when they are imported, if it is installed; if not,
 they do without, which all of them document. So it is hidden while they are imported. What they lack for good then the
