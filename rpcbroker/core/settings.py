@@ -22,7 +22,9 @@ class ServerSettings:
 
     drain: Duration = setting(5.0, "how long running calls may go on after SIGTERM", live=True, least=0)
     tls_check: Duration = setting(
-        30.0, "how often the files of ssl: and dtls: listeners are looked at; new ones are taken, SIGHUP looks at once", live=True
+        30.0,
+        "how often the files of ssl: and dtls: listeners are looked at; new ones are taken, SIGHUP looks at once",
+        live=True,
     )
 
 

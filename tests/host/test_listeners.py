@@ -12,9 +12,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from rpcbroker.config import load
+from rpcbroker.host.direct_tls import DirectTLSFactory
 from rpcbroker.host.listeners import BACKLOG, ListenError, Listeners, check, check_form
 from rpcbroker.host.tls import Certificate, Certificates, TlsFiles
 from rpcbroker.host.wanted import Wanted, wanted
@@ -55,7 +55,7 @@ def test_tls_is_tcp_with_a_certificate_of_ours(reactor: MemoryReactorClock, tmp_
     opened.open(http(r"ssl:8443:interface=\:\:1:privateKey=key.pem:certKey=certificate.pem"), FACTORY)
     ((port, factory, backlog, interface),) = reactor.tcpServers
     assert (port, backlog, interface) == (8443, BACKLOG, "::1")
-    assert isinstance(factory, TLSMemoryBIOFactory)
+    assert isinstance(factory, DirectTLSFactory)
     assert factory.wrappedFactory is FACTORY
     assert list(opened.urls) == ["https"]
 

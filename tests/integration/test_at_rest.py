@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -93,3 +94,26 @@ def test_with_a_certificate_openssl_is_there_from_the_start(tmp_path: Path) -> N
         assert {"OpenSSL.SSL", "twisted.internet._newtls"} <= modules(daemon), "Twisted found it as well"
     finally:
         daemon.stop()
+
+
+def test_as_the_unit_starts_it_what_a_login_takes_is_given_back(tmp_path: Path) -> None:
+    unit = (Path(__file__).parents[2] / "conf" / "rpcbroker.service").read_text()
+    environment = dict(re.findall(r"^Environment=(\w+)=(\S+)$", unit, re.MULTILINE))
+    assert "MALLOC_MMAP_THRESHOLD_" in environment
+    Daemon(tmp_path).stop()  # which makes the first user's password
+    daemon = Daemon(tmp_path, **environment)
+    try:
+        at_rest = resident(daemon)
+        for _ in range(3):
+            daemon.login()
+        assert resident(daemon) - at_rest < 10, "each takes 19 MiB for a moment"
+    finally:
+        daemon.stop()
+
+
+def resident(daemon: Daemon) -> float:
+    """MiB of memory that are its own."""
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s*(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
