@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.tcp import Server
@@ -30,6 +31,8 @@ def send(transport: Any, data: bytes) -> None:
 
 HOLD = 0.005
 """Seconds for which something is kept before all that was gathered is sent, with what comes next."""
+MOST = 64 << 10
+"""Bytes beyond which all is sent: who does not read is noticed only by what is sent to it."""
 
 
 class Outgoing:
@@ -45,7 +48,9 @@ class Outgoing:
         self._seconds = seconds
         self._since = 0.0
         self._gathered: list[tuple[Any, bytes]] = []
+        self._size = 0
         self._gathering = False
+        self._turn = 0
 
     def send(self, transport: Any, data: bytes) -> None:
         """As `send`, now or at the end of the turn; what one transport is sent stays in order."""
@@ -56,12 +61,19 @@ class Outgoing:
         if not self._gathered:
             self._since = now
         self._gathered.append((transport, data))
-        if now - self._since > HOLD:
+        self._size += len(data)
+        if now - self._since > HOLD or self._size > MOST:
             self.flush()
+
+    @property
+    def turn(self) -> int | None:
+        """Which turn this is; None where nobody gathers."""
+        return self._turn if self._gathering else None
 
     def gather(self) -> None:
         """Much was read: keep what is sent until `release`."""
         self._gathering = True
+        self._turn += 1
 
     def release(self) -> None:
         """The end of the turn."""
@@ -71,13 +83,14 @@ class Outgoing:
 
     def flush(self) -> None:
         """Send what was gathered so far, as one who is about to close a transport has to."""
-        gathered, self._gathered = self._gathered, []
+        gathered, self._gathered, self._size = self._gathered, [], 0
         for transport, data in gathered:
             try:
                 send(transport, data)
             except Exception:  # it must not touch others
                 self._log.failure("what was gathered for a connection cannot be sent")
-                transport.abortConnection()
+                with suppress(Exception):
+                    transport.abortConnection()
 
 
 def waits(transport: Any) -> bool:

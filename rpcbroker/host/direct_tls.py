@@ -8,6 +8,9 @@ It relies on private attributes of Twisted's transport. If it gathers otherwise 
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 from OpenSSL.SSL import WantReadError
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
@@ -28,12 +31,14 @@ class DirectTLS(BufferingTLSTransport):
             TLSMemoryBIOProtocol.write(self, data)
 
     def _flushSendBIO(self) -> None:
-        """Send what was encrypted, and what belongs to the handshake."""
-        try:
-            records = self._tlsConnection.bio_read(RECORDS)
-        except WantReadError:
-            return
-        direct.send(self.transport, records)
+        """Send all that was encrypted, and what belongs to the handshake. Of an abort nothing must look like an end."""
+        send = self.transport.write if self._aborted else partial(direct.send, self.transport)
+        size = RECORDS
+        with suppress(WantReadError):
+            while size == RECORDS:
+                records = self._tlsConnection.bio_read(RECORDS)
+                size = len(records)
+                send(records)
 
 
 class DirectTLSFactory(TLSMemoryBIOFactory):

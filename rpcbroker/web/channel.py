@@ -1,4 +1,7 @@
-"""One HTTP connection: what a caller may send, how much of it, and how long it may take."""
+"""One HTTP connection: what a caller may send, how much of it, and how long it may take.
+
+Over 400 lines: a class of Twisted's whose states, and what may happen in each, have to be read together.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ MAX_HEADERS = 100
 
 MAX_PIECES = 64
 """Pieces in which the next request is kept while one is handled; then they are joined."""
+MAX_KEPT = 16 << 10
+"""Bytes of the next requests that are kept while one is handled; beyond them nothing more is read."""
 
 CHUNKING = 64 << 10
 """Bytes around the contents of chunks, or in chunks that are tiny, that are taken beyond three for each of content."""
@@ -75,6 +80,10 @@ class Channel(HTTPChannel):
     """Whether requests that are plain may go past Twisted's parser."""
     _refused = False
     _half_closed = False
+    _closed = False
+    """It was closed from here. Over TLS more may come even so."""
+    _served_in: int | None = None
+    """The turn of the reactor in which the last request was answered."""
     _silent_since: float | None = None
     """Seconds on the reactor's clock; None while the caller is not waited for, or is sending."""
     _idle: Deadline | None = None
@@ -111,6 +120,7 @@ class Channel(HTTPChannel):
         """Close, once what was answered is out."""
         if self._refused:
             return
+        self._closed = True
         self._stop_waiting()
         self._wait_for_reader()
         self.site.outgoing.flush()
@@ -136,10 +146,12 @@ class Channel(HTTPChannel):
         waiter = self.requests[0].waiter if asked else None
         if waiter is not None and waiter.half_closed():
             return
-        if self._refused or asked:
-            self.transport.connectionLost(Failure(ConnectionDone()))
-        else:
-            self.loseConnection()
+        if self._refused:
+            self.transport.loseConnection()
+            return
+        if asked:
+            self.requests.pop(0).connectionLost(Failure(ConnectionDone()))
+        self.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """It was closed from here: see `refuse`."""
@@ -249,13 +261,22 @@ class Channel(HTTPChannel):
     # -- what comes in
 
     def dataReceived(self, data: bytes) -> None:
-        if self._refused:
+        if self._refused or self._closed:
             return
         self._silent_since = None
         between = not (self.requests or self._buffer or self._handlingRequest or self.paused) and self.persistent
-        if not (between and self._on_express_lane and self._take(data)):
+        if between and self._served_in is not None and self._served_in == self.site.outgoing.turn:
+            self._put_off(data)  # over TLS each record comes by itself
+        elif not (between and self._on_express_lane and self._take(data)):
             super().dataReceived(data)
         self._wait_for_caller()
+
+    def _put_off(self, data: bytes) -> None:
+        """The next request has its turn in another one of the reactor."""
+        self.paused = True
+        self._buffer += data
+        self.transport.pauseProducing()
+        self._turn = self.site.reactor.callLater(0, self._go_on)
 
     def _take(self, data: bytes) -> bool:
         """Serve the request that these bytes begin with, if it is one for the express lane; what follows it waits."""
@@ -322,6 +343,8 @@ class Channel(HTTPChannel):
         super().rawDataReceived(data)
         if self.length is None:
             self._look_at_chunks()
+        if self._handlingRequest and self.transport is not None and sum(map(len, self._dataBuffer)) > MAX_KEPT:
+            self.transport.pauseProducing()  # also if the caller reads nothing, which Twisted lets pass
 
     def _look_at_chunks(self) -> None:
         if getattr(self._transferDecoder, "length", 0) > self.largest_body:
@@ -358,7 +381,14 @@ class Channel(HTTPChannel):
 
     # -- what goes out
 
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Who is to answer at length is told at once if the caller does not read: over TLS that is said once."""
+        super().registerProducer(producer, streaming)
+        if self._waitingForTransport:
+            self._requestProducer.pauseProducing()
+
     def requestDone(self, request: LimitedRequest | PlainRequest) -> None:
+        self._served_in = self.site.outgoing.turn
         waits = self._dataBuffer or self._half_closed or self._waitingForTransport
         if type(request) is PlainRequest and self.persistent and not waits:  # as nearly always
             self.requests.clear()
@@ -373,8 +403,7 @@ class Channel(HTTPChannel):
         if self._write_deadline is not None:
             self.transport.pauseProducing()
         elif self._buffer:
-            self.transport.pauseProducing()
-            self._turn = self.site.reactor.callLater(0, self._go_on)
+            self._put_off(b"")
         else:
             self.paused = False
         self._wait_for_caller()
@@ -393,7 +422,11 @@ class Channel(HTTPChannel):
             self._go_on()
 
     def _go_on(self) -> None:
+        if self._turn is not None and self._turn.active():
+            self._turn.cancel()
         self._turn = None
+        if self._write_deadline is not None:  # until its answers are read: see resumeProducing
+            return
         self.paused = False
         self.transport.resumeProducing()
         kept, self._buffer = self._buffer, b""

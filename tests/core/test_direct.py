@@ -132,6 +132,42 @@ class TestOutgoing:
         assert len(no_dropped_failures) == 1
         no_dropped_failures.clear()
 
+    def test_one_that_cannot_even_be_ended_does_not_disturb_the_others(self, no_dropped_failures: list[str]) -> None:
+        class Broken(StringTransport):
+            def write(self, data: bytes) -> None:
+                raise OSError("no")
+
+            def abortConnection(self) -> None:
+                raise AttributeError("gone")
+
+        whole, outgoing = StringTransport(), direct.Outgoing(Clock().seconds)
+        outgoing.gather()
+        outgoing.send(Broken(), b"a")
+        outgoing.send(whole, b"b")
+        outgoing.release()
+        assert whole.value() == b"b"
+        no_dropped_failures.clear()
+
+    def test_much_is_not_kept_for_then_nobody_would_notice_who_does_not_read(self) -> None:
+        transport, outgoing = StringTransport(), direct.Outgoing(Clock().seconds)
+        outgoing.gather()
+        outgoing.send(transport, bytes(direct.MOST))
+        assert transport.value() == b""
+        outgoing.send(transport, b"a")
+        assert len(transport.value()) == direct.MOST + 1
+        outgoing.send(transport, b"b")
+        assert len(transport.value()) == direct.MOST + 1, "the next ones are gathered again"
+
+    def test_it_knows_in_which_turn_it_gathers(self) -> None:
+        outgoing = direct.Outgoing(Clock().seconds)
+        assert outgoing.turn is None
+        outgoing.gather()
+        first = outgoing.turn
+        outgoing.release()
+        assert outgoing.turn is None
+        outgoing.gather()
+        assert outgoing.turn not in (None, first)
+
     def test_in_a_long_turn_nothing_is_kept_for_long(self) -> None:
         clock, transport = Clock(), StringTransport()
         outgoing = direct.Outgoing(clock.seconds)

@@ -18,7 +18,7 @@ from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
 
 from rpcbroker.core import direct
-from rpcbroker.host.direct_tls import DirectTLSFactory
+from rpcbroker.host.direct_tls import RECORDS, DirectTLSFactory
 from rpcbroker.host.tls import Certificate, TlsFiles
 
 
@@ -31,6 +31,12 @@ class Reactor:
     def addReader(self, reader: Any) -> None:
         """Nothing is read but by hand."""
 
+    def removeReader(self, reader: Any) -> None:
+        """It was not read."""
+
+    def callLater(self, seconds: float, action: Any, *arguments: Any) -> None:
+        """No other turn comes."""
+
     def addWriter(self, writer: Any) -> None:
         self.writers.add(writer)
 
@@ -41,9 +47,13 @@ class Reactor:
 class Ends:
     """A connection with TLS, and who is at its other end."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, chain: int = 0) -> None:
+        """`chain`: so many certificates come behind the server's own."""
         made = certificates.make(directory, serial=1)
-        certificate = Certificate("t", TlsFiles(private_key=made.key, certificate=made.certificate))
+        behind = directory / "chain.pem"
+        behind.write_bytes(made.certificate.read_bytes() * chain)
+        files = TlsFiles(private_key=made.key, certificate=made.certificate, chain=behind if chain else None)
+        certificate = Certificate("t", files)
         self.clock, self.reactor, self.application = Clock(), Reactor(), Protocol()
         factory: Any = Factory()
         factory.buildProtocol = lambda _: self.application
@@ -85,6 +95,16 @@ class Ends:
             got += piece
         return got
 
+    def unread(self) -> bytes:
+        """What has come to the peer's socket."""
+        self._peer.setblocking(False)
+        try:
+            return self._peer.recv(1 << 16)
+        except BlockingIOError:
+            return b""
+        finally:
+            self._peer.settimeout(5)
+
     def close(self) -> None:
         self._peer.close()
         self.tcp.socket.close()
@@ -107,6 +127,19 @@ def test_what_is_sent_is_at_the_peer_without_a_turn_of_the_reactor(ends: Ends) -
 def test_the_handshake_needs_no_turn_either(ends: Ends) -> None:
     assert ends.transport._handshakeDone
     assert not ends.reactor.writers
+
+
+def test_a_long_handshake_is_sent_whole(tmp_path: Path) -> None:
+    ends = Ends(tmp_path, chain=3 * RECORDS // 600)
+    direct.send(ends.transport, b"answer")
+    assert ends.read(6) == b"answer"
+    ends.close()
+
+
+def test_an_abort_does_not_look_like_an_end(ends: Ends) -> None:
+    ends.unread()  # tickets
+    ends.transport.abortConnection()
+    assert ends.unread() == b"", "no close_notify (RFC 8446 6.1)"
 
 
 def test_it_goes_behind_what_was_written_before(ends: Ends) -> None:

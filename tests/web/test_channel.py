@@ -20,6 +20,21 @@ POST = b"POST /now HTTP/1.1\r\nHost: x\r\n"
 CLOSING = HEAD + b"Connection: close\r\n\r\n"
 
 
+class Producer:
+    """Something that answers at length."""
+
+    paused = False
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        """Nothing has to be stopped."""
+
+
 @pytest.fixture
 def door() -> Door:
     return Door(request_timeout=30, idle_timeout=75, write_timeout=20)
@@ -262,6 +277,39 @@ class TestReading:
         assert caller.statuses() == [200, 200]
         assert caller.wire.producerState == "producing"
 
+    def test_nor_is_its_next_turn_taken(self, door: Door) -> None:
+        caller = door.caller()
+        assert caller.send(GET * 2) == [200]
+        caller.channel.pauseProducing()
+        door.turn(3)
+        assert caller.statuses() == []
+        caller.channel.resumeProducing()
+        door.turn(3)
+        assert caller.statuses() == [200]
+        assert caller.wire.producerState == "producing"
+
+    def test_what_it_sends_while_it_waits_for_an_answer_is_bounded_all_the_same(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(LATER)
+        caller.channel.pauseProducing()
+        caller.send(GET * 1000)
+        assert caller.wire.producerState == "paused"
+        door.root.answer_all()
+        caller.channel.resumeProducing()
+        door.turn(1001)
+        assert caller.statuses() == [200] * 1001
+        assert caller.wire.producerState == "producing"
+
+    def test_who_begins_an_answer_then_is_told_at_once(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(LATER)
+        caller.channel.pauseProducing()
+        producer = Producer()
+        door.root.waiting[0].registerProducer(producer, True)
+        assert producer.paused
+        caller.channel.resumeProducing()
+        assert not producer.paused
+
     def test_what_it_has_sent_before_is_then_not_late(self) -> None:
         door = Door(request_timeout=5, idle_timeout=5, write_timeout=20)
         one, two = door.caller(), door.caller()
@@ -441,8 +489,36 @@ def test_what_came_before_the_end_is_answered(door: Door) -> None:
     assert caller.wire.disconnecting
 
 
-def test_a_caller_that_was_refused_and_leaves_is_forgotten_at_once(door: Door) -> None:
+def test_a_caller_that_was_refused_and_sends_no_more_may_read_why(door: Door) -> None:
     caller = door.caller()
-    assert caller.send(b"nonsense\r\n\r\n") == [400]
+    caller.channel.dataReceived(b"nonsense\r\n\r\n")
     caller.half_close()
+    assert door.site.open_connections == 1, "the transport closes when all is out"
+    assert caller.wire.disconnecting
+    assert caller.statuses() == [400]
+    caller.lose()
     assert door.nothing_is_left()
+
+
+def test_who_sends_no_more_gets_what_was_answered_before_the_request_that_is_waited_for(door: Door) -> None:
+    caller = door.caller()
+    caller.channel.dataReceived(GET + LATER)
+    door.turn()
+    caller.half_close()
+    assert door.root.waiting[0].channel is None, "it is cancelled"
+    assert door.site.open_connections == 1
+    assert caller.wire.disconnecting
+    assert caller.statuses() == [200]
+    caller.lose()
+    assert door.nothing_is_left()
+
+
+def test_what_comes_after_a_connection_was_closed_is_not_served(door: Door) -> None:
+    idle, last = door.caller(), door.caller()
+    idle.send(GET)
+    assert last.send(CLOSING) == [200]
+    door.advance(76)
+    assert idle.wire.disconnecting
+    for caller in (idle, last):
+        assert caller.send(GET) == [], "over TLS it may have been on its way"
+        assert not caller.channel._buffer

@@ -160,8 +160,30 @@ def test_what_is_answered_the_long_way_in_the_same_turn_comes_after_it(following
     one.channel.dataReceived(PLAIN)
     one.channel.dataReceived(following)
     here.site.outgoing.release()
+    here.turn()
     first, second = one.answers()
     assert (first.body, second.status) == (b"{};/hot", status)
+
+
+def test_of_requests_that_come_one_by_one_in_a_turn_one_is_served_in_it() -> None:
+    here = door()
+    one, other = here.caller(), here.caller()
+    here.site.outgoing.gather()
+    for _ in range(3):
+        one.channel.dataReceived(PLAIN)  # as TLS hands on what came in one read
+    other.channel.dataReceived(PLAIN)
+    assert one.wire.producerState == "paused"
+    here.site.outgoing.release()
+    assert [len(caller.answers()) for caller in (one, other)] == [1, 1]
+    here.turn()
+    assert len(one.answers()) == 1
+    here.turn()
+    assert len(one.answers()) == 1
+    assert one.wire.producerState == "producing"
+    here.site.outgoing.gather()
+    one.channel.dataReceived(PLAIN)
+    here.site.outgoing.release()
+    assert len(one.answers()) == 1, "in another turn the next one is served at once"
 
 
 def test_what_comes_while_one_is_answered_waits() -> None:
