@@ -273,6 +273,30 @@ def test_127_five_hundred_callers_who_leave_free_their_places_at_once(
             assert (status, said["reason"]) == (504, "NEVER_CONNECTED")
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (b"nonsense\r\n\r\n", [400]),
+        (POST + b"Content-Length: 99999999\r\n\r\n", [413]),
+        (GET * 3, [200] * 3),
+        (GET + b"GET /api/v1/D/rpc HTTP/1.1\r\nHost: x\r\n\r\n", [200, 408]),
+    ],
+)
+def test_who_asks_and_then_sends_no_more_reads_what_it_is_answered(
+    broker: Daemon, asked: bytes, expected: list[int]
+) -> None:
+    if b"/D/" in asked:
+        broker.add_device("half closed", "D")
+        known = b"POST /api/v1/D/telemetry HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+        assert statuses(broker.http, known) == [200]
+    for _ in range(20):
+        with connect(broker.http) as caller:
+            caller.sendall(asked)
+            caller.shutdown(socket.SHUT_WR)
+            said = b"".join(iter(lambda: caller.recv(1 << 16), b""))
+            assert [answer.status for answer in answers(said)] == expected
+
+
 class TestShares:
     """The limits for one address."""
 
