@@ -49,12 +49,13 @@ class Outgoing:
         self._since = 0.0
         self._gathered: list[tuple[Any, bytes]] = []
         self._size = 0
-        self._gathering = False
-        self._turn = 0
+        self._turns = 0
+        self.turn: int | None = None
+        """Which turn this is; None where nobody gathers."""
 
     def send(self, transport: Any, data: bytes) -> None:
         """As `send`, now or at the end of the turn; what one transport is sent stays in order."""
-        if not self._gathering:
+        if self.turn is None:
             send(transport, data)
             return
         now = self._seconds()
@@ -65,19 +66,14 @@ class Outgoing:
         if now - self._since > HOLD or self._size > MOST:
             self.flush()
 
-    @property
-    def turn(self) -> int | None:
-        """Which turn this is; None where nobody gathers."""
-        return self._turn if self._gathering else None
-
     def gather(self) -> None:
         """Much was read: keep what is sent until `release`."""
-        self._gathering = True
-        self._turn += 1
+        self._turns += 1
+        self.turn = self._turns
 
     def release(self) -> None:
         """The end of the turn."""
-        self._gathering = False
+        self.turn = None
         if self._gathered:
             self.flush()
 
