@@ -265,6 +265,7 @@ class BrokerService(Service):
         return ByteStreamFactory(
             self._mqtt_factory,
             max_frame=lambda: self.mqtt.settings.max_packet_size + ROOM,
+            outgoing=self.outgoing,
             deadlines=self.broker.deadlines,
             reactor=self._reactor,
         )

@@ -179,9 +179,9 @@ class Rest(RuleWorld):
         return result_of(self.store.database.read(read))
 
 
-def leave(rest: Rest, method: str, path: str, body: Any = None) -> None:
+def leave(rest: Rest, method: str, path: str, body: Any = None, *, headers: Any = None) -> None:
     """A caller that sends a request and does not wait for the answer."""
-    headers = {"X-Authorization": f"Bearer {rest.token}"}
+    headers = {"X-Authorization": f"Bearer {rest.token}"} | (headers or {})
     data = None if body is None else json.dumps(body).encode()
     waiting = rest.treq.request(method, BASE + path, data=data, headers=headers)
     waiting.addErrback(lambda _: None)

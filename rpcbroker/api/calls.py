@@ -58,7 +58,7 @@ class Calls:
             rpc_id = request.request_id or rpc_id
             note.data = self._audit.of_call(request, rpc_id)
             if events:  # what is wrong with the request is a status; what goes wrong with the call is an event
-                await self._broker.session_for(principal, device_id)
+                await self._broker.session_to_call(principal, device_id)
                 access.require_callable(principal, request.method, oneway=oneway)
                 return Answer(self._events(principal, device_id, request), {"X-RPC-Id": str(rpc_id)})
             reply = await self._broker.call(principal, device_id, request)

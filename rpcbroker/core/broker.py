@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from rpcbroker.core import access, jsontext
 from rpcbroker.core.attributes import Attributes
@@ -19,7 +19,7 @@ from rpcbroker.core.children import Children
 from rpcbroker.core.credentials import DeviceLogin, authenticate, by_token
 from rpcbroker.core.deadlines import Clock, Deadlines
 from rpcbroker.core.entrance import Entrance
-from rpcbroker.core.errors import NotFound, PayloadTooLarge, Reason, Unavailable
+from rpcbroker.core.errors import CallCancelled, NotFound, PayloadTooLarge, Reason, Unavailable
 from rpcbroker.core.events import AttributesChanged, CallSettled, DeviceExpelled, EventBus, QuestionAnswered
 from rpcbroker.core.model import Device, LastPresence, Principal, Scope
 from rpcbroker.core.near_misses import NearMiss
@@ -139,10 +139,12 @@ class Broker:
 
         `progress` is told each interim answer, as JSON text. Raises CallFailed when the call ends without a reply,
         NotFound, PermissionDenied, Unavailable, and VersionConflict for an id that names another call.
-        Cancelling the Deferred of this coroutine cancels the call, unless its caller gave it an id or it is kept.
+        Cancelling the Deferred of this coroutine cancels the call; one that was begun goes on if its caller gave it an
+        id, or if it is kept.
         """
         accepted = self._now_ms()
-        session = _visible(principal, self._sessions.get(device_id) or await self.session(device_id))
+        known = self._sessions.get(device_id)
+        session = _visible(principal, known) if known else await self.session_to_call(principal, device_id)
         access.require_callable(principal, request.method, oneway=request.oneway)
         by = principal.key_name or principal.email
         return await self.submit(session, request, by=by, accepted=accepted, progress=progress)
@@ -271,6 +273,13 @@ class Broker:
     async def session_for(self, principal: Principal, device_id: UUID) -> DeviceSession:
         """The session of a device that `principal` may call. Raises NotFound, PermissionDenied."""
         return _visible(principal, await self.session(device_id))
+
+    async def session_to_call(self, principal: Principal, device_id: UUID) -> DeviceSession:
+        """As `session_for`, for a call that ends if its caller leaves meanwhile: raises CallCancelled then."""
+        try:
+            return await self.session_for(principal, device_id)
+        except CancelledError:
+            raise CallCancelled("The caller left", reason=Reason.CANCELLED) from None
 
     async def session(self, device_id: UUID) -> DeviceSession | None:
         """The session of a device, whoever asks; None if there is no such device."""

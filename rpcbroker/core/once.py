@@ -95,9 +95,10 @@ class Once:
     @staticmethod
     def _wait(named: _Named, progress: Progress | None) -> Deferred[Reply]:
         def leave(waiting: Deferred[Reply]) -> None:
-            named.waiting.remove(waiting)
-            if progress is not None:
-                named.progress.remove(progress)
+            if waiting in named.waiting:  # or it has ended, and others who wait are being told
+                named.waiting.remove(waiting)
+                if progress is not None:
+                    named.progress.remove(progress)
 
         waiting: Deferred[Reply] = Deferred(leave)
         named.waiting.append(waiting)
@@ -119,7 +120,8 @@ class Once:
                 self.forgotten += 1
                 self._forget(next(iter(self._remembered)))
         for each in waiting:
-            _again(outcome).chainDeferred(each)
+            if not each.called:  # who was told before may have cancelled it
+                _again(outcome).chainDeferred(each)
 
     def _forget(self, key: tuple[UUID, UUID]) -> None:
         named = self._named.pop(key)

@@ -117,9 +117,14 @@ class PendingCalls:
         """Let `call` wait. Its wire id must be free."""
         assert call.wire_id not in self._calls
         wire_id = call.wire_id
-        waiting: Deferred[Reply] = Deferred(lambda _: self._caller_left(self._calls[wire_id]))
+        waiting: Deferred[Reply] = Deferred(lambda _: self._cancelled(wire_id))
         pending = self._calls[wire_id] = PendingCall(call, record, waiting, None)
         return pending
+
+    def _cancelled(self, wire_id: int) -> None:
+        pending = self._calls.get(wire_id)
+        if pending is not None:  # or it has ended, and `settled` is being told
+            self._caller_left(pending)
 
     def admit(self, kept: KeptCall) -> PendingCall:
         """Let a persistent call wait, in its place among the others. Its wire id must be free."""
@@ -158,6 +163,8 @@ class PendingCalls:
         if step is not None:
             pending.advance(step)
         self._settled(pending, error.reason if error else None, payload)
+        if pending.waiting.called:  # whom `settled` told has cancelled it
+            return pending
         rpc_id = pending.call.rpc_id
         if error is None:
             pending.waiting.callback(Reply(rpc_id, payload))

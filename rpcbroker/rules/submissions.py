@@ -163,10 +163,10 @@ class Submissions:
             self._not_forwarded(submission)
 
     def _caller_left(self, submission: _Submission) -> None:
-        if submission.taken is None:
+        if submission.waits:
             error = CallCancelled("The caller left", reason=Reason.CANCELLED)
             self._end(submission, error, Mark.CANCELLED, "for its caller has left")
-        elif not submission.call.persistent:
+        elif submission.taken is not None and not submission.call.persistent:
             submission.taken.cancel()
 
     def _not_forwarded(self, submission: _Submission) -> None:
@@ -191,7 +191,8 @@ class Submissions:
         self._broker.events.emit(CallRefused, call, record, error.reason)
         if submission.passed_on:
             del self._submissions[submission.key]
-        submission.outcome.errback(Failure(error))
+        if not submission.outcome.called:  # whoever heard of its end may have cancelled it
+            submission.outcome.errback(Failure(error))
 
     # -- nodes
 

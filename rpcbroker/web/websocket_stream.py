@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rpcbroker.core.deadlines import Deadlines
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.web.websocket_connection import (
     NORMAL,
     TOO_BIG,
@@ -71,6 +72,11 @@ class ByteStream(WebSocketConnection):
         self._hand_in()
         return super().onCloseFrame(code, reasonRaw)
 
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Behind what the protocol inside has answered in this turn: nothing is sent after a close frame."""
+        self.factory.outgoing.flush()
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+
     def _hand_in(self) -> None:
         arrived, self._arrived = b"".join(self._arrived), []
         if arrived and self._inner is not None:
@@ -120,12 +126,22 @@ class ByteStreamFactory(WebSocketConnections):
     """WebSocket connections with a protocol of another factory in each."""
 
     def __init__(
-        self, inner: IProtocolFactory, *, max_frame: Callable[[], int], deadlines: Deadlines, reactor: Any
+        self,
+        inner: IProtocolFactory,
+        *,
+        max_frame: Callable[[], int],
+        outgoing: Outgoing,
+        deadlines: Deadlines,
+        reactor: Any,
     ) -> None:
-        """`max_frame`: the most bytes that a frame may announce; it is asked each time."""
+        """`max_frame`: the most bytes that a frame may announce; it is asked each time.
+
+        `outgoing`: what gathers that which the protocols inside send.
+        """
         super().__init__(deadlines=deadlines, reactor=reactor)
         self.inner = inner
         self.max_frame = max_frame
+        self.outgoing = outgoing
 
     def buildProtocol(self, addr: IAddress | None) -> ByteStream | None:
         inner = self.inner.buildProtocol(addr)

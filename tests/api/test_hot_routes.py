@@ -12,6 +12,7 @@ from fakes import device
 from hostile import Answer
 from rest import Rest
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 
 from rpcbroker.api.hot_routes import HotRoutes
 from rpcbroker.core.direct import Outgoing
@@ -111,6 +112,18 @@ def test_who_leaves_cancels_the_call(monkeypatch: pytest.MonkeyPatch, lane: bool
     assert house.session().pending_count == 1
     one.lose()
     assert house.session().pending_count == 0
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_who_leaves_before_the_device_is_looked_up_has_cancelled_the_call(
+    monkeypatch: pytest.MonkeyPatch, lane: bool
+) -> None:
+    monkeypatch.setattr(Channel, "_on_express_lane", lane)
+    house = House()
+    house.store.device = lambda _: Deferred()  # type: ignore[method-assign]
+    one = house.say("POST", f"/api/rpc/twoway/{DEVICE_ID}", CALL)
+    one.lose()
+    assert [entry.failure for entry in house.audit()] == ["CANCELLED: The caller left"]
 
 
 @pytest.mark.parametrize("lane", [True, False])

@@ -142,3 +142,25 @@ class TestCallersWhoLeave:
         assert rest.broker.pending_count == 0
         (entry,) = rest.audit()
         assert (entry.action, entry.failure) == ("RPC_CALL", "CANCELLED: The caller left")
+
+    @pytest.mark.parametrize("more", [{}, {"persistent": True}, {"requestUUID": str(UUID(int=7))}])
+    @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+    def test_a_call_that_is_not_begun_yet_is_recorded_as_cancelled(self, rest: Rest, more: Any, accept: str) -> None:
+        reading: list[Deferred[None]] = []
+        rest.store.device = lambda _: Deferred(reading.append)  # type: ignore[method-assign]
+        leave(rest, "POST", rest.rpc(), {"method": "get"} | more, headers={"Accept": accept})
+        assert len(reading) == 1
+        (entry,) = rest.audit()
+        assert (entry.action, entry.failure) == ("RPC_CALL", "CANCELLED: The caller left")
+        assert rest.broker.known_session(rest.device.id) is None
+
+    @pytest.mark.parametrize(
+        ("more", "failure"),
+        [({}, "CANCELLED: The caller left"), ({"requestUUID": str(UUID(int=7))}, ""), ({"persistent": True}, "")],
+    )
+    def test_one_that_goes_on_is_recorded_as_made(self, rest: Rest, more: Any, failure: str) -> None:
+        rest.link()
+        rest.store.calls.insert = lambda _: Deferred()  # type: ignore[method-assign]
+        leave(rest, "POST", rest.rpc(), {"method": "get"} | more)
+        (entry,) = rest.audit()
+        assert (entry.action, entry.failure) == ("RPC_CALL", failure)

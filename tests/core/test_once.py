@@ -101,6 +101,18 @@ def test_it_goes_on_when_its_callers_leave() -> None:
     assert len(link.calls) == 1
 
 
+def test_who_leaves_while_another_is_told_of_the_end_has_left() -> None:
+    world = World()
+    link = world.link()
+    first, second = (world.call(NAMED, progress=lambda _: None) for _ in range(2))
+    first.addCallback(lambda reply: (second.cancel(), reply)[1])
+    second.addErrback(lambda failure: failure.trap(CancelledError))
+    world.session().receive(link.calls[0].wire_id, b"1")
+    assert result_of(first).payload == b"1"
+    assert result_of(second) is CancelledError
+    assert result_of(world.call(NAMED)).payload == b"1"
+
+
 def test_a_call_without_an_id_ends_when_its_caller_leaves() -> None:
     world = World()
     world.link()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import pytest
 from fakes import EPOCH_MS, TENANT
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rpcbroker.core.calls import TRANSITIONS, Call, CallState, Reply, Step
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.errors import CallFailed, Reason
-from rpcbroker.core.pending import PendingCalls
+from rpcbroker.core.pending import PendingCall, PendingCalls
 from rpcbroker.core.records import record_of
 
 ENDS = {CallState.SUCCESSFUL, CallState.EXPIRED, CallState.FAILED, CallState.DELETED}
@@ -109,6 +111,28 @@ class PendingMachine(RuleBasedStateMachine):
 
 PendingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestPendingCalls = PendingMachine.TestCase
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_one_that_is_cancelled_while_its_end_is_told_has_ended_once(answered: bool) -> None:
+    told: list[CallState] = []
+
+    def settled(one: PendingCall, reason: Reason | None, payload: bytes) -> None:
+        told.append(one.state)
+        waiting.cancel()
+
+    pending = PendingCalls(settled, lambda one: pytest.fail("it has ended"))
+    call = Call(UUID(int=1), 1, TENANT, UUID(int=1), "m", b"{}", False, EPOCH_MS, EPOCH_MS, EPOCH_MS, 5)
+    waiting = cast(Deferred[Reply], pending.open(call, record_of(call, ())).waiting)
+    outcome: list[Any] = []
+    waiting.addBoth(outcome.append)
+    if answered:
+        assert pending.settle(1, b"1")
+    else:
+        assert pending.fail(1, Step.EXPIRED, CallFailed("no", reason=Reason.NO_REPLY))
+    assert told == [CallState.SUCCESSFUL if answered else CallState.EXPIRED]
+    assert [each.type for each in outcome] == [CancelledError]
+    assert not pending
 
 
 def test_final_states_have_no_way_out() -> None:

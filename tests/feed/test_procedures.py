@@ -175,6 +175,16 @@ def test_who_cancels_cancels_the_call() -> None:
     assert len(link.calls) == 1
 
 
+@pytest.mark.parametrize("asked", [{}, {"requestUUID": str(RPC_ID)}])
+def test_who_cancels_before_the_device_is_looked_up_has_cancelled_the_call(asked: dict[str, Any]) -> None:
+    world = Called()
+    world.store.device = lambda _: Deferred()  # type: ignore[method-assign]
+    called = world.ask("call", str(world.device.id), "get", **asked)
+    called.cancel()
+    assert error_of(called).reason is Reason.CANCELLED
+    assert [entry.failure for entry in world.audited()] == ["CANCELLED: The caller left"]
+
+
 def test_who_cancels_a_call_with_an_id_of_its_own_asks_no_more_and_may_ask_again() -> None:
     world = Called()
     link = world.link()

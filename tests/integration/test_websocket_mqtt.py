@@ -27,6 +27,8 @@ from rpcbroker.wire.mqtt.codec import encode
 
 CALL = {"method": "get", "timeout": 5_000}
 SUBSCRIBE = p.Subscribe(1, (p.Subscription(REQUESTS, 1),))
+PING_AND_CLOSE = frame(BINARY, encode(p.PingReq(), 4)) + close(1000)
+PONG_AND_CLOSE = [Frame(BINARY, encode(p.PingResp(), 4)), Frame(CLOSE, b"\x03\xe8")]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,8 @@ def test_a_device_on_paho_is_called_over_tls(tmp_path: Path) -> None:
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     said = Peer(daemon, trusting).say(frame(PING), frame(TEXT, b"x" * 100_000)).hear_all()
     assert (said[0], said[1].code) == (Frame(PONG, b""), 1003)
+    daemon.add_device("peer", "PEER")
+    assert Peer(daemon, trusting).connect("PEER").say(PING_AND_CLOSE).hear_all() == PONG_AND_CLOSE
     start = time.monotonic()
     daemon.stop()
     assert time.monotonic() - start < 5
@@ -201,6 +205,12 @@ def test_who_closes_is_disconnected_at_once_also_by_half(broker: Daemon, token: 
         leave(peer)
         wait_for(lambda: not is_callable(), "its end")
         peer.socket.close()
+
+
+def test_who_asks_and_closes_in_one_breath_is_answered_first(broker: Daemon, token: str) -> None:
+    broker.add_device(token, token)
+    peer = Peer(broker).connect(token)
+    assert peer.say(PING_AND_CLOSE).hear_all() == PONG_AND_CLOSE
 
 
 def test_who_disconnects_hears_a_close(broker: Daemon, token: str) -> None:

@@ -29,7 +29,7 @@ from rpcbroker.core.errors import (
 )
 from rpcbroker.core.events import CallOpened, CallRefused, CallSettled
 from rpcbroker.core.ledger import Ledger
-from rpcbroker.core.records import CallRecord
+from rpcbroker.core.records import CallRecord, Mark
 from rpcbroker.core.settings import RpcSettings
 from rpcbroker.schema.calls import timeline_json
 
@@ -311,6 +311,18 @@ def test_a_caller_who_leaves_takes_the_call_along() -> None:
     assert (world.record.state, world.record.reason) == (CallState.DELETED, Reason.CANCELLED)
     world.over()
     assert link.calls == []
+    assert world.told == [CallRefused]
+
+
+def test_a_caller_who_leaves_while_the_end_is_told_takes_nothing_along() -> None:
+    world = Chain(WAITING)
+    waiting = world.begin()
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    world.broker.events.listen(CallRefused, lambda _: waiting.cancel())
+    assert world.broker.rules.cancel(world.record, "by somebody")
+    assert (world.record.state, world.record.reason) == (CallState.DELETED, Reason.CANCELLED)
+    assert [detail for _, mark, detail in world.record.moments if mark == Mark.CANCELLED.value] == ["by somebody"]
+    world.over()
     assert world.told == [CallRefused]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from door import Door
@@ -56,10 +57,18 @@ class StreamDoor(Door):
         super().__init__(sockets=StreamDoor._sockets, **settings)
 
     def _sockets(self) -> dict[str, Socket]:
+        return {"/mqtt": Socket(("mqtt", "mqttv3.1"), cache(self._streams))}
+
+    def _streams(self) -> ByteStreamFactory:
         factory = Factory()
         factory.buildProtocol = self._build
-        streams = ByteStreamFactory(factory, max_frame=lambda: MAX_FRAME, deadlines=self.deadlines, reactor=self.clock)
-        return {"/mqtt": Socket(("mqtt", "mqttv3.1"), lambda: streams)}
+        return ByteStreamFactory(
+            factory,
+            max_frame=lambda: MAX_FRAME,
+            outgoing=self.site.outgoing,
+            deadlines=self.deadlines,
+            reactor=self.clock,
+        )
 
     def _build(self, _: IAddress) -> Inner | None:
         if self.closed_to_all:

@@ -177,6 +177,35 @@ def test_a_close_is_answered_with_the_same_and_the_connection_ends(said: bytes, 
     assert door.nothing_is_left()
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["in one read", "in two reads of one turn"])
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(close(1000), 1000), (close(999), 1002), (frame(TEXT, b"text"), 1003)],
+    ids=["close", "bad close", "text"],
+)
+def test_what_is_answered_in_the_turn_of_a_close_goes_out_before_it(end: bytes, code: int, apart: bool) -> None:
+    door = StreamDoor()
+    peer = door.peer()
+    outgoing, inner = door.site.outgoing, peer.inner
+    inner.dataReceived = lambda data: outgoing.send(inner.transport, b"answer")  # type: ignore[method-assign]
+    outgoing.gather()
+    for part in [frame(BINARY, b"asked"), end] if apart else [frame(BINARY, b"asked") + end]:
+        peer.say(part)
+    outgoing.release()
+    answer, last = peer.hear()
+    assert (answer.payload, last.code) == (b"answer", code)
+
+
+def test_the_protocol_inside_closes_behind_what_it_has_sent_in_this_turn() -> None:
+    door = StreamDoor()
+    peer = door.peer()
+    door.site.outgoing.gather()
+    door.site.outgoing.send(peer.inner.transport, b"goodbye")
+    peer.inner.transport.loseConnection()
+    first, last = peer.hear()
+    assert (first.payload, last.code) == (b"goodbye", 1000)
+
+
 def test_a_peer_that_said_goodbye_and_stays_is_aborted() -> None:
     door = StreamDoor()
     peer = door.peer()
