@@ -79,8 +79,10 @@ class PubSub:
 
     def subscribe(
         self, session: MqttSession, rights: Rights, wanted: Subscription, identifier: int
-    ) -> Iterator[Delivery]:
+    ) -> Iterator[Delivery] | None:
         """Add a subscription; what comes back are the retained messages that go with it, made as they are taken.
+
+        None if the client does not want them now: what it was to be given before is still due (MQTT-3.8.4-3).
 
         Raises Refused, and WireError for a filter that is malformed.
         """
@@ -98,7 +100,7 @@ class PubSub:
         session.subscriptions[topic_filter] = held
         space.subscribe(session, topic_filter, held)
         if share or wanted.retain_handling == 2 or (wanted.retain_handling == 1 and not new):  # MQTT-3.3.1-9 to -11
-            return iter(())
+            return None
         may_receive = rights.may_receive
         return (
             Delivery(
