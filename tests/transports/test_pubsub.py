@@ -453,7 +453,7 @@ class TestRetained:
         assert world.admission.around.deadlines.waiting == waiting
 
     @pytest.mark.parametrize(
-        ("size", "expected"), [(10_000, [7, 7, 6]), (32_768, [2] * 10), (65_536, [1] * 20), (200_000, [1] * 20)]
+        ("size", "expected"), [(40_000, [7, 7, 6]), (131_072, [2] * 10), (262_144, [1] * 20), (400_000, [1] * 20)]
     )
     def test_a_turn_brings_so_many_bytes_and_one_message_in_any_case(self, size: int, expected: list[int]) -> None:
         world = FreeTopics(max_packet_size=1 << 20)

@@ -10,7 +10,7 @@ from rpcbroker.wire.mqtt.outbox import Delivery
 STREAMED_AT_ONCE = 100
 """Retained messages that one client is given in one turn of the reactor."""
 
-STREAMED_SIZE_AT_ONCE = 64 * 1024
+STREAMED_SIZE_AT_ONCE = 256 * 1024
 """Their bytes, about; the message that reaches this is the turn's last.
 
 What one read leads to goes out in one write, however many SUBSCRIBEs it has: a client that takes no more is not
