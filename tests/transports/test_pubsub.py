@@ -450,6 +450,7 @@ class TestRetained:
         assert [len(turn) for turn in turns] == [100] * (count * 5 // 100) + [50] * (count * 5 % 100 // 50)
         order = [message.properties[Property.SUBSCRIPTION_IDENTIFIER] for turn in turns for message in turn]
         assert order == [(number,) for number in range(1, 6) for _ in range(count)], "one stream after the other"
+        world.clock.advance(0.02)
         assert world.admission.around.deadlines.waiting == waiting
 
     @pytest.mark.parametrize(

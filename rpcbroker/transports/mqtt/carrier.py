@@ -218,8 +218,8 @@ class Carrier:
                 return False
         return self._transmit(delivery, None)
 
-    def stream(self, topic_filter: str, deliveries: Iterator[Delivery]) -> None:
-        """Send these as fast as the client takes them, each made when it is its turn."""
+    def stream(self, topic_filter: str, deliveries: Iterator[Delivery | int]) -> None:
+        """Send these as fast as the client takes them, each made when it is its turn; see Streams."""
         if self._streams is None:
             self._streams = Streams()
         self._streams.add(topic_filter, deliveries)
@@ -315,9 +315,12 @@ class Carrier:
         streams = self._streams
         if streams is None:
             return
-        while not self._paused and self._outbox.has_room and (delivery := streams.take()) is not None:
+        while not self._paused and self._outbox.has_room and not streams.finished:
             if streams.turn is None:
                 streams.turn = self._around.deadlines.after(0, self._pump_on, streams)
+            delivery = streams.take()
+            if delivery is None:
+                break
             self.deliver(delivery)
         if streams.finished and streams.turn is None:
             self._streams = None

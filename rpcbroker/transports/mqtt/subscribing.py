@@ -26,7 +26,7 @@ class Subscribed(NamedTuple):
     problem: str | None
     granted: frozenset[str]
     """Filters of the server's topics."""
-    streams: tuple[tuple[str, Iterator[Delivery]], ...]
+    streams: tuple[tuple[str, Iterator[Delivery | int]], ...]
     """The free ones that retained messages go with, and these."""
 
 
@@ -90,7 +90,7 @@ def _subscribe_free(
     face: Face,
     admission: Admission,
     device: DeviceSession | None,
-) -> Iterator[Delivery] | None:
+) -> Iterator[Delivery | int] | None:
     possible = face.free and admission.pubsub.allowed
     if not possible or dialect.resembles(wanted.filter):
         face.misheard(wanted.filter)
