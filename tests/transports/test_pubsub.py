@@ -389,6 +389,13 @@ class TestRetained:
         assert old.say("b", b"x" * 60, 1, retain=True) == [p.PubAck(1)], "which cannot be told"
         assert not old.closed
 
+    def test_so_are_those_with_too_large_properties(self) -> None:
+        speaker = FreeTopics(max_retained_size=1_000).client(5).connect()
+        says = [("a", 600, 16), ("b", 600, 0x97), ("a", 700, 16), ("a", 1_000, 0x97), ("a", 0, 16), ("b", 600, 16)]
+        for topic, size, code in says:
+            properties = {Property.USER_PROPERTY: (("k", "v" * size),)}
+            assert speaker.say(topic, b"x"[:size], 1, retain=True, properties=properties) == [p.PubAck(1, code)]
+
     def test_many_are_streamed_a_few_at_a_time(self) -> None:
         world = FreeTopics()
         speaker = world.client(5).connect()

@@ -48,7 +48,7 @@ _FORGETTING = 10
 
 
 class RetainedLimits(NamedTuple):
-    """Of one tenant; `size` is in bytes of topics and payloads."""
+    """Of one tenant; `size` is in bytes of topics, payloads and properties."""
 
     messages: int
     size: int
