@@ -142,7 +142,7 @@ class MqttSettings:
     max_queued_messages: int = setting(
         1_000, "QoS 1 and 2 messages that wait for one client, connected or away, beyond those on their way", live=True
     )
-    max_queued_size: Size = setting(1 << 20, "the same in bytes of topics and payloads", live=True)
+    max_queued_size: Size = setting(1 << 20, "the same in bytes of topics, payloads and properties", live=True)
     max_subscriptions: int = setting(
         100, "topic filters of one client; one more is refused, for each costs memory", live=True
     )
@@ -150,7 +150,7 @@ class MqttSettings:
         256, "levels of a topic or filter; matching takes time for each", live=True, most=32_768
     )
     max_retained: int = setting(10_000, "retained messages of one tenant; one more is refused", live=True)
-    max_retained_size: Size = setting(64 << 20, "the same in bytes of topics and payloads", live=True)
+    max_retained_size: Size = setting(64 << 20, "the same in bytes of topics, payloads and properties", live=True)
     max_session_expiry: Duration = setting(
         7 * 86_400.0, "how long a session is kept for a client that is away; longer wishes are cut to it", live=True
     )

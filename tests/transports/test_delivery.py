@@ -172,6 +172,15 @@ class TestQueues:
         _, *came = pair.world.client(5).enter(**KEPT)
         assert [message.payload[:1] for message in came] == [b"x", b"z"]
 
+    def test_properties_are_bytes_as_well(self) -> None:
+        pair = Pair(FreeTopics(max_queued_size=1_200), **KEPT)
+        pair.listener.lose()
+        for topic, size in (("t/1", 600), ("t/2", 600), ("t/3", 10)):
+            pair.speaker.say(topic, b"x", 1, properties={Property.USER_PROPERTY: (("k", "v" * size),)})
+        assert pair.drops == (0, 1, 0)
+        _, *came = pair.world.client(5).enter(**KEPT)
+        assert [message.topic for message in came] == ["t/1", "t/3"]
+
     @pytest.mark.parametrize("level", [3, 4, 5])
     def test_who_does_not_acknowledge_is_closed_when_its_queue_is_full(self, level: int) -> None:
         kept = KEPT if level == 5 else {"clean_start": False}

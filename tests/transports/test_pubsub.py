@@ -389,6 +389,13 @@ class TestRetained:
         assert old.say("b", b"x" * 60, 1, retain=True) == [p.PubAck(1)], "which cannot be told"
         assert not old.closed
 
+    def test_so_are_those_with_too_large_properties(self) -> None:
+        speaker = FreeTopics(max_retained_size=1_000).client(5).connect()
+        says = [("a", 600, 16), ("b", 600, 0x97), ("a", 700, 16), ("a", 1_000, 0x97), ("a", 0, 16), ("b", 600, 16)]
+        for topic, size, code in says:
+            properties = {Property.USER_PROPERTY: (("k", "v" * size),)}
+            assert speaker.say(topic, b"x"[:size], 1, retain=True, properties=properties) == [p.PubAck(1, code)]
+
     def test_many_are_streamed_a_few_at_a_time(self) -> None:
         world = FreeTopics()
         speaker = world.client(5).connect()
@@ -412,6 +419,122 @@ class TestRetained:
         for message in came:
             came += listener.send(p.PubAck(message.packet_id))
         assert sorted(message.topic for message in came) == [f"a/{number}" for number in range(5)]
+
+    def many(self, world: FreeTopics, count: int, size: int = 1, qos: int = 0) -> None:
+        """Keep so many messages of that size."""
+        speaker = world.client(5).connect()
+        for number in range(count):
+            speaker.say(f"a/{number}", b"x" * size, qos, retain=True)
+
+    def asks(self, *topic_filters: str, qos: int = 0) -> list[p.Subscribe]:
+        """A SUBSCRIBE for each, told apart by their identifiers."""
+        return [
+            p.Subscribe(number, (p.Subscription(text, qos),), {Property.SUBSCRIPTION_IDENTIFIER: number})
+            for number, text in enumerate(topic_filters, start=1)
+        ]
+
+    def turns(self, world: FreeTopics, listener: Client, came: list[Any]) -> list[list[Any]]:
+        """The retained messages of each turn of the reactor, until one brings none; `came` is what the first brought."""
+        found = [[packet for packet in came if isinstance(packet, p.Publish)]]
+        while found[-1]:
+            world.clock.advance(0.02)
+            found.append(listener.received())
+        return found[:-1]
+
+    @pytest.mark.parametrize("count", [60, 150])
+    def test_all_subscribes_of_one_turn_share_what_it_brings(self, count: int) -> None:
+        world = FreeTopics()
+        self.many(world, count)
+        listener = world.anonymous("l")
+        waiting = world.admission.around.deadlines.waiting
+        asks = self.asks("#", "a/#", "+/#", "a/+", "+/+")
+        came = listener.send(*asks[:3]) + listener.send(*asks[3:])
+        assert [packet for packet in came if not isinstance(packet, p.Publish)] == [
+            p.SubAck(n, (0,)) for n in range(1, 6)
+        ]
+        assert world.admission.around.deadlines.waiting == waiting + 1
+        turns = self.turns(world, listener, came)
+        assert [len(turn) for turn in turns] == [100] * (count * 5 // 100) + [50] * (count * 5 % 100 // 50)
+        order = [message.properties[Property.SUBSCRIPTION_IDENTIFIER] for turn in turns for message in turn]
+        assert order == [(number,) for number in range(1, 6) for _ in range(count)], "one stream after the other"
+        world.clock.advance(0.02)
+        assert world.admission.around.deadlines.waiting == waiting
+
+    @pytest.mark.parametrize(
+        ("size", "expected"), [(40_000, [7, 7, 6]), (131_072, [2] * 10), (262_144, [1] * 20), (400_000, [1] * 20)]
+    )
+    def test_a_turn_brings_so_many_bytes_and_one_message_in_any_case(self, size: int, expected: list[int]) -> None:
+        world = FreeTopics(max_packet_size=1 << 20)
+        self.many(world, 10, size)
+        listener = world.anonymous("l")
+        turns = self.turns(world, listener, listener.send(*self.asks("#", "a/#")))
+        assert [len(turn) for turn in turns] == expected
+
+    def test_acknowledgements_bring_no_more(self) -> None:
+        world = FreeTopics()
+        self.many(world, 250)
+        world.owned(device(101)).say("b", b"x", 1, retain=True)
+        listener = world.anonymous("l")
+        _, first, *came = listener.send(*self.asks("b", "a/#", qos=1))
+        assert (first.topic, len(came)) == ("b", 100)
+        assert listener.send(p.PubAck(first.packet_id)) == []
+
+    def test_who_is_slow_is_given_the_rest_when_it_reads_on(self) -> None:
+        world = FreeTopics()
+        self.many(world, 250)
+        listener = world.anonymous("l")
+        assert len(listener.send(*self.asks("#"))) == 1 + 100
+        listener.protocol.pauseProducing()
+        world.clock.advance(1)
+        assert listener.received() == []
+        listener.protocol.resumeProducing()
+        assert [len(turn) for turn in self.turns(world, listener, listener.received())] == [100, 50]
+
+    def test_a_filter_that_is_asked_for_again_and_again_waits_once(self) -> None:
+        """What has begun goes on, and what the last SUBSCRIBE asks for follows whole (MQTT-3.8.4-3)."""
+        world = FreeTopics()
+        self.many(world, 5, qos=1)
+        listener = world.anonymous("l", properties={Property.RECEIVE_MAXIMUM: 2})
+        came = [packet for packet in listener.send(*self.asks(*["#"] * 50, qos=1)) if isinstance(packet, p.Publish)]
+        assert len(came) == 2
+        for message in came:
+            came += listener.send(p.PubAck(message.packet_id))
+        order = [message.properties[Property.SUBSCRIPTION_IDENTIFIER] for message in came]
+        assert order == [(1,)] * 5 + [(50,)] * 5
+
+    @pytest.mark.parametrize("handling", [1, 2])
+    def test_what_waits_is_not_lost_to_a_subscribe_that_wants_none(self, handling: int) -> None:
+        """MQTT-3.8.4-3"""
+        world = FreeTopics()
+        self.many(world, 150)
+        listener = world.anonymous("l")
+        again = p.Subscribe(9, (p.Subscription("a/#", 0, retain_handling=handling),))
+        turns = self.turns(world, listener, listener.send(*self.asks("#", "a/#"), again))
+        assert [len(turn) for turn in turns] == [100] * 3
+
+    def test_they_end_with_the_subscription(self) -> None:
+        world = FreeTopics()
+        self.many(world, 150)
+        listener = world.anonymous("l")
+        listener.send(*self.asks("#", "a/#", "+/#"))
+        assert listener.send(p.Unsubscribe(9, ("#", "+/#", "b"))) == [p.UnsubAck(9, (0, 0, 0x11))]
+        order = [
+            message.properties[Property.SUBSCRIPTION_IDENTIFIER]
+            for turn in self.turns(world, listener, [p.Publish("", b"")])[1:]
+            for message in turn
+        ]
+        assert order == [(2,)] * 150
+
+    def test_they_end_with_the_connection(self) -> None:
+        world = FreeTopics()
+        self.many(world, 150)
+        waiting = world.admission.around.deadlines.waiting
+        listener = world.anonymous("l")
+        listener.send(*self.asks("#"))
+        listener.lose()
+        assert world.admission.around.deadlines.waiting == waiting
+        world.clock.advance(1)
+        assert listener.received() == []
 
 
 class TestLimits:

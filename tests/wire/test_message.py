@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
 from rpcbroker.wire.mqtt.message import Message
-from rpcbroker.wire.mqtt.properties import Property
+from rpcbroker.wire.mqtt.properties import Property, encode_pairs
 
 P = Property
 PASSED_ON = {
@@ -75,6 +76,30 @@ def test_any_properties_are_passed_on_but_those_of_the_hop(topic: str, payload: 
     hop = {P.TOPIC_ALIAS, P.SUBSCRIPTION_IDENTIFIER}
     assert packet.properties == {key: value for key, value in properties.items() if key not in hop}
     assert (packet.topic, packet.payload) == (topic, payload)
+
+
+@given(TOPIC, st.binary(max_size=300), PROPERTIES[n.PUBLISH])
+def test_it_counts_for_no_less_than_its_properties_have_when_sent(topic: str, payload: bytes, properties: Any) -> None:
+    message = Message(topic, payload, properties=properties)
+    plain = Message(topic, payload).size
+    assert plain == len(topic) + len(payload)
+    assert message.size >= plain + len(encode_pairs(properties, n.PUBLISH))
+    assert message.size == Message(topic, payload, properties=properties).size == message.size
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [[("a" * 40_000, "b" * 10_000)], [("ab", str(number)) for number in range(5_000)], [("ü" * 20_000, "я" * 9_000)]],
+)
+def test_it_counts_for_about_what_its_properties_take(pairs: list[tuple[str, str]]) -> None:
+    sent = encode(p.Publish("t", b"x", properties={P.USER_PROPERTY: tuple(pairs)}), 5)
+    tracemalloc.start()
+    try:
+        message = Message("t", b"x", properties=parsed(sent, 5).properties)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken * 0.9 < message.size < taken * 2.2
 
 
 def test_a_will_s_delay_is_the_server_s_own() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import MqttSettings
 from rpcbroker.transports import dialect
 from rpcbroker.transports.mqtt.session import QueueLimits
+from rpcbroker.transports.mqtt.streams import Streams
 from rpcbroker.wire.mqtt.connection import PacketTooLarge, ServerConnection
 from rpcbroker.wire.mqtt.message import Message
 from rpcbroker.wire.mqtt.outbox import Delivery, Outbox
@@ -22,9 +23,6 @@ from rpcbroker.wire.mqtt.packets import FAILURE, PubAck, PubComp, PubRec, PubRel
 
 _ACKNOWLEDGED = Step.ACKNOWLEDGED
 """As a global: a member of an enumeration takes as long to be found as a function takes to be called."""
-
-STREAMED_AT_ONCE = 100
-"""Retained messages that one client is given in one turn of the reactor."""
 
 
 @dataclass(slots=True)
@@ -117,7 +115,7 @@ class Carrier:
         self._starved: dict[Link, DeviceSession] | None = None
         self._overdue: dict[tuple[DeviceSession, int], Ticket] | None = None
         """Calls in flight whose acknowledgement did not come in time, by session and wire id; None for most."""
-        self._streams: list[Iterator[Delivery]] | None = None
+        self._streams: Streams | None = None
         self._again: deque[tuple[int, Link | None]] | None = None
         outbox.window = min(connection.client_receive_maximum, around.settings().max_inflight)
 
@@ -220,12 +218,17 @@ class Carrier:
                 return False
         return self._transmit(delivery, None)
 
-    def stream(self, deliveries: Iterator[Delivery]) -> None:
-        """Send these as fast as the client takes them, each made when it is its turn."""
+    def stream(self, topic_filter: str, deliveries: Iterator[Delivery | int]) -> None:
+        """Send these as fast as the client takes them, each made when it is its turn; see Streams."""
         if self._streams is None:
-            self._streams = []
-        self._streams.append(deliveries)
+            self._streams = Streams()
+        self._streams.add(topic_filter, deliveries)
         self._pump()
+
+    def end_streams(self, topic_filters: Iterable[str]) -> None:
+        """Send no more of these."""
+        if self._streams is not None:
+            self._streams.discard(topic_filters)
 
     def _transmit(self, delivery: Delivery, packet_id: int | None, *, dup: bool = False) -> bool:
         """False: it is more than the client takes, and dropped (MQTT-3.1.2-25)."""
@@ -301,25 +304,30 @@ class Carrier:
             now = self._around.seconds()
             while (delivery := outbox.next(now)) is not None:
                 self._transmit(delivery, outbox.sent(delivery))
-        if self._streams:
-            self._pump()
+        self._pump()
         if self._starved and outbox.has_room and not self._paused:
             starved, self._starved = self._starved, None
             for link, session in starved.items():
                 session.resume(link)
 
-    def _pump(self, _: None = None) -> None:
-        sent = 0
-        while self._streams and not self._paused and self._outbox.has_room:
-            if sent == STREAMED_AT_ONCE:
-                self._around.deadlines.after(0, self._pump, None)
-                return
-            delivery = next(self._streams[0], None)
+    def _pump(self) -> None:
+        """Send of the streams what may go out in this turn; the next one goes on with the rest."""
+        streams = self._streams
+        if streams is None:
+            return
+        while not self._paused and self._outbox.has_room and not streams.finished:
+            if streams.turn is None:
+                streams.turn = self._around.deadlines.after(0, self._pump_on, streams)
+            delivery = streams.take()
             if delivery is None:
-                self._streams.pop(0)
-                continue
-            sent += 1
+                break
             self.deliver(delivery)
+        if streams.finished and streams.turn is None:
+            self._streams = None
+
+    def _pump_on(self, streams: Streams) -> None:
+        streams.renew()
+        self._pump()
 
     def send_again(self, session: DeviceSession | None, link: Link | None) -> None:
         """What an earlier connection left in flight goes out once more, in order (MQTT-4.4.0-1).
@@ -371,7 +379,9 @@ class Carrier:
         self._paused = True
         self._starved = None
         self._overdue = None
-        self._streams = None
+        if self._streams is not None:
+            self._streams.stop()
+            self._streams = None
         self._again = None
         for _, delivery in self._outbox.unfinished():
             if isinstance(delivery.ticket, Ticket):

@@ -406,11 +406,12 @@ class MqttProtocol(Protocol):
         self._say(p.SubAck(packet.packet_id, done.codes, said))
         if done.granted:
             face.subscribed(done.granted)
-        for stream in done.streams:
-            cast(Carrier, self._carrier).stream(stream)
+        for topic_filter, stream in done.streams:
+            cast(Carrier, self._carrier).stream(topic_filter, stream)
 
     def _unsubscribe(self, packet: p.Unsubscribe) -> None:
         codes, ended = unsubscribe(packet, self._session, self._admission.pubsub)
+        cast(Carrier, self._carrier).end_streams(packet.filters)
         self._say(p.UnsubAck(packet.packet_id, codes))
         if ended:
             self._face.unsubscribed(ended)

@@ -19,6 +19,9 @@ from rpcbroker.wire.mqtt.packets import ReasonCode, Subscription
 
 TENANT = "tenant"
 
+_LOOKING = 10
+"""Steps of a search that it takes as long as to see whether a denied filter matches."""
+
 
 class PubSub:
     """The free topics of all tenants; none sees another's."""
@@ -79,8 +82,12 @@ class PubSub:
 
     def subscribe(
         self, session: MqttSession, rights: Rights, wanted: Subscription, identifier: int
-    ) -> Iterator[Delivery]:
+    ) -> Iterator[Delivery | int] | None:
         """Add a subscription; what comes back are the retained messages that go with it, made as they are taken.
+
+        They are looked for meanwhile: a number counts steps that found none.
+
+        None if the client does not want them now: what it was to be given before is still due (MQTT-3.8.4-3).
 
         Raises Refused, and WireError for a filter that is malformed.
         """
@@ -98,18 +105,8 @@ class PubSub:
         session.subscriptions[topic_filter] = held
         space.subscribe(session, topic_filter, held)
         if share or wanted.retain_handling == 2 or (wanted.retain_handling == 1 and not new):  # MQTT-3.3.1-9 to -11
-            return iter(())
-        may_receive = rights.may_receive
-        return (
-            Delivery(
-                message,
-                min(message.qos, held.qos),
-                retain=True,
-                identifiers=(identifier,) if identifier else (),
-            )
-            for message in space.retained(topic_filter, self._around.seconds())
-            if may_receive(message.topic)
-        )
+            return None
+        return _given(space.retained(topic_filter, self._around.seconds()), held, rights)
 
     def unsubscribe(self, session: MqttSession, topic_filter: str) -> bool:
         """False if there was no such subscription."""
@@ -138,3 +135,19 @@ class PubSub:
         space = self._spaces.get(session.key.tenant_id)
         if space is not None and not space:
             del self._spaces[session.key.tenant_id]
+
+
+def _given(found: Iterator[Message | int], held: Held, rights: Rights) -> Iterator[Delivery | int]:
+    """What was found, for who has the subscription and these rights."""
+    identifiers = (held.identifier,) if held.identifier else ()
+    looking = _LOOKING * len(rights.denied)
+    for message in found:
+        if isinstance(message, int):
+            yield message
+            continue
+        if looking:
+            yield looking
+        if rights.may_receive(message.topic):
+            yield Delivery(message, min(message.qos, held.qos), retain=True, identifiers=identifiers)
+        else:
+            yield 1

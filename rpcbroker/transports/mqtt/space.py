@@ -43,8 +43,12 @@ class ShareGroup:
 Subscriber = MqttSession | ShareGroup
 
 
+_FORGETTING = 10
+"""Steps of a search that it takes as long as, beside one for each level."""
+
+
 class RetainedLimits(NamedTuple):
-    """Of one tenant; `size` is in bytes of topics and payloads."""
+    """Of one tenant; `size` is in bytes of topics, payloads and properties."""
 
     messages: int
     size: int
@@ -121,11 +125,16 @@ class TopicSpace:
         self._retained_bytes = size
         return True
 
-    def retained(self, topic_filter: str, now: float) -> Iterator[Message]:
-        """The messages that a new subscriber is given, one by one as they are taken."""
-        for topic, message in self._retained.match(topic_filter):
+    def retained(self, topic_filter: str, now: float) -> Iterator[Message | int]:
+        """The messages that a new subscriber is given, found step by step; a number counts steps that found none."""
+        for found in self._retained.search(topic_filter):
+            if found is None:
+                yield 1
+                continue
+            topic, message = found
             if message.expired(now):
                 self._forget(topic)
+                yield _FORGETTING + topic.count("/")
             else:
                 yield message
 

@@ -26,8 +26,8 @@ class Subscribed(NamedTuple):
     problem: str | None
     granted: frozenset[str]
     """Filters of the server's topics."""
-    streams: tuple[Iterator[Delivery], ...]
-    """The retained messages that go with the free ones."""
+    streams: tuple[tuple[str, Iterator[Delivery | int]], ...]
+    """The free ones that retained messages go with, and these."""
 
 
 def subscribe(
@@ -51,7 +51,9 @@ def subscribe(
                 codes.append(_grant(wanted, session, face, admission))
                 granted.add(wanted.filter)
             else:
-                streams.append(_subscribe_free(wanted, identifier, session, face, admission, device))
+                stream = _subscribe_free(wanted, identifier, session, face, admission, device)
+                if stream is not None:
+                    streams.append((wanted.filter, stream))
                 codes.append(wanted.qos)
         except (Refused, WireError) as error:
             problem = problem or error.message
@@ -88,7 +90,7 @@ def _subscribe_free(
     face: Face,
     admission: Admission,
     device: DeviceSession | None,
-) -> Iterator[Delivery]:
+) -> Iterator[Delivery | int] | None:
     possible = face.free and admission.pubsub.allowed
     if not possible or dialect.resembles(wanted.filter):
         face.misheard(wanted.filter)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from sys import getsizeof
+from typing import Any
 
 from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt.fields import encode_text, encode_varint, fixed_header
@@ -31,7 +33,18 @@ class Message:
     `expires` is the second (of whatever clock the caller uses) from which nobody is given it any more.
     """
 
-    __slots__ = ("_head", "_passed_on", "_whole", "expires", "payload", "properties", "qos", "retain", "topic")
+    __slots__ = (
+        "_head",
+        "_passed_on",
+        "_properties_size",
+        "_whole",
+        "expires",
+        "payload",
+        "properties",
+        "qos",
+        "retain",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -48,8 +61,12 @@ class Message:
         self.qos = qos
         self.retain = retain
         self.properties = properties
-        interval = properties.get(Property.MESSAGE_EXPIRY_INTERVAL) if properties else None
-        self.expires: float | None = None if interval is None else now + interval
+        self.expires: float | None = None
+        if properties:
+            interval = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
+            if interval is not None:
+                self.expires = now + interval
+            self._properties_size: int | None = None  # most messages have none: those are not to be slower for it
         self._head: bytes | None = None
         self._passed_on: bytes | None = None
         self._whole: dict[int, bytes] | None = None
@@ -57,7 +74,12 @@ class Message:
     @property
     def size(self) -> int:
         """Bytes that it takes while it waits, about."""
-        return len(self.topic) + len(self.payload)
+        size = len(self.topic) + len(self.payload)
+        if not self.properties:
+            return size
+        if self._properties_size is None:
+            self._properties_size = sum(map(_in_memory, self.properties.values()))
+        return size + self._properties_size
 
     def expired(self, now: float) -> bool:
         return self.expires is not None and self.expires <= now
@@ -109,3 +131,16 @@ class Message:
         if alias:
             body += _ALIAS + alias.to_bytes(2, "big")
         return encode_varint(len(body)) + body
+
+
+def _in_memory(value: Any) -> int:
+    """Bytes that the value of a property takes: short ones more than ten times as many as when they are sent.
+
+    Never less than it takes when it is sent, which for some texts is more.
+    """
+    size = getsizeof(value)
+    if isinstance(value, tuple):
+        return size + sum(map(_in_memory, value))
+    if isinstance(value, str) and not value.isascii():
+        return max(size, 5 + len(value.encode()))  # with its length, and the property's number
+    return size
