@@ -108,20 +108,15 @@ class TopicTree(Generic[V]):
             node.take_out(levels.pop())
         return value
 
-    def match(self, topic_filter: str) -> Iterator[tuple[str, V]]:
+    def search(self, topic_filter: str) -> Iterator[tuple[str, V] | None]:
         """Topics that match, with their values, one at a time and in no order; no copy is made of anything.
+
+        It goes in steps of the same small cost: one for each node looked at, and None if it has nothing. A filter like
+        `+/+/x` may look at all topics and find none, so who must not keep others waiting takes so many steps at a time.
 
         The tree may change between two of them. Each topic that is there from the first to the last
         comes once; one that is put or popped meanwhile comes once or not at all. The value is the one
-        at the time when it is given. To bound the time as well, take `search`.
-        """
-        return (found for found in self.search(topic_filter) if found is not None)
-
-    def search(self, topic_filter: str) -> Iterator[tuple[str, V] | None]:
-        """`match` in steps of the same small cost: one for each node looked at, and None if it has nothing.
-
-        A filter like `+/+/x` may look at all topics and find none, so who must not keep others waiting
-        takes so many steps at a time.
+        at the time when it is given.
         """
         levels = topic_filter.split("/")
         # A node, how many levels of the filter it has matched, and whether its siblings do so as well.
