@@ -118,7 +118,10 @@ class BrokerService(Service):
         self._lock: IO[str] | None = None
         self._notify = Notify(environ, pid=os.getpid(), clock=reactor)
         self.certificates = Certificates(reactor, time.time)
-        self._listeners = Listeners(reactor, directory=directory, certificates=self.certificates)
+        self.outgoing = Outgoing(reactor.seconds)
+        self._listeners = Listeners(
+            reactor, directory=directory, certificates=self.certificates, outgoing=self.outgoing
+        )
         self._key = b""
         self._default_tenant = NULL_UUID
         self._hashing = ThreadPool(minthreads=0, maxthreads=1, name="passwords")
@@ -161,7 +164,6 @@ class BrokerService(Service):
         self._keeper = PresenceKeeper(
             self.store, self.broker.deadlines, self.broker.events, settings=settings.feed, now_ms=wall_clock_ms
         )
-        self.outgoing = Outgoing(reactor.seconds)
         self.mqtt = Admission(
             broker=self.broker,
             settings=settings.mqtt,

@@ -110,7 +110,10 @@ def is_tls(transport: Any) -> bool:
 
 
 def peer_left(transport: Any) -> bool:
-    """Whether the peer has closed the connection, or its half of it, and that was not heard of yet."""
+    """Whether the peer has closed the connection, or its half of it, though that may not have been heard of yet."""
+    tcp = _socket_of(transport)
+    if isinstance(tcp, Server) and (tcp.disconnecting or not tcp.connected):
+        return True
     if type(transport) is not Server or not transport.connected or transport.TLS:
         return False
     try:

@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.host.tls import Certificate, Certificates, TlsError, TlsFiles
 from rpcbroker.host.wanted import Wanted
 
@@ -107,7 +108,7 @@ class Listeners:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, *, directory: Path, certificates: Certificates) -> None:
+    def __init__(self, reactor: Any, *, directory: Path, certificates: Certificates, outgoing: Outgoing) -> None:
         """Relative paths start at `directory`: twistd may have changed the current one."""
         self.urls: dict[str, str] = {}
         self.ports: defaultdict[str, list[IListeningPort]] = defaultdict(list)
@@ -115,6 +116,7 @@ class Listeners:
         self._reactor = reactor
         self._directory = directory
         self._certificates = certificates
+        self._outgoing = outgoing
 
     def open(self, listener: Wanted, factory: Factory) -> None:
         """Listen; who comes is `factory`'s. Raises ListenError."""
@@ -200,7 +202,7 @@ class Listeners:
         return maybeDeferred(
             self._reactor.listenTCP,
             int(given["port"]),
-            DirectTLSFactory(certificate, False, factory, self._reactor),
+            DirectTLSFactory(certificate, factory, self._reactor, self._outgoing),
             backlog=int(given.get("backlog", BACKLOG)),
             interface=given.get("interface", ""),
         )

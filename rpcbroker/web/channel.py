@@ -125,6 +125,7 @@ class Channel(HTTPChannel):
         self._wait_for_reader()
         self.site.outgoing.flush()
         super().loseConnection()
+        self.transport.resumeProducing()  # or the other side's end of TLS would not be heard
 
     def finish(self) -> None:
         """The broker ends: close now, or once what is being asked is answered, which says that it is the last.

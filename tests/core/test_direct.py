@@ -63,6 +63,15 @@ def test_a_peer_that_has_left_shows_before_the_reactor_hears_of_it(ends: tuple[A
     assert direct.peer_left(transport)
 
 
+@pytest.mark.parametrize("what", [{"connected": 0}, {"disconnecting": 1}])
+def test_who_was_parted_from_has_left_also_below_tls(ends: tuple[Any, socket.socket], what: dict[str, int]) -> None:
+    transport, _ = ends
+    assert not direct.peer_left(Wrapper(transport))
+    transport.__dict__.update(what)
+    assert direct.peer_left(transport)
+    assert direct.peer_left(Wrapper(transport))
+
+
 def test_a_reset_shows_too(ends: tuple[Any, socket.socket]) -> None:
     transport, peer = ends
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class Ends:
         self.clock, self.reactor, self.application = Clock(), Reactor(), Protocol()
         factory: Any = Factory()
         factory.buildProtocol = lambda _: self.application
-        tls: Any = DirectTLSFactory(certificate, False, factory, self.clock).buildProtocol(None)
+        self.outgoing = direct.Outgoing(self.clock.seconds)
+        tls: Any = DirectTLSFactory(certificate, factory, self.clock, self.outgoing).buildProtocol(None)
         listener = socket.create_server(("127.0.0.1", 0))
         self._peer = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
@@ -94,6 +96,13 @@ class Ends:
                 break
             got += piece
         return got
+
+    def ask_and_leave(self, question: bytes) -> None:
+        """In one read, with close_notify."""
+        self._client.write(question)
+        with suppress(ssl.SSLWantReadError):
+            self._client.unwrap()
+        self.transport.dataReceived(self._goes.read())
 
     def unread(self) -> bytes:
         """What has come to the peer's socket."""
@@ -134,6 +143,22 @@ def test_a_long_handshake_is_sent_whole(tmp_path: Path) -> None:
     direct.send(ends.transport, b"answer")
     assert ends.read(6) == b"answer"
     ends.close()
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+def test_what_was_answered_goes_before_the_farewell(ends: Ends, gathers: bool) -> None:
+    ends.application.dataReceived = lambda data: ends.outgoing.send(ends.transport, data)  # type: ignore[method-assign]
+    if gathers:
+        ends.outgoing.gather()
+    ends.ask_and_leave(b"answer")
+    ends.outgoing.release()
+    assert ends.read(6) == b"answer"
+
+
+def test_so_does_what_twisted_has_gathered(ends: Ends) -> None:
+    ends.application.dataReceived = ends.transport.write  # type: ignore[method-assign]
+    ends.ask_and_leave(b"answer")
+    assert ends.read(6) == b"answer"
 
 
 def test_an_abort_does_not_look_like_an_end(ends: Ends) -> None:

@@ -14,12 +14,14 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 
 from rpcbroker.config import load
+from rpcbroker.core.direct import Outgoing
 from rpcbroker.host.direct_tls import DirectTLSFactory
 from rpcbroker.host.listeners import BACKLOG, ListenError, Listeners, check, check_form
 from rpcbroker.host.tls import Certificate, Certificates, TlsFiles
 from rpcbroker.host.wanted import Wanted, wanted
 
 FACTORY = Factory.forProtocol(Protocol)
+OUTGOING = Outgoing(lambda: 0.0)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def reactor() -> MemoryReactorClock:
 
 
 def listeners(reactor: Any, directory: Path) -> Listeners:
-    return Listeners(reactor, directory=directory, certificates=Certificates(reactor, lambda: 0.0))
+    return Listeners(reactor, directory=directory, certificates=Certificates(reactor, lambda: 0.0), outgoing=OUTGOING)
 
 
 def http(description: str) -> Wanted:
@@ -207,7 +209,7 @@ def test_dtls_is_udp_with_a_certificate_of_ours(reactor: MemoryReactorClock, tmp
     description = f"dtls:5684:privateKey=key.pem:certKey={made.certificate}:interface=127.0.0.1:extraCertChain={chain}"
     assert check(coap(description, "dtls_listen"), tmp_path) is not None
     certificates = Certificates(reactor, lambda: 0.0)
-    opened = Listeners(reactor, directory=tmp_path, certificates=certificates)
+    opened = Listeners(reactor, directory=tmp_path, certificates=certificates, outgoing=OUTGOING)
     datagrams = Datagrams()
     opened.open_dtls(coap(description, "dtls_listen"), datagrams.listen)
     ((port, interface, certificate),) = datagrams.given

@@ -14,8 +14,11 @@ from rpcbroker.core.errors import Reason
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.transports.dialect import RPC_REQUEST_FILTER
 from rpcbroker.transports.mqtt.device import MqttLink
+from rpcbroker.transports.mqtt.session import QueueLimits
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import encode
+from rpcbroker.wire.mqtt.message import Message
+from rpcbroker.wire.mqtt.outbox import Delivery, Outbox
 from rpcbroker.wire.mqtt.properties import Property
 
 DAY = 86_400
@@ -425,3 +428,12 @@ def test_who_shows_no_credentials_takes_over_no_device() -> None:
     first = world.client().connect(client_id="other", username=None)
     world.client().connect(client_id="other", username=None)
     assert first.closed, "among themselves they do as MQTT has it"
+
+
+def test_one_message_may_wait_however_large_it_is() -> None:
+    limits, outbox = QueueLimits(messages=10, size=50), Outbox()
+    large = Delivery(Message("t", bytes(100), 1), 1)
+    assert limits.has_room(outbox, large)
+    outbox.put(large)
+    assert not limits.has_room(outbox, large)
+    assert not QueueLimits(messages=0, size=50).has_room(Outbox(), large)

@@ -300,6 +300,15 @@ class TestReading:
         assert caller.statuses() == [200] * 1001
         assert caller.wire.producerState == "producing"
 
+    def test_when_it_is_closed_then_its_farewell_can_be_heard(self, door: Door) -> None:
+        caller = door.caller()
+        caller.send(LATER)
+        caller.channel.pauseProducing()
+        caller.send(GET * 1000)
+        assert caller.wire.producerState == "paused"
+        caller.channel.loseConnection()
+        assert caller.wire.producerState == "producing", "or the end of TLS would not be"
+
     def test_who_begins_an_answer_then_is_told_at_once(self, door: Door) -> None:
         caller = door.caller()
         caller.send(LATER)

@@ -39,7 +39,9 @@ class QueueLimits(NamedTuple):
     size: int
 
     def has_room(self, outbox: Outbox, delivery: Delivery) -> bool:
-        return outbox.queued < self.messages and outbox.queued_bytes + delivery.message.size <= self.size
+        """One message may wait however large it is: it came in one packet."""
+        fits = not outbox.queued or outbox.queued_bytes + delivery.message.size <= self.size
+        return outbox.queued < self.messages and fits
 
 
 class Way(Protocol):

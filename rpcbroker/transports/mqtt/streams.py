@@ -41,10 +41,12 @@ class Streams:
         return self._begun is None and not self._waiting
 
     def add(self, topic_filter: str, deliveries: Iterator[Delivery | int]) -> None:
-        """Let it wait, in the place of what waits for the same filter and has not begun.
+        """Let it wait, in the place of what there is for the same filter, of which it brings all.
 
-        So there are never many more than a client may have filters, however often it subscribes.
+        So there are never more than a client may have filters, however often it subscribes.
         """
+        if self._begun is not None and self._begun[0] == topic_filter:
+            self._begun = None
         self._waiting[topic_filter] = deliveries
 
     def discard(self, topic_filters: Iterable[str]) -> None:
