@@ -242,7 +242,7 @@ class TestCancel:
         assert cancelling.client.heard() == []
 
     def test_one_that_takes_no_more_at_all_is_disconnected(self) -> None:
-        cancelling = Cancelling((V1, 1), max_queued_size=10)
+        cancelling = Cancelling((V1, 1), max_queued_messages=0)
         cancelling.come(properties={Property.RECEIVE_MAXIMUM: 1})
         cancelling.call()
         assert not cancelling.cancel().device_told
