@@ -159,6 +159,10 @@ class FreeTopics(Mqtt):
         super().__init__(**{"pubsub": "tenant", "allow_anonymous": True} | settings)
         self._known = {self.device.id}
 
+    def two(self) -> tuple[Client, Client]:
+        """Clients without credentials."""
+        return self.anonymous("one"), self.anonymous("two")
+
     def anonymous(self, client_id: str, level: int = 5, **more: Any) -> Client:
         """A client without credentials that is connected."""
         return self.client(level).connect(client_id=client_id, username=None, **more)

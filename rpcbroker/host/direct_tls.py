@@ -9,7 +9,6 @@ It relies on private attributes of Twisted's transport. If it gathers otherwise 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from OpenSSL.SSL import WantReadError
@@ -39,18 +38,21 @@ class DirectTLS(BufferingTLSTransport):
         """Say farewell, behind what was said before: nothing can be said after it."""
         if not self._aborted:
             self.factory.outgoing.flush()
-            self._aggregator.flush()
+            if hasattr(self._aggregator, "flush"):
+                self._aggregator.flush()
         super()._shutdownTLS()
 
     def _flushSendBIO(self) -> None:
         """Send all that was encrypted, and what belongs to the handshake. Of an abort nothing must look like an end."""
-        send = self.transport.write if self._aborted else partial(direct.send, self.transport)
         size = RECORDS
         with suppress(WantReadError):
             while size == RECORDS:
                 records = self._tlsConnection.bio_read(RECORDS)
                 size = len(records)
-                send(records)
+                if self._aborted:
+                    self.transport.write(records)
+                else:
+                    direct.send(self.transport, records)
 
 
 class DirectTLSFactory(TLSMemoryBIOFactory):

@@ -213,3 +213,6 @@ def test_if_twisted_gathers_otherwise_it_is_left_to_twisted(ends: Ends) -> None:
     ends.transport.write = written.append
     direct.send(ends.transport, b"x")
     assert written == [b"x"]
+    ends.unread()
+    ends.ask_and_leave(b"y")
+    assert ends.unread(), "the farewell comes all the same"
