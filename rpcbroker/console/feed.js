@@ -93,16 +93,17 @@ function settle(subscription) {
 
 async function bring(subscription) {
   const { watchers, topic, match, key } = subscription;
-  const payloads = [...watchers].some((watcher) => watcher.payloads);
+  const wantsPayloads = () => [...watchers].some((watcher) => watcher.payloads);
   const mine = client;
   let on = subscription.on?.client === mine ? subscription.on : null;
   if (state === "live") {
-    if (on && (!watchers.size || (payloads && !on.payloads))) {
+    if (on && (!watchers.size || (wantsPayloads() && !on.payloads))) {
       subscription.on = null;
       await mine.unsubscribe(on.id);
       on = null;
     }
     if (!on && watchers.size) {
+      const payloads = wantsPayloads(); // of those who are there now: some may have come meanwhile
       const name = `watch${++names}`;
       asked.set(name, { options: { match, payloads }, topic });
       const { subscriptionId } = await mine.subscribe(name, (event) => heard(subscription, event));

@@ -97,6 +97,29 @@ def test_who_signs_out_while_the_feed_is_being_connected_leaves_nothing(visitor:
     expect(page.get_by_text(LIVE, exact=True)).to_be_visible()
 
 
+def test_who_wants_payloads_of_a_topic_that_is_just_being_left_gets_them_at_once(
+    console: Console, device_id: str
+) -> None:
+    expect(console.page.get_by_text(LIVE, exact=True)).to_be_visible()
+    begun = console.page.evaluate(
+        """async (topics) => {
+            const { watch } = await import("/console/feed.js");
+            const begins = (topic) => new Promise((resolve) => {
+                const end = watch(topic, () => {}, { onGap: () => resolve(end) });
+            });
+            const end = await begins(topics[0]);
+            end();
+            for (let turn = 0; turn < 20; turn++) await null; // the broker has been asked to end it, and has not yet
+            let begun = 0;
+            watch(topics[0], () => {}, { payloads: true, onGap: () => begun++ });
+            for (const topic of topics.slice(1)) await begins(topic); // what would be asked for again is there by then
+            return begun;
+        }""",
+        [f"rpcbroker.call.{device_id}.{state}" for state in ("queued", "sent", "delivered", "failed", "expired")],
+    )
+    assert begun == 1
+
+
 def test_a_token_that_lasts_for_months_is_not_replaced_all_the_time(chromium: Browser, tmp_path: Path) -> None:
     broker = Daemon(tmp_path, RPCBROKER_AUTH_TOKEN_LIFETIME="8000000s", RPCBROKER_AUTH_REFRESH_LIFETIME="9000000s")
     console = Console(chromium, broker.http, WIDE)
