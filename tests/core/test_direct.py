@@ -85,6 +85,18 @@ def test_the_kernel_is_told_how_long_a_peer_may_acknowledge_nothing(ends: tuple[
     assert transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_500
 
 
+def test_what_was_read_is_acknowledged_before_anything_is_sent(ends: tuple[Any, socket.socket]) -> None:
+    transport, peer = ends
+    for _ in range(3):  # until the kernel takes it for a conversation, in which acknowledgements wait for answers
+        peer.sendall(b"x")
+        transport.socket.recv(1)
+        transport.socket.send(b"x")
+        peer.recv(1)
+    assert not transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+    direct.acknowledge(Wrapper(transport))
+    assert transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+
 def test_of_what_is_no_socket_nothing_is_known() -> None:
     transport = StringTransport()
     transport.write(b"x")
@@ -92,6 +104,7 @@ def test_of_what_is_no_socket_nothing_is_known() -> None:
     assert not direct.is_lost(transport)
     assert not direct.peer_left(transport)
     direct.abort_unread(transport, 1)
+    direct.acknowledge(transport)
 
 
 class TestOutgoing:

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcbroker.core import jsontext
+from rpcbroker.core import direct, jsontext
 from rpcbroker.core.deadlines import Deadline
 from rpcbroker.core.errors import BrokerError
 from rpcbroker.core.model import NULL_UUID
@@ -140,7 +140,7 @@ class MqttProtocol(Protocol):
         if self._connection.state is _CLOSED:
             return
         self._batch = []
-        unseen = True
+        unseen, kind = True, None
         try:
             for packet in self._connection.receive(data, self._admission.clock.seconds()):
                 kind = type(packet)
@@ -159,6 +159,8 @@ class MqttProtocol(Protocol):
                 self._admission.outgoing.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
         if self._connection.state is _CLOSED:
             self._close()
+        elif kind is p.PubAck:
+            direct.acknowledge(self.transport)  # the reply that comes next may wait for it
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
