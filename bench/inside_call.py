@@ -52,6 +52,9 @@ class Transport(StringTransport):
     def write(self, data: bytes) -> None:
         self.last = data
 
+    def resumeProducing(self) -> None:
+        """As real ones: nothing more, once it is being closed."""
+
 
 def connect(factory: Any) -> tuple[Any, Transport]:
     """A protocol of the factory, and where it writes."""

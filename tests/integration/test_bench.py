@@ -55,6 +55,13 @@ def test_a_round_of_coap_ends_well() -> None:
     assert len(re.findall(r"^  rpcbroker +[0-9,]+/s ", said, re.MULTILINE)) == 2, said
 
 
+def test_where_the_time_of_a_call_goes_is_told_to_the_end() -> None:
+    said = run("inside_call.py", "--calls", "20")
+    assert re.search(r"^[0-9.]+ us a call at best, ", said, re.MULTILINE), said
+    assert re.search(r"^  core +[0-9]+ %$", said, re.MULTILINE), said
+    assert re.search(r"^most of it in one function: [0-9]+ %, ", said, re.MULTILINE), said
+
+
 @pytest.mark.parametrize(
     ("found", "most", "verdict"),
     [
