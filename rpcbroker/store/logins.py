@@ -25,6 +25,8 @@ MAX_BATCH = 200
 
 Ids = tuple[str, ...]
 Known = tuple[KnownDevice, ...]
+_Asked = tuple[Ids, bytes]
+"""And what the answer is remembered by."""
 
 
 class Logins:
@@ -39,7 +41,7 @@ class Logins:
         self._known = Cache(cache_size)
         self._unknown = Cache(cache_size)
         """Apart from the others, for strangers must not crowd out devices."""
-        self._waiting: dict[Deferred[Known], Ids] = {}
+        self._waiting: dict[Deferred[Known], _Asked] = {}
         self._reading = False
 
     def find(self, ids: Ids) -> Deferred[Known]:
@@ -51,7 +53,7 @@ class Logins:
         if found is not None:
             return succeed(found)
         waiting: Deferred[Known] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
-        self._waiting[waiting] = ids
+        self._waiting[waiting] = ids, key
         if not self._reading:
             self._read()
         return waiting
@@ -73,23 +75,23 @@ class Logins:
         for waiting in batch:
             del self._waiting[waiting]
         since = self._known.writes, self._unknown.writes
-        wanted = {each for ids in batch.values() for each in ids}
+        wanted = {each for ids, _ in batch.values() for each in ids}
         reading = self._database.read(lambda connection: _read(connection, wanted))
         reading.addBoth(self._tell, batch, since)
 
-    def _tell(self, outcome: Any, batch: dict[Deferred[Known], Ids], since: tuple[int, int]) -> None:
+    def _tell(self, outcome: Any, batch: dict[Deferred[Known], _Asked], since: tuple[int, int]) -> None:
         """Give everybody theirs: a failure is everybody's."""
         self._reading = False
         if self._waiting:
             self._read()
-        for waiting, ids in batch.items():
+        for waiting, (ids, key) in batch.items():
             answer: Any = outcome
             if not isinstance(outcome, Failure):
                 answer = tuple(outcome[each] for each in ids if each in outcome)
                 if answer:
-                    self._known.put(_key(ids), answer, since=since[0])
+                    self._known.put(key, answer, since=since[0])
                 else:
-                    self._unknown.put(_key(ids), answer, since=since[1])
+                    self._unknown.put(key, answer, since=since[1])
             if not waiting.called:  # it may have been cancelled meanwhile
                 waiting.callback(answer)
 
