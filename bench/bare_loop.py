@@ -1,10 +1,13 @@
-"""The least that a Python program can do for a two-way call between HTTP and MQTT: what no broker in Python is below.
+"""The least that a Python program can do for a device that connects, and for a two-way call between HTTP and MQTT.
+
+No broker in Python is below that.
 
     python bench/bare_loop.py HTTP_PORT MQTT_PORT FILE_OF_IDS
 
-One loop over epoll, two reads and two writes a call. It looks for a device's connection and for who waits, and that is
-all: no right is checked, nothing is parsed that the load of bench/rpc.py does not vary, no fault is noticed, no time
-limited, nothing recorded. It is to tell which part of a broker's time for a call is not the broker's own.
+One loop over epoll. Of a device that connects an accept, a read and a write, and a read and a write more when it
+subscribes; of a call two reads and two writes. It looks for a device's connection and for who waits, and that is all:
+no right is checked, nothing is parsed that the loads of bench/mqtt.py and bench/rpc.py do not vary, no fault is
+noticed, no time limited, nothing recorded. It is to tell which part of a broker's time is not the broker's own.
 """
 
 from __future__ import annotations

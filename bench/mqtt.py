@@ -1,11 +1,12 @@
 """Measures MQTT of the broker and of its peers, one after another in every round, and prints medians and ratios.
 
-    python bench/mqtt.py [--seconds 5] [--rounds 3] [--only ingest-1,rpc] [--peers mosquitto,amqtt]
+    python bench/mqtt.py [--seconds 5] [--rounds 3] [--only ingest-1,rpc] [--peers mosquitto,amqtt,bare]
 
 Each measurement has a fresh process of the broker, on loopback, and one of bench/mqtt_load.c. Only rpcbroker
 looks at who connects: every session has its own access token, and a look-up in the store. The load tells the share
 of a core that it took; a result with more than 0.8 is not valid, for the load may have been the limit. The last
-value of every device is read back from rpcbroker over REST, and a wrong one ends the benchmark.
+value of every device is read back from rpcbroker over REST, and a wrong one ends the benchmark. `bare` is no
+broker, but bench/bare_loop.py: what of a connect is the kernel's and the interpreter's, whatever stands behind.
 Needs a C compiler, mosquitto, and in AMQTT_PYTHON the Python of an environment with amqtt: `make bench` sees to it.
 """
 
@@ -29,6 +30,7 @@ FEW, MANY = 1000, 10_000
 """Connects. amqtt takes few only: its connects get slower with each, ten thousand take minutes."""
 OURS_FEW = f"{OURS}, {FEW:,}"
 PEERS = "mosquitto", "amqtt"
+BARE = "bare"
 REQUESTS = "v1/devices/me/rpc/request/+"
 SETTLE = 1.0
 """Seconds until the memory of what has connected is looked at."""
@@ -36,6 +38,8 @@ SETTLE = 1.0
 
 def start(bench: Bench, name: str, **settings: str) -> Any:
     """A broker of this name; `settings` is the environment of ours."""
+    if name == BARE:
+        return peers.BareLoop(bench.directory, bench.ids)
     return Broker(bench.directory, **settings) if name in (OURS, OURS_FEW) else getattr(peers, name)(bench.directory)
 
 
@@ -113,25 +117,25 @@ ROUNDS = {
         f"{FEW:,} connects, up to {AT_ONCE} at once, all stay, and then subscribe",
         connect(FEW),
         (Aim(20, of="amqtt"),),
-        (OURS, *PEERS),
+        (OURS, *PEERS, BARE),
         memory=True,
     ),
     "arrive-1k": Round(
         f"{FEW:,} connects and subscriptions, up to {AT_ONCE} at once, all stay",
         connect(FEW, "arrive"),
         (Aim(20, of="amqtt"),),
-        (OURS, *PEERS),
+        (OURS, *PEERS, BARE),
         memory=True,
     ),
     "connect-10k": Round(
         f"{MANY:,} connects, up to {AT_ONCE} at once, all stay, and then subscribe",
         connect(MANY),
         (Aim(0.9, of=OURS_FEW), Aim(4, figure="kb_each", most=True)),
-        (OURS, OURS_FEW, "mosquitto"),
+        (OURS, OURS_FEW, "mosquitto", BARE),
         memory=True,
     ),
 }
 
 
 if __name__ == "__main__":
-    main(__doc__, ROUNDS, "mqtt_load.c", devices=MANY, beside={name: name for name in PEERS})
+    main(__doc__, ROUNDS, "mqtt_load.c", devices=MANY, beside={name: name for name in PEERS} | {BARE: peers.BARE})

@@ -6,24 +6,27 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, TypeVar
+from sys import intern
+from typing import Any
+from uuid import UUID
 
-import sqlalchemy as sa
+import msgspec
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from rpcbroker.core.model import Credentials, CredentialsType, Device, KnownDevice, LastPresence
-from rpcbroker.store import tables as t
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
+from rpcbroker.store.queries import run
 
 MAX_BATCH = 200
 """Look-ups in one query: by then a further one saves nothing, and the first must not wait for the last."""
 
-T = TypeVar("T")
 Ids = tuple[str, ...]
 Known = tuple[KnownDevice, ...]
+_Asked = tuple[Ids, bytes]
+"""And what the answer is remembered by."""
 
 
 class Logins:
@@ -38,7 +41,7 @@ class Logins:
         self._known = Cache(cache_size)
         self._unknown = Cache(cache_size)
         """Apart from the others, for strangers must not crowd out devices."""
-        self._waiting: dict[Deferred[Known], Ids] = {}
+        self._waiting: dict[Deferred[Known], _Asked] = {}
         self._reading = False
 
     def find(self, ids: Ids) -> Deferred[Known]:
@@ -50,7 +53,7 @@ class Logins:
         if found is not None:
             return succeed(found)
         waiting: Deferred[Known] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
-        self._waiting[waiting] = ids
+        self._waiting[waiting] = ids, key
         if not self._reading:
             self._read()
         return waiting
@@ -72,68 +75,118 @@ class Logins:
         for waiting in batch:
             del self._waiting[waiting]
         since = self._known.writes, self._unknown.writes
-        wanted = {each for ids in batch.values() for each in ids}
+        wanted = {each for ids, _ in batch.values() for each in ids}
         reading = self._database.read(lambda connection: _read(connection, wanted))
         reading.addBoth(self._tell, batch, since)
 
-    def _tell(self, outcome: Any, batch: dict[Deferred[Known], Ids], since: tuple[int, int]) -> None:
+    def _tell(self, outcome: Any, batch: dict[Deferred[Known], _Asked], since: tuple[int, int]) -> None:
         """Give everybody theirs: a failure is everybody's."""
         self._reading = False
         if self._waiting:
             self._read()
-        for waiting, ids in batch.items():
+        for waiting, (ids, key) in batch.items():
             answer: Any = outcome
             if not isinstance(outcome, Failure):
                 answer = tuple(outcome[each] for each in ids if each in outcome)
                 if answer:
-                    self._known.put(_key(ids), answer, since=since[0])
+                    self._known.put(key, answer, since=since[0])
                 else:
-                    self._unknown.put(_key(ids), answer, since=since[1])
+                    self._unknown.put(key, answer, since=since[1])
             if not waiting.called:  # it may have been cancelled meanwhile
                 waiting.callback(answer)
 
 
-_C = t.credentials.c
-_PARTS = ((_C.type, _C.credentials_id, _C.credentials_value), tuple(t.device.c), tuple(t.presence.c))
-_QUERY = (
-    sa.select(*(column.label(f"{column.table.name}_{column.name}") for part in _PARTS for column in part))
-    .select_from(
-        t.credentials.join(t.device, t.device.c.id == t.credentials.c.device_id).outerjoin(
-            t.presence, t.presence.c.device_id == t.device.c.id
-        )
-    )
-    .where(_C.credentials_id.in_(sa.bindparam("ids", expanding=True)))
+_CREDENTIALS = "type", "credentials_id", "credentials_value"
+_DEVICE = "id", "tenant_id", "customer_id", "name", "type", "label", "created_time", "version", "additional_info"
+_PRESENCE = (
+    "connected_time",
+    "connected_cause",
+    "disconnected_time",
+    "disconnected_cause",
+    "seen_time",
+    "seen_cause",
+    "device_id",
 )
-"""Made once: to make it takes longer than to run it."""
-_DEVICE, _PRESENCE = (tuple(column.name for column in part) for part in _PARTS[1:])
-_TO_DEVICE = len(_PARTS[0])
-_TO_PRESENCE = _TO_DEVICE + len(_DEVICE)
-_HAS_PRESENCE = _TO_PRESENCE + _PRESENCE.index("device_id")
-_TYPES = {each.value: each for each in CredentialsType}
+_Row = tuple[
+    tuple[CredentialsType, str, str | None],
+    tuple[UUID, str, str | None, str, str, str | None, int, int, Any],
+    tuple[int | None, str | None, int | None, str | None, int | None, str | None, UUID | None],
+]
+"""What one device has in these; ids of which many have the same are left as text."""
+
+
+def _query(array: str, of_all: str, among: str, info: str) -> str:
+    """How a database is asked: for one JSON text of all that it finds, given the ids as another.
+
+    So the interpreter is needed once for a query and not for each row, and the reactor has it meanwhile.
+    """
+    credentials, device, presence = (
+        ", ".join(f"{table}.{name}" for name in names)
+        for table, names in (("credentials", _CREDENTIALS), ("device", _DEVICE[:-1]), ("presence", _PRESENCE))
+    )
+    row = f"{array}({array}({credentials}), {array}({device}, {info}), {array}({presence}))"
+    return (
+        f"SELECT {of_all.format(row)} FROM credentials JOIN device ON device.id = credentials.device_id"  # noqa: S608 - ours
+        f" LEFT JOIN presence ON presence.device_id = device.id WHERE credentials.credentials_id {among}"
+    )
+
+
+QUERIES = {
+    "sqlite": _query(
+        "json_array",
+        "json_group_array({})",
+        "IN (SELECT value FROM json_each(?))",
+        "json(device.additional_info)",
+    ),
+    "postgresql": _query(
+        "json_build_array",
+        "CAST(coalesce(json_agg({}), '[]') AS text)",
+        "= ANY(ARRAY(SELECT json_array_elements_text(CAST(? AS json))))",
+        "device.additional_info",
+    ),
+}
+"""By the name of the dialect."""
+_ROWS = msgspec.json.Decoder(list[_Row])
 
 
 def _read(connection: Connection, ids: Iterable[str]) -> dict[str, KnownDevice]:
     """Those with one of these `credentials_id`s, by it."""
-    rows = connection.execute(_QUERY, {"ids": tuple(ids)})
-    return {known.credentials_id: known for known in map(_known, rows)}
+    wanted = msgspec.json.encode(tuple(ids)).decode()
+    (found,) = run(connection, QUERIES[connection.dialect.name], (wanted,)).fetchone()
+    return {known.credentials_id: known for known in map(_known, _ROWS.decode(found))}
 
 
-def _known(row: Any) -> KnownDevice:
+def _known(row: _Row) -> KnownDevice:
     """With one object for what stands several times: ten thousands of them are kept."""
-    type_, credentials_id, credentials_value = row[:_TO_DEVICE]
-    members = dict(zip(_DEVICE, row[_TO_DEVICE:_TO_PRESENCE], strict=True))
-    for name in ("tenant_id", "customer_id", "type"):
-        members[name] = _one(members[name])
-    device, presence = Device(**members), None
-    if row[_HAS_PRESENCE] is not None:
-        presence = LastPresence(**dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True)) | {"device_id": device.id})
-    return KnownDevice(_TYPES[type_], credentials_id, credentials_value, device, presence)
+    credentials, (id_, tenant_id, customer_id, name, type_, label, created_time, version, info), presence = row
+    device = Device(
+        id=id_,
+        tenant_id=_one_id(tenant_id),
+        customer_id=None if customer_id is None else _one_id(customer_id),
+        name=name,
+        type=intern(type_),
+        label=label,
+        created_time=created_time,
+        additional_info=info,
+        version=version,
+    )
+    connected_time, connected_cause, disconnected_time, disconnected_cause, seen_time, seen_cause, was_there = presence
+    last = LastPresence(
+        device_id=id_,
+        connected_time=connected_time,
+        connected_cause=connected_cause,
+        disconnected_time=disconnected_time,
+        disconnected_cause=disconnected_cause,
+        seen_time=seen_time,
+        seen_cause=seen_cause,
+    )
+    return KnownDevice(*credentials, device, None if was_there is None else last)
 
 
 @lru_cache(1024)
-def _one(value: T) -> T:
-    """The first one of all that are equal."""
-    return value
+def _one_id(text: str) -> UUID:
+    """The same object each time."""
+    return UUID(text)
 
 
 def _key(ids: Ids) -> bytes:

@@ -12,24 +12,16 @@ from sqlalchemy import Connection
 from rpcbroker.core.model import LastPresence
 from rpcbroker.core.presence import MOST_CHANGES, PresenceChange
 from rpcbroker.store import tables as t
-from rpcbroker.store.queries import IDS_AT_ONCE, living_devices, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, insert_rows, living_devices, run, upsert
 from rpcbroker.store.rows import values
 
 T = TypeVar("T")
 
 _C = t.presence_change.c
-_OF = sa.bindparam("of", type_=_C.device_id.type)
-_MINE = t.presence_change.alias()
-_TOO_MANY = sa.delete(t.presence_change).where(
-    _C.device_id == _OF,
-    _C.sequence
-    <= sa.select(_MINE.c.sequence)
-    .where(_MINE.c.device_id == _OF)
-    .order_by(_MINE.c.sequence.desc())
-    .limit(1)
-    .offset(MOST_CHANGES)
-    .scalar_subquery(),
-)
+_COLUMNS = "device_id", "time", "connected", "callable", "cause"
+_TOO_MANY = f"""\
+DELETE FROM presence_change WHERE device_id = ? AND sequence <= (
+SELECT sequence FROM presence_change WHERE device_id = ? ORDER BY sequence DESC LIMIT 1 OFFSET {MOST_CHANGES})"""  # noqa: S608
 """Of one device: a walk along the index to where they are too many, for all may come and go in the same second."""
 
 
@@ -54,8 +46,9 @@ def add_changes(connection: Connection, changes: Sequence[PresenceChange]) -> No
     """Of devices that there are. Of each the newest MOST_CHANGES stay."""
     if not changes:
         return
-    connection.execute(sa.insert(t.presence_change), [values(change) for change in changes])
-    connection.execute(_TOO_MANY, [{"of": device_id} for device_id in {change.device_id for change in changes}])
+    rows = [(each.device_id.hex, each.time, each.connected, each.callable, each.cause) for each in changes]
+    insert_rows(connection, t.presence_change, _COLUMNS, rows)
+    run(connection, _TOO_MANY, [(device_id, device_id) for device_id in {row[0] for row in rows}])
 
 
 def forget_changes(connection: Connection, before: int) -> None:

@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from rpcbroker.core.errors import AlreadyExists, NotFound, Unavailable
 from rpcbroker.core.ports import StoreError
 from rpcbroker.store.database import READERS
-from rpcbroker.store.logins import _QUERY
+from rpcbroker.store.logins import QUERIES
 
 
 @pytest_twisted.ensureDeferred
@@ -157,10 +157,10 @@ async def test_a_login_is_an_index_search(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path))
     store.open(first_records=first_records)
     await store.close()
-    query = str(_QUERY.params(ids=["a", "b"]).compile(compile_kwargs={"literal_binds": True}))
-    plan = sqlite3.connect(tmp_path / "store.sqlite").execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
-    assert plan
-    assert not [row for row in plan if "SCAN" in row[3]]
+    asking = f"EXPLAIN QUERY PLAN {QUERIES['sqlite']}", ('["a","b"]',)
+    plan = [row[3] for row in sqlite3.connect(tmp_path / "store.sqlite").execute(*asking)]
+    assert "SEARCH credentials USING INDEX" in plan[0]
+    assert [each for each in plan if "SCAN" in each] == [each for each in plan if "SCAN json_each" in each]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest_twisted
 from fakes import CUSTOMER, EPOCH_MS, OTHER_TENANT, TENANT, customer, device, first_records, known_device, token
 
 from rpcbroker.core.errors import AlreadyExists, NotFound, VersionConflict
-from rpcbroker.core.model import DeviceFilter, LastPresence, PageLink
+from rpcbroker.core.model import CredentialsType, DeviceFilter, LastPresence, PageLink
 
 
 @pytest_twisted.ensureDeferred
@@ -41,6 +41,36 @@ async def test_a_device_is_found_again_in_every_way(store: Any) -> None:
     assert await store.credentials(made.id) == token(made)
     assert await store.matching_credentials(["x", "TOKEN100"]) == (known_device(token(made), made, None),)
     assert await store.matching_credentials(["x"]) == ()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_comes_in_is_known_with_all_that_is_kept(store: Any) -> None:
+    info = {"gateway": True, "n": [1, 1.5, None, 9_007_199_254_740_993], "\u00e9": '"\\\u2028'}
+    made = device(1, label="\\", type="meter", customer_id=CUSTOMER, additional_info=info, version=7)
+    full = replace(made, name='d"\u00e9\U0001f600')
+    bare = device(2)
+    await store.people.create_customer(customer())
+    await store.create_device(full, token(full))
+    await store.create_device(
+        bare, replace(token(bare), type=CredentialsType.MQTT_BASIC, credentials_value='{"userName":"u"}')
+    )
+    last = LastPresence(
+        device_id=full.id,
+        connected_time=1,
+        connected_cause="a",
+        disconnected_time=2,
+        disconnected_cause="b",
+        seen_time=3,
+        seen_cause="c",
+    )
+    await store.save_presence([last])
+    first, second = sorted(
+        await store.matching_credentials(["TOKEN1", "TOKEN2"]), key=lambda known: known.device.id.int
+    )
+    assert first == known_device(token(full), full, last)
+    assert (second.type, second.credentials_value) == (CredentialsType.MQTT_BASIC, '{"userName":"u"}')
+    assert (second.device, second.presence) == (bare, None)
+    assert second.device.tenant_id is first.device.tenant_id, "one object for all devices of a tenant"
 
 
 @pytest_twisted.ensureDeferred

@@ -72,12 +72,13 @@ _V3_CODES = {
 """What a refusal is called in MQTT 3."""
 
 
-_CLOSED = ConnectionState.CLOSED
+_CLOSED, _AWAITING_DECISION = ConnectionState.CLOSED, ConnectionState.AWAITING_DECISION
 _SUCCESS = int(ReasonCode.SUCCESS)
 """As globals: a member of an enumeration takes as long to be found as a function takes to be called."""
 
 _DECIDING, _SLOW, _UNANSWERED = 1, 2, 4
-"""Why a client is not read now: its CONNECT is looked at, it does not read itself, too much of its waits; a sum."""
+"""Why a client is not read now: it went on before its CONNECT was decided on, it does not read itself, too much of its
+waits; a sum. Few do the first, and to stop reading and begin again are two system calls."""
 
 
 class _Answer:
@@ -139,6 +140,8 @@ class MqttProtocol(Protocol):
         """Act on all packets of one read; what is to be said to them goes out in one write."""
         if self._connection.state is _CLOSED:
             return
+        if self._connection.state is _AWAITING_DECISION:
+            self._pause(_DECIDING)
         self._batch = []
         unseen, kind = True, None
         try:
@@ -215,7 +218,8 @@ class MqttProtocol(Protocol):
         if code is not None:
             self._refuse(code)
             return
-        self._pause(_DECIDING)
+        if self._connection.unread:
+            self._pause(_DECIDING)
         self._deciding = Deferred.fromCoroutine(self._decide(packet))
         self._deciding.addErrback(self._undecided)
 
@@ -229,7 +233,10 @@ class MqttProtocol(Protocol):
         except BrokerError:
             self._refuse(ReasonCode.SERVER_UNAVAILABLE)
         self._deciding = None
-        self._read_on(_DECIDING)
+        if self._pauses & _DECIDING:
+            self._read_on(_DECIDING)
+        else:
+            self._connection.waited(self._admission.clock.seconds())
 
     def _undecided(self, failure: Failure) -> None:
         if not self._lost:

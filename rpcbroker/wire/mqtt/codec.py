@@ -28,6 +28,11 @@ class FrameReader:
         self._needed = 2
 
     @property
+    def waiting(self) -> bool:
+        """Whether anything of what was fed is left."""
+        return self._position < len(self._buffer)
+
+    @property
     def full(self) -> bool:
         """Whether more waits than the largest packet."""
         return len(self._buffer) - self._position > self._max_packet_size

@@ -158,7 +158,7 @@ class ServerConnection:
         if self.state is _AWAITING_DECISION and frames.full:
             raise WireError("too much before CONNACK", ReasonCode.QUOTA_EXCEEDED)
         if not data:
-            self._last_received = now  # the time that the server took is not the client's
+            self.waited(now)
         frames.feed(data)
         while self.state is _OPEN or self.state is _AWAITING_CONNECT:
             frame = frames.next()
@@ -181,6 +181,15 @@ class ServerConnection:
             packet = codec.decode(first_byte, body, self.level)
             check = _CHECKS.get(packet_type)
             yield packet if check is None else check(self, packet)
+
+    def waited(self, now: float) -> None:
+        """The client has waited for the server until now: that time is not taken from its keep-alive."""
+        self._last_received = now
+
+    @property
+    def unread(self) -> bool:
+        """Whether it has sent more than was acted on."""
+        return self._frames.waiting
 
     def _connect(self, packet: p.Connect) -> p.Connect:
         properties = packet.properties
