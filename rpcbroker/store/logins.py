@@ -75,7 +75,8 @@ class Logins:
         for waiting in batch:
             del self._waiting[waiting]
         since = self._known.writes, self._unknown.writes
-        wanted = {each for ids, _ in batch.values() for each in ids}
+        # U+0000 no database keeps in a text: none has it, and PostgreSQL would refuse the whole query.
+        wanted = {each for ids, _ in batch.values() for each in ids if "\x00" not in each}
         reading = self._database.read(lambda connection: _read(connection, wanted))
         reading.addBoth(self._tell, batch, since)
 

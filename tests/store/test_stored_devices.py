@@ -74,6 +74,16 @@ async def test_who_comes_in_is_known_with_all_that_is_kept(store: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_comes_in_with_what_no_database_can_keep_is_unknown_and_keeps_nobody_else_out(store: Any) -> None:
+    huge = device(1, additional_info={"n": 10**30, "x": 1e300})
+    await store.create_device(huge, token(huge))
+    odd = [store.matching_credentials([each]) for each in ("TOKEN1\x00", "\x00", '"', "\\u0000", "\uffff", "')--")]
+    known = store.matching_credentials(["TOKEN1", "TOKEN1\x00x"])
+    assert [await each for each in odd] == [()] * len(odd)
+    assert await known == (known_device(token(huge), huge, None),)
+
+
+@pytest_twisted.ensureDeferred
 async def test_names_and_tokens_are_unique(store: Any) -> None:
     await store.create_device(device(1), token(device(1)))
     with pytest.raises(AlreadyExists, match="Device with such name already exists!"):
