@@ -2,11 +2,12 @@
 
     python bench/device_memory.py [--devices 10000]
 
-Each in a fresh process of the broker, bench/telling_memory.py. A first hundred connect before, and go, so that code
-and caches are there; what they leave behind is told apart. Then the devices connect and subscribe to their calls. The
-line says by how much of each part a device has made it grow: of Python's small objects what is used and what is free in
-their arenas, the same of malloc, and what remains of the resident set, as stacks and pages of files. Last, by how much
-the resident set has grown for each when garbage was collected and malloc has given back what it could.
+All of them were there before, when the broker ran the last time. Each way has a fresh process of the broker, which is
+bench/telling_memory.py. A first hundred connect, and go, so that code and caches are there; what they leave behind is
+told apart. Then the devices connect and subscribe to their calls. The line says by how much of each part a device has
+made it grow: of Python's small objects what is used and what is free in their arenas, the same of malloc, and what
+remains of the resident set, as stacks and pages of files. Last, by how much the resident set has grown for each when
+garbage was collected and malloc has given back what it could.
 """
 
 from __future__ import annotations
@@ -93,6 +94,9 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         bench = Bench(Path(directory), "mqtt_load.c", devices=options.devices, seconds=0)
+        broker = Broker(bench.directory)
+        part(connect(bench, broker, options.devices, max(WAYS.values())))
+        broker.stop()
         for title, at_once in WAYS.items():
             progress(f"device memory: {title}")
             print(f"{title}: {measure(bench, options.devices, at_once)}", flush=True)

@@ -126,7 +126,10 @@ def _known(row: Any) -> KnownDevice:
         members[name] = _one(members[name])
     device, presence = Device(**members), None
     if row[_HAS_PRESENCE] is not None:
-        presence = LastPresence(**dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True)) | {"device_id": device.id})
+        last = dict(zip(_PRESENCE, row[_TO_PRESENCE:], strict=True)) | {"device_id": device.id}
+        for name in ("connected_cause", "disconnected_cause", "seen_cause"):
+            last[name] = _one(last[name])
+        presence = LastPresence(**last)
     return KnownDevice(_TYPES[type_], credentials_id, credentials_value, device, presence)
 
 
