@@ -17,7 +17,6 @@ from rpcbroker.core.model import Credentials, CredentialsType, Device, KnownDevi
 from rpcbroker.store import tables as t
 from rpcbroker.store.cache import Cache
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import in_few_lengths
 
 MAX_BATCH = 200
 """Look-ups in one query: by then a further one saves nothing, and the first must not wait for the last."""
@@ -115,7 +114,7 @@ _TYPES = {each.value: each for each in CredentialsType}
 
 def _read(connection: Connection, ids: Iterable[str]) -> dict[str, KnownDevice]:
     """Those with one of these `credentials_id`s, by it."""
-    rows = connection.execute(_QUERY, {"ids": in_few_lengths(tuple(ids))})
+    rows = connection.execute(_QUERY, {"ids": tuple(ids)})
     return {known.credentials_id: known for known in map(_known, rows)}
 
 

@@ -85,21 +85,11 @@ def insert(connection: Connection, table: sa.Table) -> Any:
     return sqlite.insert(table)
 
 
-def in_few_lengths(items: Sequence[T]) -> list[T]:
-    """The same, with the last one repeated until they are a power of two.
-
-    For IN: each length is a statement of its own, and the driver keeps many of them, compiled.
-    """
-    if not items:
-        return []
-    return [*items] + [items[-1]] * ((1 << (len(items) - 1).bit_length()) - len(items))
-
-
 def living_devices(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     """Those of these devices that there are."""
     living: set[UUID] = set()
     for start in range(0, len(ids), IDS_AT_ONCE):
-        query = sa.select(t.device.c.id).where(t.device.c.id.in_(in_few_lengths(ids[start : start + IDS_AT_ONCE])))
+        query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + IDS_AT_ONCE]))
         living.update(connection.execute(query).scalars())
     return living
 

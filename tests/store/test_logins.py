@@ -13,7 +13,6 @@ from rpcbroker.core.errors import Unavailable
 from rpcbroker.core.model import Credentials, CredentialsType, LastPresence
 from rpcbroker.store.logins import MAX_BATCH, Logins
 from rpcbroker.store.memory import MemoryStore
-from rpcbroker.store.queries import in_few_lengths
 
 
 class Waiting:
@@ -167,11 +166,3 @@ def test_who_leaves_is_not_looked_up_and_keeps_nobody_from_it(database: Waiting,
     assert database.reads == []
     logins.find(("TOKEN2",))
     assert len(database.reads) == 1, "it was not asked for"
-
-
-@pytest.mark.parametrize(("count", "asked"), [(0, 0), (1, 1), (2, 2), (3, 4), (64, 64), (65, 128), (200, 256)])
-def test_of_the_lengths_of_lists_there_are_few(count: int, asked: int) -> None:
-    items = list(range(count))
-    found = in_few_lengths(items)
-    assert len(found) == asked
-    assert list(dict.fromkeys(found)) == items
