@@ -135,12 +135,8 @@ static void read_calls(void)
     }
 }
 
-/* All callers, each with its next call when it has its answer; or, with a rate, so many calls a second, whose latency
- * counts from when they should have begun. Then all are waited for. */
-static void call_all(unsigned count, double rate, double warm_up, double seconds)
+static void open_callers(unsigned count)
 {
-    struct moment begin, end;
-    struct source timer = {.fd = -1};
     caller_count = count;
     callers = calloc(count, sizeof *callers);
     if (callers == NULL)
@@ -149,20 +145,32 @@ static void call_all(unsigned count, double rate, double warm_up, double seconds
         speech.open(&callers[i]);
         watch(&callers[i].stream.source, answered);
     }
-    if (rate > 0) {
-        each_ns = 1e9 / rate;
-        first_ns = now_ns() + each_ns;
-        struct timespec first = {first_ns / 1000000000, first_ns % 1000000000};
-        struct timespec each = {each_ns / 1000000000, each_ns % 1000000000};
-        timer.fd = timerfd_create(CLOCK_MONOTONIC, 0);
-        if (timerfd_settime(timer.fd, TFD_TIMER_ABSTIME, &(struct itimerspec){each, first}, NULL) != 0)
-            die("timer: %s", strerror(errno));
-        watch(&timer, ticked);
-    } else {
-        calling = 1;
-        for (unsigned i = 0; i < count; i++)
-            call(&callers[i], now_ns());
-    }
+}
+
+static void start_timer(struct source *timer, double rate)
+{
+    due = begun = 0;
+    each_ns = 1e9 / rate;
+    first_ns = now_ns() + each_ns;
+    struct timespec first = {first_ns / 1000000000, first_ns % 1000000000};
+    struct timespec each = {each_ns / 1000000000, each_ns % 1000000000};
+    timer->fd = timerfd_create(CLOCK_MONOTONIC, 0);
+    if (timerfd_settime(timer->fd, TFD_TIMER_ABSTIME, &(struct itimerspec){each, first}, NULL) != 0)
+        die("timer: %s", strerror(errno));
+    watch(timer, ticked);
+}
+
+/* All callers, each with its next call when it has its answer; or, with a rate, so many calls a second, whose latency
+ * counts from when they should have begun. Then all are waited for. What the counted ones took is added to `took`. */
+static void call_for(double rate, double warm_up, double seconds, struct moment *took)
+{
+    struct moment begin, end;
+    struct source timer = {.fd = -1};
+    calling = rate <= 0;
+    if (!calling)
+        start_timer(&timer, rate);
+    for (unsigned i = 0; calling && i < caller_count; i++)
+        call(&callers[i], now_ns());
     size_t done = measure(warm_up, seconds, turn, &begin, &end);
     calling = 0;
     close(timer.fd);
@@ -172,6 +180,21 @@ static void call_all(unsigned count, double rate, double warm_up, double seconds
         end = moment();   /* also the last of those that were due count, and what they took */
     else
         operations = done;
-    report(begin, end);
+    took->wall += end.wall - begin.wall;
+    took->theirs += end.theirs - begin.theirs;
+    took->mine += end.mine - begin.mine;
+}
+
+static void tell(struct moment took)
+{
+    report((struct moment){0}, took);
     puts("}");
+}
+
+static void call_all(unsigned count, double rate, double warm_up, double seconds)
+{
+    struct moment took = {0};
+    open_callers(count);
+    call_for(rate, warm_up, seconds, &took);
+    tell(took);
 }

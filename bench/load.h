@@ -87,13 +87,14 @@ static void report(struct moment begin, struct moment end)
            latencies[operations / 2] / 1e3, latencies[operations - 1 - operations / 100] / 1e3);
 }
 
-/* What happens for so long is not counted, and then what happens in so many seconds is. */
+/* What happens for so long is not counted, and then what happens in so many seconds is: with what was counted before. */
 static size_t measure(double warm_up, double seconds, void (*turn)(void), struct moment *begin, struct moment *end)
 {
     double start = now_ns() / 1e9;
+    size_t before = operations;
     while (now_ns() / 1e9 < start + warm_up)
         turn();
-    operations = 0;
+    operations = before;
     *begin = moment();
     while (now_ns() / 1e9 < begin->wall + seconds)
         turn();

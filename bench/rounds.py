@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ import peers
 from aims import Aim
 from beside import Beside
 from broker import Broker, provision
-from child import machine, prepare, progress
+from child import Child, machine, prepare, progress
 
 OURS = "rpcbroker"
 WARM_UP = 1.0
@@ -57,11 +60,31 @@ class Round(NamedTuple):
     """
 
     title: str
-    run: Callable[[Any, str], Result]
-    """Called with a Bench and a name."""
+    run: Callable[[Any, Any], Any]
+    """Called with a Bench and a name it returns a Result; with all names, if it is `in_turn`, as many."""
     aims: tuple[Aim, ...] = ()
     names: tuple[str, ...] = (OURS,)
     memory: bool = False
+    in_turn: bool = False
+
+    def results(self, bench: Bench, names: Sequence[str]) -> Iterator[Result]:
+        """Of each of these, in this order."""
+        if self.in_turn:
+            progress("  " + ", ".join(names) + " in turn")
+            yield from self.run(bench, names)
+            return
+        for name in names:
+            progress(f"  {name}")
+            yield self.run(bench, name)
+
+
+class Load(NamedTuple):
+    """One of several, each with a server of its own: what Bench.run takes."""
+
+    server: Any
+    port: int
+    arguments: tuple[float, ...]
+    told: str
 
 
 class Bench:
@@ -92,6 +115,35 @@ class Bench:
         if done.returncode:
             raise server.failure(done.stderr.strip())
         return msgspec.json.decode(done.stdout, type=Result).beside(beside)
+
+    def run_in_turn(self, mode: str, loads: Sequence[Load]) -> list[Result]:
+        """What each load finds. All of them are there at once, and at any time one is at work."""
+        pipes = [os.pipe() for _ in loads]
+        children = []
+        with Beside() as beside:
+            for number, (server, port, arguments, told) in enumerate(loads):
+                turn = pipes[number][0], pipes[(number + 1) % len(pipes)][1]
+                command = [self.load, mode, *map(str, (port, server.pid, *arguments, *turn))]
+                more = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "pass_fds": turn}
+                children.append(child := Child("load", command, self.directory, **more))
+                child.process.stdin.write(told)
+                child.process.stdin.close()
+            os.write(pipes[0][1], b"\0")
+            for end in chain(*pipes):
+                os.close(end)  # so that the end of one load ends all
+            said = [child.process.stdout.read() for child in children]
+        for child in children:
+            child.process.stdout.close()
+            if child.process.wait(20):
+                raise child.failure("failed:")
+        return [msgspec.json.decode(each, type=Result).beside(beside) for each in said]
+
+    def copy_of_state(self, name: str) -> Path:
+        """A directory for one more broker, with the same devices."""
+        directory = self.directory / name
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(self.directory / "state", directory / "state")
+        return directory
 
     def callers(self, server: Broker, devices: int) -> str:
         """What the load has to be told of callers: the token of one, and ids of devices."""
@@ -154,9 +206,10 @@ def measure(bench: Bench, rounds: Mapping[str, Round], names: Iterable[str], num
             name: [] for name in kind.names if name.partition(",")[0] == OURS or name in names
         }
         for each in range(number):
-            for name in reversed(found) if each % 2 else found:  # the machine's speed may have a slope
-                progress(f"{key}: round {each + 1} of {number}, {name}")
-                found[name].append(kind.run(bench, name))
+            progress(f"{key}: round {each + 1} of {number}")
+            order = [*reversed(found)] if each % 2 else [*found]  # the machine's speed may have a slope
+            for name, result in zip(order, kind.results(bench, order), strict=True):
+                found[name].append(result)
         print(f"{kind.title}:")
         width = max(map(len, found))
         for name, results in found.items():

@@ -1,6 +1,6 @@
 /* Two-way calls from callers to devices through a broker on loopback. bench/rpc.py compiles and runs it.
  *
- *     rpc_load WAY CALLERS_PORT PID DEVICES_PORT CALLERS DEVICES IDLE RATE WARM_UP SECONDS
+ *     rpc_load WAY CALLERS_PORT PID DEVICES_PORT CALLERS DEVICES IDLE RATE WARM_UP SECONDS [MINE NEXT]
  *
  * WAY         callers                     devices
  * mqtt        HTTP, with a token          MQTT 3.1.1, QoS 0
@@ -14,6 +14,11 @@
  * calls a second, spread evenly, whose latency counts from when they should have begun. Each call, as its device sees
  * it, and each answer is compared to the byte. For `mqtt` and `mqtts`, stdin has the caller's token and the devices'
  * ids. An operation is a call. As bench/mqtt_load.c in what it prints.
+ *
+ * MINE and NEXT are pipes, by which loads of several brokers take turns, each in a ring with the next: a byte in MINE
+ * says that it is this one's turn, and it is passed on to NEXT. In the first turn the devices connect, in each other
+ * there are calls for SLICE seconds and LEAD before that, which do not count, until the last is answered; so at any time
+ * one of the brokers is called, and the others are idle.
  */
 #define _GNU_SOURCE
 #define NAME "rpc_load"
@@ -26,6 +31,8 @@
 #define AT_ONCE 64
 #define SETTLE_MS 200
 #define QUIET 0.1   /* of a core */
+#define LEAD 0.05   /* seconds, in which what the broker before this one had left to be done is done as well */
+#define SLICE 0.1
 #define TOPIC "v1/devices/me/rpc/"
 
 struct device {
@@ -261,12 +268,41 @@ static void settle(void)
     }
 }
 
+static void await_turn(int mine)
+{
+    char turn;
+    if (read(mine, &turn, 1) != 1)
+        die("the load before this one has ended");
+}
+
+static void pass_turn(int next)
+{
+    if (write(next, "", 1) != 1 && errno != EPIPE)   /* after its last turn the next one is gone */
+        die("passing the turn: %s", strerror(errno));
+}
+
+/* So many seconds in slices, beginning with those of the warm-up. */
+static void call_in_turn(int mine, int next, double rate, double warm_up, double seconds)
+{
+    struct moment took = {0}, unused = {0};
+    for (double called = -warm_up; called < seconds; called += SLICE) {
+        await_turn(mine);
+        call_for(rate, LEAD, SLICE, called < 0 ? &unused : &took);
+        if (called < 0)
+            operations = 0;
+        pass_turn(next);
+    }
+    tell(took);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 11 || (device_count = atoi(argv[6])) < 1 || device_count > MOST_DEVICES)
+    if ((argc != 11 && argc != 13) || (device_count = atoi(argv[6])) < 1 || device_count > MOST_DEVICES)
         die("see the top of its source for the arguments");
     signal(SIGPIPE, SIG_IGN);
     const struct way *way = way_named(argv[1]);
+    unsigned connected = device_count + atoi(argv[7]), count = atoi(argv[5]);
+    double rate = atof(argv[8]), warm_up = atof(argv[9]), seconds = atof(argv[10]);
     speech = way->callers;
     secured = way->secured;
     over_websocket = way->websocket;
@@ -276,8 +312,18 @@ int main(int argc, char **argv)
     pid = atoi(argv[3]);
     epoll = epoll_create1(0);
     make_calls(way);
-    open_devices(way, device_count + atoi(argv[7]));
-    settle();
-    call_all(atoi(argv[5]), atof(argv[8]), atof(argv[9]), atof(argv[10]));
+    if (argc == 13) {
+        int mine = atoi(argv[11]), next = atoi(argv[12]);
+        await_turn(mine);
+        open_devices(way, connected);
+        open_callers(count);
+        settle();
+        pass_turn(next);
+        call_in_turn(mine, next, rate, warm_up, seconds);
+    } else {
+        open_devices(way, connected);
+        settle();
+        call_all(count, rate, warm_up, seconds);
+    }
     return 0;
 }

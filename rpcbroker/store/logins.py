@@ -175,13 +175,17 @@ def _known(row: _Row) -> KnownDevice:
     last = LastPresence(
         device_id=id_,
         connected_time=connected_time,
-        connected_cause=connected_cause,
+        connected_cause=_one_text(connected_cause),
         disconnected_time=disconnected_time,
-        disconnected_cause=disconnected_cause,
+        disconnected_cause=_one_text(disconnected_cause),
         seen_time=seen_time,
-        seen_cause=seen_cause,
+        seen_cause=_one_text(seen_cause),
     )
     return KnownDevice(*credentials, device, None if was_there is None else last)
+
+
+def _one_text(text: str | None) -> str | None:
+    return None if text is None else intern(text)
 
 
 @lru_cache(1024)

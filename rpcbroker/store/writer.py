@@ -84,6 +84,7 @@ class Writer:
                     return
                 batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
             self._call_from_thread(_fire, self._write_batch(batch))
+            del batch  # the next one may come in an hour, and all that this one wrote would stay until then
 
     def _write_batch(self, batch: list[tuple[Work, Deferred[Any]]]) -> list[tuple[Deferred[Any], Any]]:
         try:

@@ -62,6 +62,19 @@ def test_where_the_time_of_a_call_goes_is_told_to_the_end() -> None:
     assert re.search(r"^most of it in one function: [0-9]+ %, ", said, re.MULTILINE), said
 
 
+def test_what_devices_take_is_told_by_parts() -> None:
+    """Whatever the parts are, they are all of it."""
+    told = re.findall(
+        r"^(one by one|64 at once): .* MB; (\S+) KB each: .* objects (\S+), .* them (\S+), malloc (\S+), .* there (\S+), "
+        r"else (\S+); given back what can be: \S+$",
+        run("device_memory.py", "--devices", "200"),
+        re.MULTILINE,
+    )
+    assert [title for title, *_ in told] == ["one by one", "64 at once"]
+    for _, each, *parts in told:
+        assert float(each) == pytest.approx(sum(map(float, parts)), abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("found", "most", "verdict"),
     [

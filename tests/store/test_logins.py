@@ -10,7 +10,7 @@ from fakes import device, error_of, first_records, result_of, token
 from twisted.internet.defer import CancelledError, Deferred
 
 from rpcbroker.core.errors import Unavailable
-from rpcbroker.core.model import Credentials, CredentialsType
+from rpcbroker.core.model import Credentials, CredentialsType, LastPresence
 from rpcbroker.store.logins import MAX_BATCH, Logins
 from rpcbroker.store.memory import MemoryStore
 
@@ -90,6 +90,20 @@ def test_what_was_found_and_what_was_not_is_remembered(database: Waiting, logins
         database.arrive()
         assert names(logins.find((token_,))) == expected
         assert database.reads == []
+
+
+def test_causes_of_presence_that_many_devices_have_are_kept_once(
+    store: MemoryStore, database: Waiting, logins: Logins
+) -> None:
+    causes = {f"{fact}_cause": f"{fact} over MQTT" for fact in ("connected", "disconnected", "seen")}
+    result_of(store.save_presence([LastPresence(device_id=device(number).id, **causes) for number in (1, 2)], []))
+    found = [logins.find((f"TOKEN{number}",)) for number in (1, 2)]
+    database.arrive()
+    database.arrive()
+    first, second = (result_of(each)[0].presence for each in found)
+    for name, cause in causes.items():
+        assert getattr(first, name) == cause
+        assert getattr(first, name) is getattr(second, name)
 
 
 def test_strangers_do_not_crowd_out_devices(database: Waiting, logins: Logins) -> None:
