@@ -19,10 +19,11 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.records import KeptCall, record_of
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import RpcSettings
-from rpcbroker.store.call_writes import _INSERT, insert_row
+from rpcbroker.store import tables as t
+from rpcbroker.store.call_writes import COLUMNS, insert_row
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
-from rpcbroker.store.queries import run
+from rpcbroker.store.queries import insert_rows
 from rpcbroker.store.sql import SqlStore
 
 DEVICES = 64
@@ -120,7 +121,7 @@ class Bench:
 
         def insert() -> None:
             row = insert_row(self._kept(next(wire_ids), self.next_device().id))
-            written = self.store._database.write(lambda connection: run(connection, _INSERT, [row]))
+            written = self.store._database.write(lambda connection: insert_rows(connection, t.rpc, COLUMNS, [row]))
             written.addCallback(lambda _: self.ended())
 
         self.again = insert

@@ -131,7 +131,7 @@ class _Counts:
     def add(self, connection: Connection, tenant_id: str, count: int, *, max_entries: int) -> None:
         """So many were inserted: the oldest that are too many go, once they are worth a statement."""
         counted = self._of.get(tenant_id)
-        now = run(connection, _MINE, (tenant_id,)).scalar() if counted is None else counted + count
+        now = run(connection, _MINE, (tenant_id,)).fetchone()[0] if counted is None else counted + count
         beyond = now - max_entries
         if beyond > 0 and beyond * SLACK >= max_entries:
             run(connection, _FORGET_OLDEST, (tenant_id, beyond))
@@ -144,5 +144,5 @@ class _Counts:
 
 
 def _newest(connection: Connection) -> int | None:
-    found: int | None = run(connection, _NEWEST, ()).scalar()
+    found: int | None = run(connection, _NEWEST).fetchone()[0]
     return found

@@ -15,17 +15,12 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.errors import AlreadyExists, BrokerError, InvalidRequest, NotFound, Unavailable
 from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
-from rpcbroker.store.queries import exists, run
+from rpcbroker.store.queries import exists, insert_rows, run
 
 Row = tuple[Any, ...]
 """Parameters of one of the statements here, made on the reactor's thread: what a call's record says may change."""
 
-_INSERT = """
-INSERT INTO rpc (tenant_id, id, device_id, wire_id, oneway, created_time, expiration_time, latest_time, due_time,
-    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method_sum,
-    method, moments, params, response, additional_info)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+COLUMNS = tuple(t.rpc.c.keys())
 _ADVANCE = """
 UPDATE rpc SET due_time = ?, expiration_time = ?, status = ?, unacknowledged = ?, omitted = ?, moments = ?
 WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
@@ -35,6 +30,8 @@ UPDATE rpc SET ended_time = ?, expiration_time = ?, status = ?, unacknowledged =
     reason = ?, device_error = ?, response = ?
 WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
 """
+_SAVE, _UNDO, _KEEP = "SAVEPOINT part", "ROLLBACK TO SAVEPOINT part", "RELEASE SAVEPOINT part"
+"""SQLAlchemy's own savepoints take longer than what is written between them."""
 
 
 def sum_of(method: str) -> int:
@@ -115,7 +112,7 @@ def write_calls(
 def _begin(connection: Connection) -> None:
     """Python's driver of SQLite begins no transaction before a SAVEPOINT, and then RELEASE would be a commit."""
     if connection.dialect.name == "sqlite" and not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run(connection, "BEGIN IMMEDIATE")
 
 
 def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | None]:
@@ -123,16 +120,16 @@ def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | N
 
     What no row is to blame for passes through, with the savepoint as it is: a full disk may have ended that already.
     """
-    savepoint = connection.begin_nested()
+    run(connection, _SAVE)
     try:
-        run(connection, _INSERT, list(rows))
+        insert_rows(connection, t.rpc, COLUMNS, rows)
     except (IntegrityError, DataError, OverflowError) as error:
-        savepoint.rollback()
+        run(connection, _UNDO)
         if len(rows) == 1:
             return [_refusal(connection, rows[0], error)]
         half = len(rows) // 2
         return _insert(connection, rows[:half]) + _insert(connection, rows[half:])
-    savepoint.commit()
+    run(connection, _KEEP)
     return [None] * len(rows)
 
 
@@ -152,11 +149,11 @@ def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
 
 def _end(connection: Connection, rows: Sequence[Row]) -> list[bool]:
     """All at once; if some did not take effect, which nobody says of which, each half by itself."""
-    savepoint = connection.begin_nested()
+    run(connection, _SAVE)
     if run(connection, _END, list(rows)).rowcount == len(rows):
-        savepoint.commit()
+        run(connection, _KEEP)
         return [True] * len(rows)
-    savepoint.rollback()
+    run(connection, _UNDO)
     if len(rows) == 1:
         return [False]
     half = len(rows) // 2
