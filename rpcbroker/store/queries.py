@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from rpcbroker.core.errors import NotFound, VersionConflict
 from rpcbroker.core.model import DeviceFilter, Page, PageLink
@@ -20,8 +20,8 @@ from rpcbroker.store import tables as t
 T = TypeVar("T")
 IDS_AT_ONCE = 500
 """In one query: databases bound the parameters of a statement."""
-ROWS_AT_ONCE = 64
-"""In one INSERT: beyond that a row costs no less. A power of two."""
+ROWS_AT_ONCE = 100
+"""In one INSERT: beyond that a row costs no less."""
 _SPECIAL = re.compile("[/%_]")
 
 
@@ -96,6 +96,19 @@ def living_devices(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return living
 
 
+def living(connection: Connection, table: sa.Table, ids: Iterable[UUID]) -> dict[UUID, Any]:
+    """Those of these that there are, and how the driver spells their ids: for what `run` is given."""
+    bind = table.c.id.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    spelled = {bind(id_) if bind else id_: id_ for id_ in ids}
+    asked, there = list(spelled), {}
+    for start in range(0, len(asked), IDS_AT_ONCE):
+        some = tuple(asked[start : start + IDS_AT_ONCE])
+        places = ", ".join("?" * len(some))
+        for (found,) in run(connection, f"SELECT id FROM {table.name} WHERE id IN ({places})", some):  # noqa: S608
+            there[spelled[found]] = found
+    return there
+
+
 def require(connection: Connection, table: sa.Table, what: str, **members: Any) -> None:
     """Raises NotFound if no row has these members; `what` is missing then."""
     if not exists(connection, sa.select(table.c.id).filter_by(**members)):
@@ -123,22 +136,49 @@ def run(connection: Connection, statement: str, parameters: Any = ()) -> Any:
         raise DBAPIError.instance(statement, parameters, error, sqlite3.Error) from error
 
 
+def run_each(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> list[int | Exception]:
+    """What became of each: how many rows of the table it changed, or why it was refused; of those nothing stays.
+
+    What no row is to blame for is raised. In SQLite a statement that fails undoes itself alone, and to ask for each is
+    cheap. PostgreSQL does all at once, and if not each changed one row, each half by itself.
+    """
+    if connection.dialect.name != "postgresql":
+        return [_outcome(connection, statement, row) for row in rows]
+    savepoint = connection.begin_nested()
+    found = _outcome(connection, statement, list(rows))
+    if found == len(rows):
+        savepoint.commit()
+        return [1] * len(rows)
+    savepoint.rollback()
+    if len(rows) == 1:
+        return [found]
+    half = len(rows) // 2
+    return run_each(connection, statement, rows[:half]) + run_each(connection, statement, rows[half:])
+
+
+def _outcome(connection: Connection, statement: str, parameters: Any) -> int | Exception:
+    try:
+        return int(run(connection, statement, parameters).rowcount)
+    except (IntegrityError, DataError, OverflowError) as error:
+        return error
+
+
 def insert_rows(
     connection: Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Insert many rows, each with what `columns` get as the driver takes it.
 
     Many rows are one statement, for which SQLite's driver lets go of the interpreter once: row by row it takes it
-    back as often, from the reactor. Statements have powers of two of them, so that there are few to prepare.
+    back as often, from the reactor.
     """
     places = f"({', '.join('?' * len(columns))})"
     head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - names of ours
-    start = 0
-    while left := len(rows) - start:
-        count = min(ROWS_AT_ONCE, 1 << (left.bit_length() - 1))
-        some = chain.from_iterable(rows[start : start + count])
-        run(connection, head + ", ".join([places] * count), tuple(some))
-        start += count
+    whole = len(rows) - len(rows) % ROWS_AT_ONCE
+    many = head + ", ".join([places] * ROWS_AT_ONCE)
+    for start in range(0, whole, ROWS_AT_ONCE):
+        run(connection, many, tuple(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
+    if whole < len(rows):
+        run(connection, head + places, list(rows[whole:]))
 
 
 CONNECTED = sa.and_(t.presence.c.connected_time.is_not(None), t.presence.c.disconnected_time.is_(None))
