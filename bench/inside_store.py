@@ -19,7 +19,7 @@ from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.records import KeptCall, record_of
 from rpcbroker.core.sessions import DeviceSession
 from rpcbroker.core.settings import RpcSettings
-from rpcbroker.store.call_writes import _INSERT, insert_row
+from rpcbroker.store.call_writes import INSERT, insert_row
 from rpcbroker.store.database import ThreadedDatabase
 from rpcbroker.store.location import store_url
 from rpcbroker.store.queries import run
@@ -120,7 +120,7 @@ class Bench:
 
         def insert() -> None:
             row = insert_row(self._kept(next(wire_ids), self.next_device().id))
-            written = self.store._database.write(lambda connection: run(connection, _INSERT, [row]))
+            written = self.store._database.write(lambda connection: run(connection, INSERT, row))
             written.addCallback(lambda _: self.ended())
 
         self.again = insert

@@ -14,7 +14,7 @@ from rpcbroker.core import jsontext
 from rpcbroker.core.model import AuditEntry, AuditFilter, Page, PageLink
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import contains, insert_rows, page, run
+from rpcbroker.store.queries import contains, insert_rows, living, page, run
 from rpcbroker.store.rows import audit_entry_of
 
 _C = t.audit.c
@@ -33,12 +33,12 @@ SLACK = 100
 _Row = tuple[Any, ...]
 
 
-def _row(entry: AuditEntry) -> _Row:
-    """What `_COLUMNS` get."""
+def _row(entry: AuditEntry, tenant_id: Any) -> _Row:
+    """What `_COLUMNS` get. `tenant_id` is as the driver spells it."""
     customer_id = entry.customer_id
     return (
         entry.created_time,
-        entry.tenant_id.hex,
+        tenant_id,
         None if customer_id is None else customer_id.hex,
         entry.entity_type,
         entry.entity_id.hex,
@@ -62,16 +62,17 @@ class SqlAudit:
         """See the port."""
 
         def work(connection: Connection) -> None:
-            rows: dict[UUID, list[_Row]] = {}
+            of: dict[UUID, list[AuditEntry]] = {}
             for entry in entries:
-                rows.setdefault(entry.tenant_id, []).append(_row(entry))
-            living = connection.execute(sa.select(t.tenant.c.id).where(t.tenant.c.id.in_(rows))).scalars().all()
+                of.setdefault(entry.tenant_id, []).append(entry)
+            there = living(connection, t.tenant, of)
+            rows = [_row(entry, spelled) for tenant_id, spelled in there.items() for entry in of[tenant_id]]
             self._counts.begin(connection)
-            insert_rows(connection, t.audit, _COLUMNS, [row for tenant_id in living for row in rows[tenant_id]])
+            insert_rows(connection, t.audit, _COLUMNS, rows)
             if run(connection, _FORGET_OLDER, (since,)).rowcount:
                 self._counts.forget()
-            for tenant_id in living:
-                self._counts.add(connection, tenant_id.hex, len(rows[tenant_id]), max_entries=max_entries)
+            for tenant_id, spelled in there.items():
+                self._counts.add(connection, spelled, len(of[tenant_id]), max_entries=max_entries)
             self._counts.end(connection)
 
         return self._database.write(work)
@@ -116,7 +117,7 @@ class _Counts:
 
     def __init__(self) -> None:
         self._newest: int | None = _UNKNOWN
-        self._of: dict[str, int] = {}
+        self._of: dict[Any, int] = {}
 
     def begin(self, connection: Connection) -> None:
         """Before anything is written in this transaction."""
@@ -128,10 +129,10 @@ class _Counts:
         """Entries have gone."""
         self._of.clear()
 
-    def add(self, connection: Connection, tenant_id: str, count: int, *, max_entries: int) -> None:
+    def add(self, connection: Connection, tenant_id: Any, count: int, *, max_entries: int) -> None:
         """So many were inserted: the oldest that are too many go, once they are worth a statement."""
         counted = self._of.get(tenant_id)
-        now = run(connection, _MINE, (tenant_id,)).scalar() if counted is None else counted + count
+        now = run(connection, _MINE, (tenant_id,)).fetchone()[0] if counted is None else counted + count
         beyond = now - max_entries
         if beyond > 0 and beyond * SLACK >= max_entries:
             run(connection, _FORGET_OLDEST, (tenant_id, beyond))
@@ -144,5 +145,5 @@ class _Counts:
 
 
 def _newest(connection: Connection) -> int | None:
-    found: int | None = run(connection, _NEWEST, ()).scalar()
+    found: int | None = run(connection, _NEWEST).fetchone()[0]
     return found

@@ -9,23 +9,18 @@ from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from rpcbroker.core import jsontext
 from rpcbroker.core.errors import AlreadyExists, BrokerError, InvalidRequest, NotFound, Unavailable
 from rpcbroker.core.records import KeptCall
 from rpcbroker.store import tables as t
-from rpcbroker.store.queries import exists, run
+from rpcbroker.store.queries import exists, run, run_each
 
 Row = tuple[Any, ...]
 """Parameters of one of the statements here, made on the reactor's thread: what a call's record says may change."""
 
-_INSERT = """
-INSERT INTO rpc (tenant_id, id, device_id, wire_id, oneway, created_time, expiration_time, latest_time, due_time,
-    ended_time, status, reason, device_error, retries, max_retries, unacknowledged, strategy, omitted, method_sum,
-    method, moments, params, response, additional_info)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+INSERT = f"INSERT INTO rpc ({', '.join(t.rpc.c.keys())}) VALUES ({', '.join('?' * len(t.rpc.c))})"  # noqa: S608
 _ADVANCE = """
 UPDATE rpc SET due_time = ?, expiration_time = ?, status = ?, unacknowledged = ?, omitted = ?, moments = ?
 WHERE tenant_id = ? AND id = ? AND ended_time IS NULL
@@ -105,35 +100,15 @@ def write_calls(
     connection: Connection, inserts: Sequence[Row], advances: Sequence[Row], ends: Sequence[Row]
 ) -> tuple[list[BrokerError | None], list[bool]]:
     """In this order. What became of each insert: None is well; and whether each end took effect."""
-    _begin(connection)
-    inserted = _insert(connection, inserts) if inserts else []
+    inserted = run_each(connection, INSERT, inserts) if inserts else []
     if advances:
         run(connection, _ADVANCE, list(advances))
-    return inserted, _end(connection, ends) if ends else []
-
-
-def _begin(connection: Connection) -> None:
-    """Python's driver of SQLite begins no transaction before a SAVEPOINT, and then RELEASE would be a commit."""
-    if connection.dialect.name == "sqlite" and not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _insert(connection: Connection, rows: Sequence[Row]) -> list[BrokerError | None]:
-    """All at once; if that fails, each half by itself, until the ones that are to blame stand alone.
-
-    What no row is to blame for passes through, with the savepoint as it is: a full disk may have ended that already.
-    """
-    savepoint = connection.begin_nested()
-    try:
-        run(connection, _INSERT, list(rows))
-    except (IntegrityError, DataError, OverflowError) as error:
-        savepoint.rollback()
-        if len(rows) == 1:
-            return [_refusal(connection, rows[0], error)]
-        half = len(rows) // 2
-        return _insert(connection, rows[:half]) + _insert(connection, rows[half:])
-    savepoint.commit()
-    return [None] * len(rows)
+    ended = run_each(connection, _END, ends) if ends else []
+    refused = [
+        _refusal(connection, row, found) if isinstance(found, Exception) else None
+        for row, found in zip(inserts, inserted, strict=True)
+    ]
+    return refused, [found == 1 for found in ended]
 
 
 def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
@@ -148,16 +123,3 @@ def _refusal(connection: Connection, row: Row, error: Exception) -> BrokerError:
     return Unavailable(
         "The device has another call under this wire id", hint="Something in the store is broken: rpcbroker check."
     )
-
-
-def _end(connection: Connection, rows: Sequence[Row]) -> list[bool]:
-    """All at once; if some did not take effect, which nobody says of which, each half by itself."""
-    savepoint = connection.begin_nested()
-    if run(connection, _END, list(rows)).rowcount == len(rows):
-        savepoint.commit()
-        return [True] * len(rows)
-    savepoint.rollback()
-    if len(rows) == 1:
-        return [False]
-    half = len(rows) // 2
-    return _end(connection, rows[:half]) + _end(connection, rows[half:])

@@ -236,8 +236,8 @@ def engine_of(url: str) -> Engine:
     path = Path(parsed.database)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # -wal and -shm get its mode
-    engine = sa.create_engine(parsed, pool_size=READERS + 1, **JSON)
-
+    # The connection that was used last is used again: its pages are good as long as no other has written.
+    engine = sa.create_engine(parsed, pool_size=READERS + 1, pool_use_lifo=True, **JSON)
     prepare_sqlite(engine)
     return engine
 

@@ -6,7 +6,7 @@ its being read, for a row costs far more than a point. What is done again is app
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -26,14 +26,13 @@ from rpcbroker.core.telemetry import newest
 from rpcbroker.core.values import Value, json_of
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import IDS_AT_ONCE, require, run, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, living, require, run, upsert
 
 _A, _L, _B = t.attribute.c, t.telemetry_latest.c, t.telemetry_block.c
 
 BLOCK = 16
 """Points in a block: enough that points which come together share rows, few enough that appending rewrites little."""
 
-_LIVING = "SELECT id FROM device WHERE id IN"
 _KEEP_LATEST = """
 INSERT INTO telemetry_latest (device_id, key, ts, value, posted) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (device_id, key) DO UPDATE SET
@@ -72,11 +71,11 @@ class SqlValues:
         slots = _slots(window)
 
         def work(connection: Connection) -> None:
-            living = _living(connection, {device_id for device_id, _, _ in batch})
+            there = living(connection, t.device, {device_id for device_id, _, _ in batch})
             latest: list[tuple[Any, ...]] = []
             blocks: list[tuple[Any, ...]] = []
             for device_id, key, points in batch:
-                id_, last = living.get(device_id), points[-1][0]
+                id_, last = there.get(device_id), points[-1][0]
                 if id_ is None:
                     continue
                 _, ts, value = newest(points)
@@ -191,18 +190,6 @@ class SqlValues:
             return [key for key in dict.fromkeys(keys) if connection.execute(statement, {"k": key}).rowcount]
 
         return self._database.write(work)
-
-
-def _living(connection: Connection, ids: Set[UUID]) -> dict[UUID, Any]:
-    """Those of these devices that there are, and how the driver spells their ids."""
-    bind = t.device.c.id.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-    spelled = {bind(device_id) if bind else device_id: device_id for device_id in ids}
-    asked, living = list(spelled), {}
-    for start in range(0, len(asked), IDS_AT_ONCE):
-        some = tuple(asked[start : start + IDS_AT_ONCE])
-        for (found,) in run(connection, f"{_LIVING} ({', '.join('?' * len(some))})", some):
-            living[spelled[found]] = found
-    return living
 
 
 # -- blocks

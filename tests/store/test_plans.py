@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from fakes import TENANT, device, first_records, result_of, token
-from sqlalchemy import event
+from stores import statements
 from test_stored_audit import entry
 
 from rpcbroker.core.calls import CallState
 from rpcbroker.core.model import AuditFilter, DeviceFilter, PageLink, Relation, Scope
 from rpcbroker.core.ports import CallFilter
 from rpcbroker.store.memory import MemoryStore
+from rpcbroker.store.queries import run
 
 
 @pytest.fixture
@@ -28,21 +29,13 @@ def store() -> MemoryStore:
 @contextmanager
 def plans(store: MemoryStore) -> Iterator[list[str]]:
     """What SQLite does for each query and deletion: filled in at the end."""
-    engine = store.database._engine
-    statements: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if not statement.startswith("INSERT"):
-            statements.append((statement, parameters))
-
-    event.listen(engine, "before_cursor_execute", note)
     found: list[str] = []
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
-    with engine.connect() as connection:
-        for statement, parameters in statements:
-            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            found += [row[3] for row in rows]
+    with statements(store) as given:
+        yield found
+    with store.database._engine.connect() as connection:
+        for statement in given:
+            if not statement.startswith(("INSERT", "--")):
+                found += [row[3] for row in run(connection, f"EXPLAIN QUERY PLAN {statement}")]
     assert found
 
 

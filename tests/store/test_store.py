@@ -57,6 +57,17 @@ async def test_many_writes_share_a_commit_and_a_bad_one_fails_alone(tmp_path: Pa
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_writer_keeps_to_its_connection(tmp_path: Path) -> None:
+    store = sql_store(url_of(tmp_path))
+    store.open(first_records=first_records)
+    together, database = threading.Barrier(READERS + 1, timeout=30), store._database
+    await gatherResults([do(lambda _: together.wait()) for do in (database.write, *[database.read] * READERS)])
+    used = {await database.write(lambda connection: id(connection.connection.dbapi_connection)) for _ in range(9)}
+    assert len(used) == 1
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_full_queue_refuses(tmp_path: Path) -> None:
     store = sql_store(url_of(tmp_path), max_queue=0)
     store.open(first_records=first_records)
