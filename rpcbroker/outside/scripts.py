@@ -236,14 +236,16 @@ class ScriptPool:
     # -- who runs it
 
     def _give(self) -> None:
-        given = True
-        while given and (self._quick or self._long):
-            given = False
+        moved = True
+        while moved and (self._quick or self._long):
+            long, moved = len(self._long), False
             for worker in sorted(self._workers, key=lambda each: each.load):
                 job = self._for(worker)
                 if job is not None:
                     worker.give(job)
-                    given = True
+                    moved = True
+            # What was among the quick may have turned out to run alone, after all workers were asked for that.
+            moved = moved or len(self._long) > long
         starting = any(not worker.ready for worker in self._workers)
         wanted = len(self._workers) < self._settings().script_workers and not starting and not self._is_broken()
         if wanted and (self._quick or self._long):

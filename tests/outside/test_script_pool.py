@@ -205,6 +205,21 @@ async def test_a_kill_fails_only_the_script_that_was_running() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_waits_for_the_process_that_is_killed_runs_in_the_next_one() -> None:
+    """Also what that was not given yet, and what from then on runs alone."""
+    async with a_pool(script_workers=1, script_timeout=0.1) as pool:
+        trap = """
+        if (msg === 'bomb') { /(a+)+$/.test('a'.repeat(40) + 'b') }
+        for (let begun = Date.now(); Date.now() - begun < 2;);
+        return msg"""
+        await gatherResults([run_(pool, trap, n) for n in range(20)])  # it is known to take some time
+        bomb, *waiting = [run_(pool, trap, value) for value in ("bomb", *range(10))]
+        assert pool.waiting > 5
+        assert await failing(bomb) == "the script took longer than 100 ms"
+        assert await gatherResults(waiting) == [*range(10)]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_run_whose_process_is_killed_from_outside_is_done_again() -> None:
     async with a_pool(script_workers=1, script_timeout=5.0) as pool:
         source = "for (let begun = Date.now(); Date.now() - begun < 300;); return msg"
