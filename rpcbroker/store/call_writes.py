@@ -38,6 +38,7 @@ def sum_of(method: str) -> int:
 
 
 def insert_row(kept: KeptCall) -> Row:
+    """In the order of the table's columns."""
     call, record = kept.call, kept.record
     info, response = call.additional_info, kept.response
     return (

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from rpcbroker.core.model import LastPresence
 from rpcbroker.core.presence import MOST_CHANGES, PresenceChange
 from rpcbroker.store import tables as t
-from rpcbroker.store.queries import IDS_AT_ONCE, insert_rows, living_devices, run, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, insert_rows, living, run, upsert
 from rpcbroker.store.rows import values
 
 T = TypeVar("T")
@@ -31,11 +31,11 @@ def keep(connection: Connection, presences: Sequence[LastPresence], changes: Seq
     Some at a time: all devices may have come in the same second, and rows take more memory than what they are made of.
     """
     for some in _parts(presences):
-        living = living_devices(connection, [each.device_id for each in some])
-        upsert(connection, t.presence, [values(each) for each in some if each.device_id in living], ("device_id",))
+        there = living(connection, t.device, {each.device_id for each in some})
+        upsert(connection, t.presence, [values(each) for each in some if each.device_id in there], ("device_id",))
     for part in _parts(changes):
-        living = living_devices(connection, list({each.device_id for each in part}))
-        add_changes(connection, [each for each in part if each.device_id in living])
+        there = living(connection, t.device, {each.device_id for each in part})
+        add_changes(connection, [each for each in part if each.device_id in there])
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -87,15 +87,6 @@ def insert(connection: Connection, table: sa.Table) -> Any:
     return sqlite.insert(table)
 
 
-def living_devices(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Those of these devices that there are."""
-    living: set[UUID] = set()
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        query = sa.select(t.device.c.id).where(t.device.c.id.in_(ids[start : start + IDS_AT_ONCE]))
-        living.update(connection.execute(query).scalars())
-    return living
-
-
 def living(connection: Connection, table: sa.Table, ids: Iterable[UUID]) -> dict[UUID, Any]:
     """Those of these that there are, and how the driver spells their ids: for what `run` is given."""
     bind = table.c.id.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)

@@ -263,15 +263,15 @@ class Carrier:
 
     # -- what the client has
 
-    def acknowledge(self, packet: PubAck | PubRec | PubComp) -> None:
-        """The client tells how far it is with a message."""
+    def acknowledge(self, packet: PubAck | PubRec | PubComp) -> bool:
+        """The client tells how far it is with a message; whether that was a call, which it has now."""
         delivery, answer = self._outbox.acknowledge(packet)
         if answer is not None:
             self._peer.write(self._connection.send(answer))
         if delivery is None:
-            return
+            return False
         ticket = delivery.ticket
-        if isinstance(ticket, Ticket):
+        if is_call := isinstance(ticket, Ticket):
             ticket.settle()
             if self._overdue:
                 self._overdue.pop((ticket.session, ticket.wire_id), None)
@@ -280,6 +280,7 @@ class Carrier:
             else:
                 ticket.session.report(ticket.wire_id, Step.FAILED, _refused(packet.code))
         self.resume()
+        return is_call
 
     # -- pauses and ends
 

@@ -138,19 +138,20 @@ class MqttProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Act on all packets of one read; what is to be said to them goes out in one write."""
-        if self._connection.state is _CLOSED:
+        state = self._connection.state
+        if state is _CLOSED:
             return
-        if self._connection.state is _AWAITING_DECISION:
+        if state is _AWAITING_DECISION:
             self._pause(_DECIDING)
         self._batch = []
-        unseen, kind = True, None
+        unseen, reply_follows = True, None
         try:
             for packet in self._connection.receive(data, self._admission.clock.seconds()):
                 kind = type(packet)
                 if unseen and kind is not p.Disconnect:
                     unseen = False
                     self._face.seen()
-                _ACTIONS[kind](self, packet)
+                reply_follows = _ACTIONS[kind](self, packet)
                 if self._answers and len(self._answers) >= MAX_UNANSWERED:
                     self._pause(_UNANSWERED)
                     break
@@ -162,8 +163,8 @@ class MqttProtocol(Protocol):
                 self._admission.outgoing.send(self.transport, b"".join(batch) if len(batch) > 1 else batch[0])
         if self._connection.state is _CLOSED:
             self._close()
-        elif kind is p.PubAck:
-            direct.acknowledge(self.transport)  # the reply that comes next may wait for it
+        elif reply_follows:
+            direct.acknowledge(self.transport)  # for which a reply in small writes would wait
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
@@ -401,8 +402,8 @@ class MqttProtocol(Protocol):
         code = ReasonCode.SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         self._say(p.PubComp(packet.packet_id, code))
 
-    def _acknowledged(self, packet: p.PubAck | p.PubRec | p.PubComp) -> None:
-        cast(Carrier, self._carrier).acknowledge(packet)
+    def _acknowledged(self, packet: p.PubAck | p.PubRec | p.PubComp) -> bool:
+        return cast(Carrier, self._carrier).acknowledge(packet)
 
     # -- subscriptions
 
@@ -558,7 +559,7 @@ class MqttProtocol(Protocol):
             self._admission.outgoing.send(self.transport, data)
 
 
-_ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {
+_ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], bool | None]] = {
     p.Publish: MqttProtocol._publish,
     p.PubAck: MqttProtocol._acknowledged,
     p.PubRec: MqttProtocol._acknowledged,
@@ -570,3 +571,4 @@ _ACTIONS: dict[type[Any], Callable[[MqttProtocol, Any], None]] = {
     p.Connect: MqttProtocol._connect,
     p.Disconnect: MqttProtocol._leave,
 }
+"""True: it was the acknowledgement of a call, whose reply may come next."""
