@@ -187,7 +187,8 @@ def _of_coap(coap: Callable[[], CoapCounts]) -> tuple[Reading, ...]:
     return (
         Reading(
             "rpcbroker_coap_datagrams_total",
-            "Datagrams at the ports of CoAP and DTLS, received and sent.",
+            "Datagrams at the ports of CoAP and DTLS, received and sent; skipped: of those received, not served, for "
+            "more came than could be and others have a share too.",
             lambda: coap().datagrams,
             label="direction",
         ),

@@ -9,6 +9,8 @@ import contextlib
 import itertools
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,9 +23,10 @@ import pytest
 from coap_socket import CoapSocket, Udp, option, request
 from daemon import Daemon, wait_for
 from device_kinds import CoapKind
-from honest import memory
+from honest import gauge, memory
 from hostile import Bystander, attacked, check_log
 
+from rpcbroker.transports.coap.fairness import PATIENCE
 from rpcbroker.wire.coap.blockwise import Block
 from rpcbroker.wire.coap.message import Message, decode, encode
 from rpcbroker.wire.coap.numbers import Code, OptionNumber, Type, uint
@@ -179,33 +182,53 @@ def test_a_flood_of_addresses_and_message_ids_is_served_and_leaves_nothing(daemo
     assert memory(daemon) - before < GROWTH
 
 
+FLOOD = """
+import itertools, socket, sys
+flood = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+flood.bind((sys.argv[1], 0))
+flood.connect((sys.argv[2], int(sys.argv[3])))
+head, tail = map(bytes.fromhex, sys.argv[4:])
+posts = [head + number.to_bytes(2, "big") + tail for number in range(1 << 16)]
+for post in itertools.cycle(posts):
+    flood.send(post)
+"""
+"""As fast as a process can."""
+
+
+@contextlib.contextmanager
+def flooded(daemon: Daemon, post: Message) -> Iterator[None]:
+    """Somebody posts this under one message id after the other, and reads no answer."""
+    datagram, to = encode(post), urlsplit(daemon.endpoints["coap"])
+    arguments = [str(next(ADDRESSES)), str(to.hostname), str(to.port), datagram[:2].hex(), datagram[4:].hex()]
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, *arguments])
+    try:
+        yield
+        assert flood.poll() is None, "it still floods"
+    finally:
+        flood.kill()
+        flood.wait()
+
+
+def skipped(daemon: Daemon) -> float:
+    return gauge(daemon, 'rpcbroker_coap_datagrams_total{direction="skipped"}')
+
+
 def test_one_that_floods_without_reading_starves_nobody(daemon: Daemon, token: str, peer: CoapSocket) -> None:
-    done = threading.Event()
-    posts = [
-        encode(request(Code.POST, f"api/v1/{token}/telemetry", b'{"flood":1}', message_id=n)) for n in range(1 << 16)
-    ]
-
-    def flood() -> None:
-        with Raw(daemon) as raw:
-            for post in itertools.cycle(posts):
-                if done.is_set():
-                    return
-                raw.send(post)
-
     before = memory(daemon)
-    flooding = threading.Thread(target=flood)
-    with Bystander(daemon.http):
-        flooding.start()
-        try:
-            end = time.monotonic() + 4
-            while time.monotonic() < end:
-                assert peer.ask(Code.POST, f"api/v1/{token}/telemetry", b'{"honest":1}').code == Code.CREATED
-        finally:
-            done.set()
-            flooding.join()
-        with CoapSocket(Udp(daemon.endpoints["coap"])) as peer:  # what is answered now stood behind all of the flood
-            assert peer.ask(Code.POST, f"api/v1/{token}/telemetry", b'{"honest":1}').code == Code.CREATED
+    with Bystander(daemon.http), flooded(daemon, request(Code.POST, f"api/v1/{token}/telemetry", b'{"flood":1}')):
+        wait_for(lambda: skipped(daemon), "the flood's being noticed")
+        for number in range(20):
+            post = json.dumps({"honest": number}).encode()
+            assert peer.ask(Code.POST, f"api/v1/{token}/telemetry", post).code == Code.CREATED
     assert memory(daemon) - before < GROWTH
+    time.sleep(2 * PATIENCE)  # what of the flood still lay there is read first
+    seen = skipped(daemon)
+    with Raw(daemon) as raw:  # when the flood is over, nobody is left out
+        for number in range(1_000):
+            raw.send(request(Code.POST, f"api/v1/{token}/telemetry", b'{"after":1}', message_id=number))
+            if number % 100 == 99:
+                assert [raw.next().code for _ in range(100)] == [Code.CREATED] * 100
+    assert skipped(daemon) == seen
 
 
 def test_the_same_datagram_a_thousand_times_is_one_request(daemon: Daemon, token: str) -> None:

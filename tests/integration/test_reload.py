@@ -137,22 +137,22 @@ def test_a_log_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_hangups_while_it_starts_and_while_it_stops_do_not_kill_it(tmp_path: Path) -> None:
-    lock = tmp_path / "state" / "lock"
-    process = subprocess.Popen(
-        [TWISTD, "-n", "--pidfile=", "rpcbroker", "--state-dir", "state"],
-        cwd=tmp_path,
-        env=environment(RPCBROKER_SERVER_DRAIN="500ms"),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    lock, log = tmp_path / "state" / "lock", tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [TWISTD, "-n", "--pidfile=", "rpcbroker", "--state-dir", "state"],
+            cwd=tmp_path,
+            env=environment(RPCBROKER_SERVER_DRAIN="500ms"),
+            stderr=file,
+        )
     wait_for(lock.exists, "the lock, which is taken before the store is opened")
     with hangups(lambda: process.pid):
-        wait_for((tmp_path / "state" / "endpoints.json").exists, "the endpoints")
+        wait_for(lambda: "configuration read again" in log.read_text(), "the first of them that is heeded")
         process.terminate()
-        _, log = process.communicate(timeout=15)
+        process.wait(15)
     assert process.returncode == -signal.SIGTERM
-    assert "Traceback" not in log
-    assert "configuration read again" in log
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().endswith("Server Shut Down.\n")
 
 
 class Load:

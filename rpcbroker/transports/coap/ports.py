@@ -113,10 +113,11 @@ class CoapPorts:
 
     @property
     def datagrams(self) -> Mapping[str, int]:
-        """By direction."""
+        """By direction, and how many of those that were received were skipped: see fairness.py."""
         return {
             "received": sum(port.datagrams_received for port in self._ports),
             "sent": sum(port.datagrams_sent for port in self._ports),
+            "skipped": sum(port.datagrams_skipped for port in self._ports),
         }
 
     @property

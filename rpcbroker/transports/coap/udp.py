@@ -10,10 +10,13 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import Port
 from twisted.logger import Logger
 
-from rpcbroker.transports.coap.peers import DatagramPort, SocketAddress
+from rpcbroker.transports.coap.fairness import SHARE, Fairness, thrown_away
+from rpcbroker.transports.coap.peers import DatagramPort, SocketAddress, host_of
 
 BATCH = 256
-"""Datagrams that are read before others have their turn."""
+"""Datagrams that are served before others have their turn."""
+LOOKED_AT = 4_096
+"""Datagrams that are read before others have their turn, where not all of them are served."""
 
 _LARGEST = 65_536
 """No datagram is larger, so none is cut off."""
@@ -55,7 +58,8 @@ class UdpPort(Port):
         super().__init__(number, _Nothing(), interface, _LARGEST, reactor)
         self.received: Callable[[bytes, SocketAddress, DatagramPort], None] = _drop
         """Takes each datagram, where it came from, and what it is answered by: whoever uses the port puts it here."""
-        self.datagrams_received = self.datagrams_sent = 0
+        self.datagrams_received = self.datagrams_sent = self.datagrams_skipped = 0
+        self._fairness = Fairness()
         self._receive = self._receive_anywhere if interface in _EVERYWHERE else self._receive_here
         self._locals: dict[bytes, DatagramPort] = {}
 
@@ -74,7 +78,10 @@ class UdpPort(Port):
 
     def doRead(self) -> None:
         """Datagrams have come."""
-        receive, received = self._receive, self.received
+        if self._fairness.holds and self._fairness.still_holds(self.reactor.seconds()):
+            self._read_fairly()
+            return
+        receive, serve = self._receive, self._serve
         for _ in range(BATCH):
             try:
                 datagram, address, port = receive()
@@ -82,11 +89,40 @@ class UdpPort(Port):
                 return
             except OSError:  # what became of a datagram that was sent: it is no news
                 continue
-            self.datagrams_received += 1
+            serve(datagram, address, port)
+        self._fairness.behind(thrown_away(self.socket), self.reactor.seconds())
+        if self._fairness.holds:
+            self._log.warn(
+                "more datagrams come to port {port} than can be served: no address gets more than {share} at a time",
+                port=self.getHost().port,
+                share=SHARE,
+            )
+
+    def _read_fairly(self) -> None:
+        receive, serve, fairness = self._receive, self._serve, self._fairness
+        left = BATCH
+        for _ in range(LOOKED_AT):
             try:
-                received(datagram, address, port)
-            except Exception:
-                self._log.failure("a datagram could not be served")
+                datagram, address, port = receive()
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
+            if fairness.admits(host_of(address)):
+                serve(datagram, address, port)
+                left -= 1
+                if not left:
+                    break
+            else:
+                self.datagrams_received += 1
+        self.datagrams_skipped += fairness.end_turn(self.reactor.seconds())
+
+    def _serve(self, datagram: bytes, address: SocketAddress, port: DatagramPort) -> None:
+        self.datagrams_received += 1
+        try:
+            self.received(datagram, address, port)
+        except Exception:
+            self._log.failure("a datagram could not be served")
 
     def _receive_here(self) -> tuple[bytes, SocketAddress, DatagramPort]:
         return (*self.socket.recvfrom(_LARGEST), self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from twisted.internet.task import Clock
 from rpcbroker.core.deadlines import Deadlines
 from rpcbroker.core.settings import CoapSettings
 from rpcbroker.host.tls import Certificate, TlsFiles
+from rpcbroker.transports.coap.fairness import PATIENCE, SHARE
 from rpcbroker.transports.coap.peers import SocketAddress
 from rpcbroker.transports.coap.ports import CoapPorts
 from rpcbroker.transports.coap.server import CoapServer
@@ -129,6 +131,90 @@ def test_all_that_has_come_is_read_at_one_wake_up_but_not_for_ever(ipv4: Open) -
     ipv4.port.received = lambda datagram, address, _: came.append(datagram)
     ipv4.port.doRead()
     assert len(came) == BATCH + 1
+
+
+class Others:
+    """A port that more comes to than it can serve, and who sends it: each from an address of his own."""
+
+    def __init__(self, opened: Open) -> None:
+        self.open = opened
+        self.sockets: list[socket.socket] = []
+        self.served: Counter[str] = Counter()
+        opened.port.received = self._served
+
+    def _served(self, datagram: bytes, address: SocketAddress, _: object) -> None:
+        self.served[address[0]] += 1
+
+    def send(self, host: str, number: int) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((host, 0))
+            sender.connect(self.open.device.getpeername())
+            for _ in range(number):
+                sender.send(b"\0" * 900)
+
+    def turn(self) -> Counter[str]:
+        """Who was served how often in one."""
+        self.served.clear()
+        self.open.port.doRead()
+        return self.served.copy()
+
+    def overrun(self, seconds: float) -> None:
+        """For so long more comes than there is room for."""
+        self.open.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for _ in range(int(seconds * 10) + 1):
+            self.send("127.0.0.2", 2_000)
+            self.turn()
+            self.open.readers.clock.advance(0.1)
+
+
+@pytest.fixture
+def others(ipv4: Open) -> Others:
+    return Others(ipv4)
+
+
+def test_while_more_comes_than_can_be_served_nobody_has_more_than_a_share(others: Others) -> None:
+    others.overrun(PATIENCE)
+    assert others.turn() == {"127.0.0.2": SHARE}
+    others.send("127.0.0.2", 500)
+    others.send("127.0.0.3", SHARE - 1)
+    others.send("127.0.0.4", SHARE + 1)
+    seen = others.open.port.datagrams_skipped
+    assert others.turn() == {"127.0.0.2": SHARE, "127.0.0.3": SHARE - 1, "127.0.0.4": SHARE}
+    assert others.open.port.datagrams_skipped - seen == 500 - SHARE + 1
+
+
+def test_when_nobody_wants_more_than_a_share_they_soon_hold_no_longer(others: Others) -> None:
+    others.overrun(PATIENCE)
+    assert others.turn() == {"127.0.0.2": SHARE}
+    others.send("127.0.0.2", SHARE + 1)
+    assert others.turn() == {"127.0.0.2": SHARE}
+    others.open.readers.clock.advance(PATIENCE)
+    others.send("127.0.0.2", SHARE + 1)
+    assert others.turn() == {"127.0.0.2": SHARE + 1}
+
+
+def test_so_many_addresses_that_shares_are_no_help_do_not_keep_it_from_others(others: Others) -> None:
+    others.overrun(PATIENCE)
+    others.turn()
+    for number in range(2 * BATCH // SHARE):
+        others.send(f"127.0.1.{number}", SHARE)
+    for first in (0, BATCH // SHARE):
+        assert others.turn() == {f"127.0.1.{first + number}": SHARE for number in range(BATCH // SHARE)}
+
+
+def test_many_at_the_same_moment_are_no_flood(others: Others) -> None:
+    others.overrun(PATIENCE / 2)
+    while others.turn():
+        others.open.readers.clock.advance(1.0)
+    assert not others.open.port.datagrams_skipped
+    others.overrun(PATIENCE / 2)
+    assert others.turn() == {"127.0.0.2": BATCH}
+
+
+def test_where_the_system_tells_nothing_all_are_served(others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpcbroker.transports.coap.fairness._SO_MEMINFO", 9_999)
+    others.overrun(2 * PATIENCE)
+    assert others.turn() == {"127.0.0.2": BATCH}
 
 
 def test_largest_datagram_arrives_whole(ipv4: Open) -> None:
