@@ -411,8 +411,9 @@ class Broker:
 
     def keep_telemetry(self, session: DeviceSession, posted: Posted) -> Deferred[None] | None:
         """What a device measured; as Telemetry.keep."""
-        if self.rules.routes(session.device.tenant_id).telemetry:
-            return self.telemetry.keep(session.device.id, posted)
+        device = session.device
+        if self.rules.routes(device.tenant_id).telemetry:
+            return self.telemetry.keep(device.id, posted)
         return self.rules.telemetry(session, posted)
 
     def keep_attributes(self, session: DeviceSession, values: Mapping[str, Value]) -> Deferred[None]:

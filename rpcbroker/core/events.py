@@ -217,16 +217,21 @@ class EventBus:
         self._listeners: dict[type[Any], tuple[Callable[[Any], object], ...]] = {}
         self._sequence = 0
 
+    def __contains__(self, kind: type[EventT]) -> bool:
+        """Whether anybody listens for it; `emit` asks by itself, which for what happens most is late."""
+        return kind in self._listeners
+
     def listen(self, kind: type[EventT], listener: Callable[[EventT], object]) -> Callable[[], None]:
         """Tell `listener` of each event of `kind` from now on; what comes back ends that."""
         self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
         return lambda: self._forget(kind, listener)
 
     def _forget(self, kind: type[Any], listener: Callable[[Any], object]) -> None:
-        others = list(self._listeners[kind])
-        if listener in others:
-            others.remove(listener)
-            self._listeners[kind] = tuple(others)
+        left = list(self._listeners.pop(kind, ()))
+        if listener in left:
+            left.remove(listener)
+        if left:
+            self._listeners[kind] = tuple(left)
 
     def emit(self, kind: type[EventT], *fields: Any) -> None:
         """Make the event of these fields, if anybody listens, and tell them."""

@@ -73,7 +73,8 @@ class Telemetry:
         self._deadlines = deadlines
         self._now_ms = now_ms
         self._events = events
-        self._series: dict[UUID, _Series] = {}
+        self._series: dict[int, _Series] = {}
+        """By the number of the device's id: a UUID is hashed by a call of a function."""
         self._loading: dict[UUID, list[Deferred[_Series]]] = {}
         self._unwritten: _Unwritten = {}
         self._writing = DeferredLock()
@@ -88,7 +89,7 @@ class Telemetry:
 
         Fails with NotFound if the device is deleted meanwhile.
         """
-        series = self._series.get(device_id)
+        series = self._series.get(device_id.int)
         if series is not None:
             return succeed(series)
         waiting: Deferred[_Series] = Deferred()
@@ -106,14 +107,14 @@ class Telemetry:
             del self._loading[device_id]
             found = counts if isinstance(counts, Failure) else _Series(device_id, counts)
         if isinstance(found, _Series):
-            self._series[device_id] = found
+            self._series[device_id.int] = found
         for waiting in asked:
             waiting.callback(found)
 
     def forget(self, device_id: UUID) -> None:
         """The device was deleted."""
         self._loading.pop(device_id, None)
-        series = self._series.pop(device_id, None)
+        series = self._series.pop(device_id.int, None)
         if series is not None:
             self._unwritten.pop(series, None)
             self._size -= sum(map(_size_of, series.waiting.values()))
@@ -135,7 +136,7 @@ class Telemetry:
         Raises, or fails with, Unavailable when too much waits for the store, BadJSON for more keys than a
         device may have, NotFound when the device is deleted meanwhile.
         """
-        series = self._series.get(device_id)
+        series = self._series.get(device_id.int)
         if series is None:
             return self.load(device_id).addCallback(self._keep, posted)
         self._keep(series, posted)
@@ -150,9 +151,9 @@ class Telemetry:
             )
         counts, waiting = series.counts, series.waiting
         for _, values in posted:
-            if not values.keys() <= counts.keys():
-                self._add_keys(counts, posted)
-                break
+            for key in values:
+                if key not in counts:
+                    self._add_keys(counts, posted)
         most, size = 2 * self.settings.window + 2, 0
         for ts, values in posted:
             for key, value in values.items():
@@ -170,7 +171,8 @@ class Telemetry:
             self._unwritten[series] = None
             if not self._scheduled:
                 self._schedule(INTERVAL)
-        self._events.emit(TelemetryKept, series.device_id, posted)
+        if TelemetryKept in self._events:
+            self._events.emit(TelemetryKept, series.device_id, posted)
 
     def _add_keys(self, counts: dict[str, int], posted: Posted) -> None:
         """Raises BadJSON if they are too many."""

@@ -50,7 +50,9 @@ def telemetry_of(message: Any, bounds: Bounds, *, now_ms: int) -> Posted:
     What has no time is of now. The objects in `message` are changed and become part of the result. Raises BadJSON.
     """
     if type(message) is dict:
-        return [_entry(message, bounds, now_ms)]
+        if "ts" in message and "values" in message:
+            return [_entry(message, bounds, now_ms)]
+        return [(now_ms, _checked(message, bounds, cast=True))]
     if type(message) is not list:
         raise BadJSON("telemetry must be a JSON object, or an array of objects")
     return [_entry(entry, bounds, now_ms) for entry in message]

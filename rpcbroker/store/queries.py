@@ -155,9 +155,14 @@ def _outcome(connection: Connection, statement: str, parameters: Any) -> int | E
 
 
 def insert_rows(
-    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    connection: Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    on_conflict: str = "",
 ) -> None:
-    """Insert many rows, each with what `columns` get as the driver takes it.
+    """Insert many rows, each with what `columns` get as the driver takes it; `on_conflict` is the clause, if any.
 
     Many rows are one statement, for which SQLite's driver lets go of the interpreter once: row by row it takes it
     back as often, from the reactor.
@@ -165,11 +170,11 @@ def insert_rows(
     places = f"({', '.join('?' * len(columns))})"
     head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - names of ours
     whole = len(rows) - len(rows) % ROWS_AT_ONCE
-    many = head + ", ".join([places] * ROWS_AT_ONCE)
+    many = head + ", ".join([places] * ROWS_AT_ONCE) + on_conflict
     for start in range(0, whole, ROWS_AT_ONCE):
         run(connection, many, tuple(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
     if whole < len(rows):
-        run(connection, head + places, list(rows[whole:]))
+        run(connection, head + places + on_conflict, list(rows[whole:]))
 
 
 CONNECTED = sa.and_(t.presence.c.connected_time.is_not(None), t.presence.c.disconnected_time.is_(None))

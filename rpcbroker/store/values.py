@@ -26,28 +26,28 @@ from rpcbroker.core.telemetry import newest
 from rpcbroker.core.values import Value, json_of
 from rpcbroker.store import tables as t
 from rpcbroker.store.database import Database
-from rpcbroker.store.queries import IDS_AT_ONCE, living, require, run, upsert
+from rpcbroker.store.queries import IDS_AT_ONCE, insert_rows, living, require, upsert
 
 _A, _L, _B = t.attribute.c, t.telemetry_latest.c, t.telemetry_block.c
 
 BLOCK = 16
 """Points in a block: enough that points which come together share rows, few enough that appending rewrites little."""
 
+_OF_LATEST = "device_id", "key", "ts", "value", "posted"
 _KEEP_LATEST = """
-INSERT INTO telemetry_latest (device_id, key, ts, value, posted) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (device_id, key) DO UPDATE SET
     ts = CASE WHEN excluded.ts >= telemetry_latest.ts THEN excluded.ts ELSE telemetry_latest.ts END,
     value = CASE WHEN excluded.ts >= telemetry_latest.ts THEN excluded.value ELSE telemetry_latest.value END,
     posted = excluded.posted
 """
-"""Insert a key's latest point, or replace the one that is there unless that is later."""
+"""A key's latest point takes the place of the one that is there, unless that is later."""
+_OF_BLOCK = "device_id", "key", "slot", "block", "points"
 _APPEND = """
-INSERT INTO telemetry_block (device_id, key, slot, block, points) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (device_id, key, slot) DO UPDATE SET
     points = CASE telemetry_block.block WHEN excluded.block THEN telemetry_block.points ELSE '' END || excluded.points,
     block = excluded.block
 """
-"""Insert a block, or add to it; an older one in its slot makes room."""
+"""To a block that is there is added; an older one in its slot makes room."""
 
 _Stored = tuple[int, int, Raw]
 _decode = Decoder(list[_Stored]).decode
@@ -82,10 +82,8 @@ class SqlValues:
                 latest.append((id_, key, ts, json_of(value), last))
                 for block, some in groupby(_after(last - window, points), _block):
                     blocks.append((id_, key, block % slots, block, _text(some)))
-            if latest:
-                run(connection, _KEEP_LATEST, latest)
-            if blocks:
-                run(connection, _APPEND, blocks)
+            insert_rows(connection, t.telemetry_latest, _OF_LATEST, latest, on_conflict=_KEEP_LATEST)
+            insert_rows(connection, t.telemetry_block, _OF_BLOCK, blocks, on_conflict=_APPEND)
 
         return self._database.write(work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -246,7 +247,7 @@ class TestQueues:
             pair.listener.lose()
             pair.listener = pair.world.client(level)
             _, *again = pair.listener.enter(**kept)
-            assert again == [message._replace(dup=True) for message in first]
+            assert again == [replace(message, dup=True) for message in first]
         for message in again:
             pair.listener.protocol.dataReceived(encode(p.PubAck(message.packet_id), level))
         assert [(message.payload, message.dup) for message in pair.listener.received()] == [
@@ -263,7 +264,7 @@ class TestQueues:
         pair.listener.lose()
         back = pair.world.client(5)
         _, *again = back.enter(**KEPT)
-        assert again == [p.PubRel(one.packet_id), two._replace(dup=True)]
+        assert again == [p.PubRel(one.packet_id), replace(two, dup=True)]
         assert back.send(p.PubComp(one.packet_id), p.PubRec(two.packet_id)) == [p.PubRel(two.packet_id)]
         assert back.send(p.PubComp(two.packet_id)) == []
 

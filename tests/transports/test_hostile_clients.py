@@ -6,6 +6,7 @@ What is wrong in the bytes of one packet is tested beside the codec.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,7 +261,7 @@ class TestQos2:
         listener = world.anonymous("l").listen("a")
         client = world.client(level).connect()
         again = p.Publish("a", b"1", 2, 7)
-        for message in (again, again, again._replace(dup=True)):
+        for message in (again, again, replace(again, dup=True)):
             assert client.send(message) == [p.PubRec(7)]
         assert client.send(p.PubRel(7)) == [p.PubComp(7)]
         assert len(listener.received()) == 1

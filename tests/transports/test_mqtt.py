@@ -233,7 +233,7 @@ class TestUplink:
         waiting = world.call(CALL)
         client.received()
         reply = p.Publish("v1/devices/me/rpc/response/1", b"true", 2, 3)
-        assert client.send(reply, reply._replace(dup=True)) == [p.PubRec(3), p.PubRec(3)]
+        assert client.send(reply, replace(reply, dup=True)) == [p.PubRec(3), p.PubRec(3)]
         assert result_of(waiting).payload == b"true"
         assert client.send(p.PubRel(3)) == [p.PubComp(3)]
         assert client.send(p.PubRel(3)) == [p.PubComp(3, 0x92 if level == 5 else 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -253,7 +254,7 @@ def test_qos_2_is_acted_on_once_although_the_connection_was_lost_between() -> No
     assert sender.send(message) == [p.PubRec(7)]
     sender.lose()
     again = world.client(4).connect(**kept(4))
-    assert again.send(message._replace(dup=True)) == [p.PubRec(7)]
+    assert again.send(replace(message, dup=True)) == [p.PubRec(7)]
     assert again.send(p.PubRel(7)) == [p.PubComp(7)]
     assert listener.heard() == [("a", b"once", 2)]
     assert again.send(message) == [p.PubRec(7)]
@@ -274,7 +275,7 @@ def test_nor_is_one_that_was_still_being_worked_on(monkeypatch: pytest.MonkeyPat
     assert sender.send(message) == []
     sender.lose()
     again = world.client(4).connect(**kept(4))
-    assert again.send(message._replace(dup=True)) == [p.PubRec(7)]
+    assert again.send(replace(message, dup=True)) == [p.PubRec(7)]
     assert len(working) == 1
     working[0].callback(0)
     assert again.received() == []
@@ -290,7 +291,7 @@ class TestCallsOnResumedSessions:
         client.lose()
         back = world.client(level)
         _, again = back.enter(**kept(level))
-        assert again == first._replace(dup=True), "the same packet id, and the same wire id in the topic"
+        assert again == replace(first, dup=True), "the same packet id, and the same wire id in the topic"
         assert back.send(p.Subscribe(2, (p.Subscription(RPC_REQUEST_FILTER, 1),))) == [p.SubAck(2, (1,))]
         back.send(p.PubAck(again.packet_id), p.Publish("v1/devices/me/rpc/response/1", b"true"))
         assert result_of(waiting).payload == b"true"
@@ -318,7 +319,7 @@ class TestCallsOnResumedSessions:
         client.lose()
         world.clock.advance(6)
         _, again = world.client().enter(**kept(4))
-        assert again == second._replace(dup=True)
+        assert again == replace(second, dup=True)
 
     def test_it_is_overdue_from_when_it_was_sent_last(self) -> None:
         world = Mqtt(ack_timeout=10)

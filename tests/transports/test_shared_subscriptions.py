@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ class TestShared:
         other.received()
         away.lose()
         assert other.received() == []
-        assert world.client(5).enter(client_id="1", username=None, **KEPT)[1:] == [mine._replace(dup=True)]
+        assert world.client(5).enter(client_id="1", username=None, **KEPT)[1:] == [replace(mine, dup=True)]
 
     def test_when_its_session_ends_another_has_it(self) -> None:
         world = FreeTopics()

@@ -13,8 +13,11 @@ from wire.strategies import packets
 from wire.vectors import VECTORS, WRITTEN
 
 from rpcbroker.wire.errors import WireError
+from rpcbroker.wire.mqtt import decoding
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.codec import FrameReader, decode, encode
+from rpcbroker.wire.mqtt.decoding import decode_publish
+from rpcbroker.wire.mqtt.fields import encode_text
 from rpcbroker.wire.mqtt.properties import TABLE, Property
 
 CASES = [pytest.param(level, bytes.fromhex(text), packet, id=name) for name, level, text, packet in VECTORS]
@@ -281,6 +284,16 @@ def test_ten_thousand_user_properties_cost_linear_time() -> None:
 def test_every_property_of_the_standard_has_its_row() -> None:
     assert set(TABLE) == set(Property)
     assert len(TABLE) == 27
+
+
+def test_topics_without_end_are_not_kept_without_end() -> None:
+    for number in range(10_000):
+        topic = f"never/said/again/{number}"
+        assert decode_publish(encode_text(topic), 4, 0x30).topic == topic
+        assert len(decoding._topics) <= 4_096
+    before = dict(decoding._topics)
+    assert decode_publish(encode_text("t" * 127), 4, 0x30).topic == "t" * 127
+    assert decoding._topics == before, "a long one is not kept"
 
 
 def test_a_topic_of_32767_levels_is_a_topic() -> None:

@@ -276,6 +276,12 @@ def test_a_disconnect_of_the_server_is_the_end() -> None:
     assert list(server.receive(encode(p.PingReq(), 5), 1.0)) == []
 
 
+def test_nothing_is_acknowledged_after_the_end() -> None:
+    server = opened()
+    server.send(p.Disconnect(0x8E))
+    assert server.acknowledge(7, 0) == b""
+
+
 def test_ten_thousand_idle_connections_are_light() -> None:
     tracemalloc.start()
     try:

@@ -287,7 +287,10 @@ class MqttProtocol(Protocol):
         except _REFUSALS as error:
             outcome = self._refusal(packet, error)
         if type(outcome) is int and not self._answers:  # the hot path: known, and no earlier one waits
-            if packet.qos:
+            if packet.qos == 1:
+                packet_id: Any = packet.packet_id
+                self.write(self._connection.acknowledge(packet_id, outcome))
+            elif packet.qos:
                 self._acknowledge(packet, outcome)
         elif packet.qos:
             self._answer(packet, outcome)
@@ -379,9 +382,6 @@ class MqttProtocol(Protocol):
         if self._connection.state is _CLOSED:
             return
         packet_id: Any = packet.packet_id
-        if packet.qos == 1 and isinstance(outcome, int):  # the hot path
-            self.write(self._connection.acknowledge(packet_id, outcome, NO_PROPERTIES))
-            return
         refused = outcome if isinstance(outcome, Refused) else None
         code = refused.code if refused else cast(int, outcome)
         properties: Properties = NO_PROPERTIES

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from struct import Struct
 from typing import Any, cast
 
 from rpcbroker.wire.errors import WireError
@@ -18,12 +19,13 @@ from rpcbroker.wire.mqtt import numbers as n
 from rpcbroker.wire.mqtt import packets as p
 from rpcbroker.wire.mqtt.decoding import UnsupportedLevel, decode_publish
 from rpcbroker.wire.mqtt.fields import fixed_header
-from rpcbroker.wire.mqtt.packets import FAILURE, Packet, Properties, ReasonCode
+from rpcbroker.wire.mqtt.packets import FAILURE, NO_PROPERTIES, Packet, Properties, ReasonCode
 from rpcbroker.wire.mqtt.properties import Property
 from rpcbroker.wire.mqtt.reasons import FROM_CLIENT
 
 KEEP_ALIVE_GRACE = 1.5  # MQTT-3.1.2-24
 NO_LIMIT = 0xFFFF
+_puback = Struct(">HH").pack
 _OPTIONAL = frozenset({Property.REASON_STRING, Property.USER_PROPERTY})
 """Properties that are left out when a packet would be too large for the client: MQTT-3.2.2-19, 3.4.2-2 and so on."""
 
@@ -115,6 +117,7 @@ class ServerConnection:
         "_max_aliases_out",
         "_max_outgoing",
         "_may_expire_later",
+        "_most_unfinished",
         "_opened_at",
         "_unfinished",
         "client_receive_maximum",
@@ -140,6 +143,7 @@ class ServerConnection:
         self._max_outgoing: int | None = None
         self._max_aliases_out = 0
         self._may_expire_later = False
+        self._most_unfinished = 0
         self._aliases_in: dict[int, str] | None = None
         self._aliases_out: dict[str, int] | None = None
         self._unfinished: set[int] | None = None  # most devices never have any
@@ -195,6 +199,7 @@ class ServerConnection:
         properties = packet.properties
         self.level = packet.level
         self.keep_alive = packet.keep_alive
+        self._most_unfinished = self._limits.unfinished_v3 if self.level < 5 else self._limits.receive_maximum
         self.client_receive_maximum = properties.get(Property.RECEIVE_MAXIMUM, NO_LIMIT)
         self.tells_problems = bool(properties.get(Property.REQUEST_PROBLEM_INFORMATION, 1))
         self._max_outgoing = properties.get(Property.MAXIMUM_PACKET_SIZE)
@@ -209,9 +214,7 @@ class ServerConnection:
             unfinished = self._unfinished
             if unfinished is None:
                 unfinished = self._unfinished = set()
-            limits = self._limits
-            most = limits.receive_maximum if self.level >= 5 else limits.unfinished_v3
-            if len(unfinished) >= most and packet_id not in unfinished:
+            if len(unfinished) >= self._most_unfinished and packet_id not in unfinished:
                 raise WireError("more unanswered messages than were allowed", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
             unfinished.add(packet_id)  # MQTT-3.3.4-8
         if packet.properties:
@@ -271,12 +274,14 @@ class ServerConnection:
             raise PacketTooLarge(len(codec.encode(packet, self.level)))
         return data
 
-    def acknowledge(self, packet_id: int, code: int, properties: Properties) -> bytes:
-        """The bytes of the PUBACK of a QoS 1 message."""
+    def acknowledge(self, packet_id: int, code: int, properties: Properties = NO_PROPERTIES) -> bytes:
+        """The bytes of the PUBACK of a QoS 1 message; none once the connection is closed."""
         if self._unfinished is not None:
             self._unfinished.discard(packet_id)
+        if self.state is _CLOSED:
+            return b""
         if not code or self.level < 5:
-            return b"\x40\x02" + packet_id.to_bytes(2, "big")
+            return _puback(0x4002, packet_id)
         return self._fitting(p.PubAck(packet_id, code, properties), self.level)
 
     def _finish(self, packet_id: int) -> None:

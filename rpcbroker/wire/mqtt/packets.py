@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from rpcbroker.wire.mqtt.properties import Property
 
@@ -119,8 +119,9 @@ class ConnAck:
     properties: Properties = NO_PROPERTIES
 
 
-class Publish(NamedTuple):
-    """`packet_id` is None at QoS 0, and only then. A tuple, for it is what is made most, and quickest."""
+@dataclass(slots=True)
+class Publish:
+    """`packet_id` is None at QoS 0, and only then. Not frozen, for it is what is made most."""
 
     topic: str
     payload: bytes
