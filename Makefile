@@ -54,8 +54,12 @@ demo: $(VENV)/.installed  ## start a broker and a simulated device, call it, sho
 serve: $(VENV)/.installed  ## the same broker and device, and they stay
 	$(BIN)/rpcbroker demo --stay
 
+# Tests without processes, browsers and clocks of their own: many at once.
+AT_ONCE := $(addprefix tests/,api core feed rules simulator store transports web wire) $(wildcard tests/test_*.py)
+
 test: $(VENV)/.tests-installed $(ALONE:%=$(VENV)-%/.installed) $(JS) peers  ## install what the tests need, run them all
-	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n auto $(AT_ONCE)
+	$(ALONE_PYTHONS) $(BIN)/python -m pytest -m "not soak" $(AT_ONCE:%=--ignore=%)
 
 .PHONY: foreign
 foreign:

@@ -24,7 +24,9 @@ def test_nobodys_hash_takes_as_long_as_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hashed", "password", "good"), [(HASH, PASSWORD, True), (HASH, "x", False), (None, "", False)]
+    ("hashed", "password", "good"),
+    [(HASH, PASSWORD, True), (HASH, "x", False), (None, "", False)],
+    ids=["the right one", "a wrong one", "nobody's"],
 )
 def test_verifying(hashed: str | None, password: str, good: bool) -> None:
     made = Passwords(maybeDeferred, AuthSettings())
