@@ -42,20 +42,20 @@ class Fairness:
         self._thrown_away = 0
         self._since: float | None = None
         """When the system was first seen to throw datagrams away, if it still does."""
-        self._skipped_at = 0.0
+        self._looked_at = self._skipped_at = 0.0
         self._came: Counter[Hashable] = Counter()
 
     def behind(self, thrown_away: int, now: float) -> None:
         """There may be more than was read; so many the system has thrown away by now."""
         if thrown_away == self._thrown_away:
             self._since = None
-        elif self._since is None:
+        elif self._since is None or now - self._looked_at >= PATIENCE:
             self._since = now
         elif now - self._since >= PATIENCE:
             self.holds = True
             self._since = None
             self._skipped_at = now
-        self._thrown_away = thrown_away
+        self._thrown_away, self._looked_at = thrown_away, now
 
     def still_holds(self, now: float) -> bool:
         self.holds = now - self._skipped_at < PATIENCE

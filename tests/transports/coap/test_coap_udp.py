@@ -211,6 +211,14 @@ def test_many_at_the_same_moment_are_no_flood(others: Others) -> None:
     assert others.turn() == {"127.0.0.2": BATCH}
 
 
+def test_nor_are_many_at_one_moment_and_at_a_later_one(others: Others) -> None:
+    for _ in range(2):
+        others.open.readers.clock.advance(60)
+        others.overrun(0)
+    assert others.turn() == {"127.0.0.2": BATCH}
+    assert not others.open.port.datagrams_skipped
+
+
 def test_where_the_system_tells_nothing_all_are_served(others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpcbroker.transports.coap.fairness._SO_MEMINFO", 9_999)
     others.overrun(2 * PATIENCE)
