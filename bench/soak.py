@@ -133,14 +133,16 @@ def _publish(first: int, topic: bytes, packet_id: bytes, payload: bytes) -> byte
     return bytes((first, len(body))) + body
 
 
-def rate_for(load: SoakLoad, share: float) -> float:
-    """Calls a second for which the broker takes this share of a core."""
+def rate_for(load: SoakLoad, share: float, watching: Watchers) -> float:
+    """Calls a second for which the broker takes this share of a core, and these watch."""
     rate = FIRST_RATE
     for _ in range(2):
         before, begin = load.broker.cpu_seconds(), time.perf_counter()
         load.hold(rate, MEASURED)
         taken = (load.broker.cpu_seconds() - before) / (time.perf_counter() - begin)
         rate *= share / taken
+        for each in watching.all:
+            each.beat()
     return rate
 
 
@@ -172,9 +174,10 @@ def grown(looks: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
     return result
 
 
-def soak(load: SoakLoad, rate: float, minutes: float, watcher: Callable[[], Watcher]) -> list[dict[str, float]]:
-    """All looks. Raises SystemExit when a call fails."""
-    watching = Watchers(load.selector, [watcher() for _ in range(2)])
+def soak(
+    load: SoakLoad, rate: float, minutes: float, watching: Watchers, watcher: Callable[[], Watcher]
+) -> list[dict[str, float]]:
+    """All looks. `watcher` makes one that comes and goes. Raises SystemExit when a call fails."""
     looks = []
     for number in range(round(minutes * 60 / LOOK)):
         passing = Watchers(load.selector, [watcher()])
@@ -218,15 +221,16 @@ def main() -> int:
         broker = Broker(Path(directory))
         broker.log_in()
         load = SoakLoad(broker, ids)
-        progress("how fast the load must be")
-        rate = rate_for(load, options.share)
-        print(f"{rate:.0f} calls/s take {options.share:g} core, held for {options.minutes:g} minutes", flush=True)
 
         def watcher() -> Watcher:
             broker.log_in()
             return Watcher(broker, "rpcbroker.", "prefix")
 
-        looks = soak(load, rate, options.minutes, watcher)
+        watching = Watchers(load.selector, [watcher() for _ in range(2)])
+        progress("how fast the load must be")
+        rate = rate_for(load, options.share, watching)
+        print(f"{rate:.0f} calls/s take {options.share:g} core, held for {options.minutes:g} minutes", flush=True)
+        looks = soak(load, rate, options.minutes, watching, watcher)
         load.drain()
         print(f"{load.calls:,} calls, {load.acknowledged:,} values, {load.came:,} devices came")
         broker.stop()
