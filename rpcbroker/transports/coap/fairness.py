@@ -58,6 +58,7 @@ class Fairness:
         self._thrown_away, self._looked_at = thrown_away, now
 
     def still_holds(self, now: float) -> bool:
+        """Whether they do: they end when for some time nobody wanted more."""
         self.holds = now - self._skipped_at < PATIENCE
         return self.holds
 

@@ -138,7 +138,6 @@ class Others:
 
     def __init__(self, opened: Open) -> None:
         self.open = opened
-        self.sockets: list[socket.socket] = []
         self.served: Counter[str] = Counter()
         opened.port.received = self._served
 
