@@ -38,7 +38,7 @@ class Auditor:
             return
         self._trail.done(
             who,
-            note.action.value,
+            note.action._value_,  # as `value`, which is long to be found
             (note.entity_type, note.entity_id),
             name=note.name,
             data=note.data,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -36,6 +37,7 @@ from rpcbroker.core.errors import (
 )
 from rpcbroker.core.model import Principal
 from rpcbroker.core.settings import HttpSettings
+from rpcbroker.core.tasks import Task
 from rpcbroker.schema.ids import parse_uuid
 from rpcbroker.wire.events import EVENT_STREAM, Event, encode
 
@@ -89,7 +91,7 @@ class Api:
 
     def _mount(self, route: Route, path: str) -> None:
         def endpoint(request: Request, **parameters: str) -> Deferred[bytes]:
-            return self._begin(route, request, parameters, _write)
+            return self._begin(route, request, parameters)
 
         self._app.route(path, methods=[route.method], endpoint=route.operation)(endpoint)
 
@@ -104,24 +106,23 @@ class Api:
         route, parameters = found
 
         def answer(request: Any) -> None:
-            serving = self._begin(route, request, parameters, _respond)
-            if not serving.called:
+            serving = Task(self._serve(route, request, parameters, _respond), partial(self._unanswered, request))
+            if _ends_with_caller(route):
                 request.serving = serving
-            serving.addErrback(self._unanswered, request)
 
         return answer
 
-    def _unanswered(self, failure: Failure, request: Any) -> None:
+    def _unanswered(self, request: Any, failure: Failure) -> None:
         """The caller has left; or what was to be answered could not be written, and nothing better can be either."""
         if failure.check(CancelledError) is None:
             self._log.failure("an answer failed", failure=failure)
             if request.channel is not None:
                 request.channel.loseConnection()
 
-    def _begin(self, route: Route, request: Any, parameters: dict[str, str], write: Write) -> Deferred[bytes]:
-        """Fires with what `write` returns, and is cancelled if the caller leaves."""
-        serving = Deferred.fromCoroutine(self._serve(route, request, parameters, write))
-        return serving if route.method == "GET" or route.ends_with_caller else _to_the_end(serving)
+    def _begin(self, route: Route, request: Request, parameters: dict[str, str]) -> Deferred[bytes]:
+        """Fires with what is still to be written, and is cancelled if the caller leaves."""
+        serving = Deferred.fromCoroutine(self._serve(route, request, parameters, _write))
+        return serving if _ends_with_caller(route) else _to_the_end(serving)
 
     async def _serve(self, route: Route, request: Any, parameters: dict[str, str], write: Write) -> bytes:
         started = self._seconds()
@@ -169,9 +170,9 @@ class Api:
             self._who.count(principal)
             require(principal, route.roles, route.access)
             given.append(principal)
-        members: dict[str, Any] = {
-            name: parse_uuid(text) if name.endswith("_id") else text for name, text in parameters.items()
-        }
+        members: dict[str, Any] = {}
+        for name, text in parameters.items():
+            members[name] = parse_uuid(text) if name.endswith("_id") else text
         if note is not None:
             if given:
                 note.principal = given[0]
@@ -251,6 +252,10 @@ def _alike(path: list[str], other: list[str]) -> bool:
     return all(one == two or "<" in one or "<" in two for one, two in pairs)
 
 
+def _ends_with_caller(route: Route) -> bool:
+    return route.method == "GET" or route.ends_with_caller
+
+
 def _to_the_end(serving: Deferred[bytes]) -> Deferred[bytes]:
     """Fires as `serving` does. Klein cancels it when the caller leaves: what was begun is not left half done."""
     answered: Deferred[bytes] = Deferred()
@@ -259,9 +264,9 @@ def _to_the_end(serving: Deferred[bytes]) -> Deferred[bytes]:
 
 
 def _header(request: Request, name: bytes) -> str:
-    """A header's value, empty if there is none; whatever bytes it may have."""
-    value: bytes = request.getHeader(name) or b""
-    return value.decode("latin-1").strip()
+    """A header's value, empty if there is none; whatever bytes it may have. The name is in small letters."""
+    value: bytes | None = request.getHeader(name)
+    return value.decode("latin-1").strip() if value else ""
 
 
 def _prefers_events(accept: str) -> bool:

@@ -55,10 +55,11 @@ class Who:
 
         The user comes first: what is refused for asking too much must not use up what others may ask.
         """
-        _take(self._users, principal.user_id, "user")
-        if principal.customer_id is not None:
+        if self._users.rate:
+            _take(self._users, principal.user_id, "user")
+        if self._customers.rate and principal.customer_id is not None:
             _take(self._customers, principal.customer_id, "customer")
-        if principal.authority is not Authority.SYS_ADMIN:
+        if self._tenants.rate and principal.authority is not Authority.SYS_ADMIN:
             _take(self._tenants, principal.tenant_id, "tenant")
 
 

@@ -19,7 +19,7 @@ _RANK = {access: rank for rank, access in enumerate(KeyAccess)}
 
 def may_see(principal: Principal, device: Device) -> bool:
     """Whether the device exists, as far as this principal can tell."""
-    if device.tenant_id != principal.tenant_id:
+    if device.tenant_id.int != principal.tenant_id.int:  # each call asks, and UUIDs take their time to be compared
         return False
     if principal.authority is not Authority.TENANT_ADMIN and (
         principal.authority is not Authority.CUSTOMER_USER

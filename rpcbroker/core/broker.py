@@ -84,7 +84,8 @@ class Broker:
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._settings = settings
-        self._sessions: dict[UUID, DeviceSession] = {}
+        self._sessions: dict[int, DeviceSession] = {}
+        """By the numbers of devices' ids, for a UUID takes its time to be hashed."""
         self._kept_calls = store.calls
         self.entrance = Entrance(self._enter_by_token, self.events)
         self.recorder = Recorder(settings.record_recent)
@@ -97,7 +98,7 @@ class Broker:
             now_ms=now_ms,
             settings=lambda: self._settings,
             session=self.session,
-            present=self._sessions.get,
+            present=self.known_session,
         )
         self._children = Children(
             store=store, now_ms=now_ms, new_uuid=new_uuid, new_token=new_token, changed=self.device_changed
@@ -142,9 +143,13 @@ class Broker:
         Cancelling the Deferred of this coroutine cancels the call; one that was begun goes on if its caller gave it an
         id, or if it is kept.
         """
-        accepted = self._now_ms()
-        known = self._sessions.get(device_id)
-        session = _visible(principal, known) if known else await self.session_to_call(principal, device_id)
+        accepted = None  # which is when the call is made
+        known = self._sessions.get(device_id.int)
+        if known is not None:
+            session = _visible(principal, known)
+        else:
+            accepted = self._now_ms()
+            session = await self.session_to_call(principal, device_id)
         access.require_callable(principal, request.method, oneway=request.oneway)
         by = principal.key_name or principal.email
         return await self.submit(session, request, by=by, accepted=accepted, progress=progress)
@@ -283,7 +288,7 @@ class Broker:
 
     async def session(self, device_id: UUID) -> DeviceSession | None:
         """The session of a device, whoever asks; None if there is no such device."""
-        return self._sessions.get(device_id) or await self._session(lambda: self._find(device_id))
+        return self._sessions.get(device_id.int) or await self._session(lambda: self._find(device_id))
 
     def waiting_record(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
         """The record of a call in memory. Slow: for those that the recorder has forgotten."""
@@ -294,11 +299,11 @@ class Broker:
 
     def known_session(self, device_id: UUID) -> DeviceSession | None:
         """The session of a device that was here since the start; None of others."""
-        return self._sessions.get(device_id)
+        return self._sessions.get(device_id.int)
 
     def known_device(self, device_id: UUID) -> Device | None:
         """The record of such a device."""
-        session = self._sessions.get(device_id)
+        session = self._sessions.get(device_id.int)
         return session.device if session else None
 
     def sessions_of(self, tenant_id: UUID) -> Iterator[DeviceSession]:
@@ -307,8 +312,8 @@ class Broker:
 
     def name_of(self, principal: Principal, device_id: UUID) -> str | None:
         """The name of a device that was called lately, if it exists for `principal`."""
-        session = self._sessions.get(device_id)
-        return session.device.name if session and access.may_see(principal, session.device) else None
+        device = self.known_device(device_id)
+        return device.name if device and access.may_see(principal, device) else None
 
     def _times(self, request: CallRequest, now: int) -> tuple[int, int]:
         """When the call ends without a reply, and the latest that progress may move that to."""
@@ -379,9 +384,9 @@ class Broker:
                 device, presence = found
                 if self._changed.get(device.id, 0) > since:
                     continue
-                session = self._sessions.get(device.id)
+                session = self._sessions.get(device.id.int)
                 if session is None:
-                    session = self._sessions[device.id] = DeviceSession(device, Presence(presence), self._around)
+                    session = self._sessions[device.id.int] = DeviceSession(device, Presence(presence), self._around)
                 return session
         finally:
             self._looking_up -= 1
@@ -440,7 +445,7 @@ class Broker:
     def device_changed(self, device: Device) -> None:
         """The record of a device was changed and is stored."""
         self._note_change(device.id)
-        session = self._sessions.get(device.id)
+        session = self._sessions.get(device.id.int)
         if session is not None:
             before, session.device = session.device, device
             if before.topic_rights != device.topic_rights:
@@ -449,14 +454,14 @@ class Broker:
     def device_unassigned(self, device_id: UUID) -> None:
         """Its customer was deleted; that is stored, as a new version."""
         self._note_change(device_id)
-        session = self._sessions.get(device_id)
+        session = self._sessions.get(device_id.int)
         if session is not None:
             session.device = replace(session.device, customer_id=None, version=session.device.version + 1)
 
     def credentials_changed(self, device_id: UUID) -> None:
         """What let the device in may let it in no longer: it has to come again."""
         self._note_change(device_id)
-        session = self._sessions.get(device_id)
+        session = self._sessions.get(device_id.int)
         if session is not None:
             session.close(CloseReason.CREDENTIALS_CHANGED)
         self.events.emit(DeviceExpelled, device_id)
@@ -465,7 +470,7 @@ class Broker:
         """The device is gone from the store."""
         self._note_change(device_id)
         self.telemetry.forget(device_id)
-        session = self._sessions.pop(device_id, None)
+        session = self._sessions.pop(device_id.int, None)
         if session is not None:
             session.close(CloseReason.DEVICE_DELETED)
             session.end("The device was deleted", Reason.DEVICE_DELETED)
@@ -473,7 +478,7 @@ class Broker:
         self.events.emit(DeviceExpelled, device_id)
 
     def _tell_attributes(self, device_id: UUID, update: bytes) -> None:
-        session = self._sessions.get(device_id)
+        session = self._sessions.get(device_id.int)
         if session is not None:
             session.attributes_changed(update)
 

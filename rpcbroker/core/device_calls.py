@@ -34,7 +34,7 @@ _WORDS_OF_THE_WIRE = {
 class DeviceCalls:
     """All calls that wait for one device in memory, oldest first."""
 
-    __slots__ = ("_around", "_ended", "_links", "_pending", "kept", "sequential")
+    __slots__ = ("_around", "_ended", "_links", "_pending", "get", "kept", "sequential")
 
     def __init__(
         self,
@@ -44,11 +44,13 @@ class DeviceCalls:
         ended: Callable[[], object],
         caller_left: Callable[[PendingCall], object],
     ) -> None:
-        """`ended` is told after a call has ended; `caller_left(pending)` has to end a call that nobody waits for."""
+        """`ended` is told after a call has ended, if others wait for older ones; `caller_left(pending)` has to end a
+        call that nobody waits for."""
         self._around = around
         self._links = links
         self._ended = ended
         self._pending = PendingCalls(self._settled, caller_left)
+        self.get = self._pending.get
         self.kept = 0
         """Persistent ones."""
         self.sequential = 0
@@ -64,9 +66,6 @@ class DeviceCalls:
     def __contains__(self, pending: PendingCall) -> bool:
         """Whether it has not ended."""
         return self._pending.get(pending.call.wire_id) is pending
-
-    def get(self, wire_id: int) -> PendingCall | None:
-        return self._pending.get(wire_id)
 
     def record(self, rpc_id: UUID) -> CallRecord | None:
         """The record of that call, if it is here."""
@@ -194,8 +193,9 @@ class DeviceCalls:
             seconds = around.seconds() - pending.since
         else:
             seconds = (around.now_ms() - call.created_time) / 1000
-        around.events.emit(CallSettled, call, pending.record, pending.state, reason, payload, transport, seconds)
-        self._ended()
+        record = pending.record
+        around.events.emit(CallSettled, call, record, record.state, reason, payload, transport, seconds)
+        self._go_on()
 
     def end_kept(
         self, pending: PendingCall, step: Step | None, *, reason: Reason | None = None, response: bytes | None = None
@@ -219,6 +219,10 @@ class DeviceCalls:
         self._write_end((pending, kept))
         return told
 
+    def _go_on(self) -> None:
+        if self.sequential:
+            self._ended()
+
     def ended(self, pending: PendingCall) -> Deferred[bool]:
         """Fires when the end of a persistent call, which is known, is written; as `end_kept`."""
         told: Deferred[bool] = Deferred()
@@ -235,7 +239,7 @@ class DeviceCalls:
             if changed:
                 self._announce(pending, kept.record.reason, kept.response or b"")
             else:
-                self._ended()  # others need not wait for it
+                self._go_on()  # others need not wait for it
             self._around.persistence.refill(self._links.device.id)
             for each in told:
                 each.callback(changed)

@@ -130,7 +130,8 @@ class Links:
     def seen(self, cause: str) -> None:
         """The device sent something, over a link or without any."""
         now = self._now_ms()
-        self.presence.seen(now, cause)
+        presence = self.presence
+        presence.seen_time, presence.seen_cause = now, cause
         if not self._all and now - self._told >= SEEN_EVERY:
             self._tell_presence(now)
 

@@ -87,7 +87,7 @@ Settled = Callable[[PendingCall, Reason | None, bytes], object]
 class PendingCalls:
     """All that wait for one device, oldest first."""
 
-    __slots__ = ("_caller_left", "_calls", "_settled")
+    __slots__ = ("_caller_left", "_calls", "_settled", "get")
 
     def __init__(self, settled: Settled, caller_left: Callable[[PendingCall], object]) -> None:
         """`settled(pending, reason, payload)` is told when a call has ended, before its Deferred fires.
@@ -95,6 +95,8 @@ class PendingCalls:
         `caller_left(pending)` is called when a Deferred is cancelled, and has to end the call.
         """
         self._calls: dict[int, PendingCall] = {}
+        self.get: Callable[[int], PendingCall | None] = self._calls.get
+        """The call of that wire id, if it waits."""
         self._settled = settled
         self._caller_left = caller_left
 
@@ -109,9 +111,6 @@ class PendingCalls:
         """Add how many wait in which state."""
         for pending in self._calls.values():
             by_state[pending.state] += 1
-
-    def get(self, wire_id: int) -> PendingCall | None:
-        return self._calls.get(wire_id)
 
     def open(self, call: Call, record: CallRecord) -> PendingCall:
         """Let `call` wait. Its wire id must be free."""
@@ -133,7 +132,9 @@ class PendingCalls:
         newest = next(reversed(self._calls), 0)
         pending = self._calls[call.wire_id] = PendingCall(call, kept.record, None, kept)
         if call.wire_id < newest:
-            self._calls = dict(sorted(self._calls.items()))
+            ordered = sorted(self._calls.items())
+            self._calls.clear()
+            self._calls.update(ordered)
         return pending
 
     def settle(self, wire_id: int, payload: bytes) -> bool:

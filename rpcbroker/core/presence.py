@@ -52,6 +52,7 @@ class Presence:
         self.connected_time: int | None = None
         self.connected_cause: str | None = None
         self.seen_time: int | None = None
+        """When the device sent something, and over what: set by whoever hears it, with each message."""
         self.seen_cause: str | None = None
         if last is not None:
             self.connected_time, self.connected_cause = last.connected_time, last.connected_cause
@@ -88,10 +89,6 @@ class Presence:
 
     def cease_callable(self, now: int, cause: str) -> None:
         self.callable = Fact(False, now, cause)
-
-    def seen(self, now: int, cause: str) -> None:
-        """The device sent something."""
-        self.seen_time, self.seen_cause = now, cause
 
     def attributes(self) -> dict[str, tuple[int, bool | int]]:
         """What is known, as attributes: one of PRESENCE_KEYS -> when that changed, and the value."""

@@ -75,7 +75,7 @@ class DeviceSession:
         """Those in memory. Made with the first: most of many devices are not called for long, and take less memory."""
         calls = self._calls
         if calls is None:
-            calls = DeviceCalls(self._around, self._links, ended=self._next, caller_left=self._caller_left)
+            calls = DeviceCalls(self._around, self._links, ended=self.go_on, caller_left=self._caller_left)
             self._calls = calls
         return calls
 
@@ -106,13 +106,14 @@ class DeviceSession:
         refusal = self.refusal(call, connect_timeout)
         if refusal is not None:
             return fail(self.refuse(call, record, refusal))
-        pending = self.calls.open(call, record, progress)
+        calls = self.calls
+        pending = calls.open(call, record, progress)
         waiting = pending.waiting
         assert waiting is not None
         around.events.emit(CallOpened, call, record)
         self._begin(pending)
         if connect_timeout is not None and not self._links.callable:
-            self.calls.await_link(pending, connect_timeout)
+            calls.await_link(pending, connect_timeout)
         return waiting
 
     def refusal(self, call: Call, connect_timeout: float | None) -> CallFailed | None:
@@ -262,7 +263,7 @@ class DeviceSession:
                 if self._give(pending, link):
                     break
         else:
-            self._next()
+            self.go_on()
             if pending.given_to is None and (ahead := self.calls.ahead(pending)):
                 pending.record.note(around.now_ms(), Mark.QUEUED, f"behind {ahead} others")
 
@@ -288,10 +289,6 @@ class DeviceSession:
         """Give what had to wait, and need not any more."""
         for link in self._links.callable:
             self.resume(link)
-
-    def _next(self) -> None:
-        if self.calls.sequential:
-            self.go_on()
 
     def _give_all(self, link: Link) -> None:
         """All that this link has to get and may get now: see SubmitStrategy."""
@@ -483,7 +480,8 @@ class DeviceSession:
 
     def report(self, wire_id: int, step: Step, error: CallFailed | None = None) -> None:
         """A link tells what became of a call that it was given."""
-        pending = self.calls.get(wire_id)
+        calls = self.calls
+        pending = calls.get(wire_id)
         if pending is None and step is Step.ACKNOWLEDGED:
             self._acknowledged_late(wire_id)
         if pending is None or pending.ending is not None:
@@ -492,9 +490,9 @@ class DeviceSession:
             assert error is not None
             if error.reason is Reason.TOO_LARGE:
                 self.note(NearMiss.OVERSIZED_DOWNLINK, "was called with more than it takes at once")
-            self.calls.fail(pending, step, error)
+            calls.fail(pending, step, error)
             return
-        before = pending.state
+        before = pending.record.state
         if not pending.advance(step):
             return
         pending.stop_waiting()
@@ -506,13 +504,13 @@ class DeviceSession:
             if before is not CallState.QUEUED and before is not CallState.DELIVERED:
                 record.note(self._around.now_ms(), Mark.ACKNOWLEDGED)
             if call.oneway:
-                self.calls.hand_over(pending)
+                calls.hand_over(pending)
                 return
         elif call.oneway and pending.kept is None and call.strategy is SubmitStrategy.BURST:
-            self.calls.hand_over(pending)
+            calls.hand_over(pending)
             return
         if call.strategy is SubmitStrategy.ON_RESPONSE:  # also of one that was acknowledged before, on another link
-            self.calls.await_reply(pending)
+            calls.await_reply(pending)
         self._went_on(pending)
 
     def _acknowledged_late(self, wire_id: int) -> None:
@@ -549,9 +547,11 @@ class DeviceSession:
         self._went_on(pending)
 
     def _went_on(self, pending: PendingCall) -> None:
-        self.calls.keep(pending)
-        self._around.events.emit(CallAdvanced, pending.call, pending.record, pending.state)
-        self._next()
+        calls, record = self.calls, pending.record
+        calls.keep(pending)
+        self._around.events.emit(CallAdvanced, pending.call, record, record.state)
+        if calls.sequential:
+            self.go_on()
 
     def end(self, message: str, reason: Reason) -> None:
         """Nothing more will happen here: all lightweight calls fail."""

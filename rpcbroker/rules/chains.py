@@ -31,7 +31,7 @@ NOT_FOUND = "There is no such rule chain"
 class _TenantRules:
     """One tenant's."""
 
-    __slots__ = ("active", "coming", "root", "routes", "stored")
+    __slots__ = ("active", "coming", "root", "stored")
 
     def __init__(self) -> None:
         self.stored: dict[UUID, StoredChain] = {}
@@ -41,7 +41,6 @@ class _TenantRules:
         """Those that were made; None is one that cannot be."""
         self.coming: list[StoredChain] = []
         """Those that are being written."""
-        self.routes: Routes | None = None
 
 
 class RuleChains:
@@ -77,6 +76,8 @@ class RuleChains:
         self._changed = changed
         self._direct = direct
         self._tenants: defaultdict[UUID, _TenantRules] = defaultdict(_TenantRules)
+        self._routes: dict[int, Routes] = {}
+        """Those that were asked for, by the numbers of tenants: a UUID takes its time to be hashed."""
 
     def start(self, stored: Iterable[StoredChain]) -> None:
         """Those that the store has. All of them are made now, for some nodes do something by themselves."""
@@ -96,12 +97,14 @@ class RuleChains:
 
     def routes(self, tenant_id: UUID) -> Routes:
         """How the tenant's messages go."""
-        tenant = self._tenants[tenant_id]
-        if tenant.routes is None:
-            root = self.active(tenant_id, None)
-            if tenant.routes is None:  # it may have been made just now
-                tenant.routes = self._routes_of(root) if root is not None else _NOTHING
-        return tenant.routes
+        return self._routes.get(tenant_id.int) or self._find_routes(tenant_id)
+
+    def _find_routes(self, tenant_id: UUID) -> Routes:
+        root = self.active(tenant_id, None)
+        found = self._routes.get(tenant_id.int)  # they may be there since the chain was made, just now
+        if found is None:
+            found = self._routes[tenant_id.int] = self._routes_of(root) if root is not None else _NOTHING
+        return found
 
     def _routes_of(self, root: ActiveChain) -> Routes:
         now = self._now_ms()
@@ -113,7 +116,7 @@ class RuleChains:
 
     def _forget_routes(self, tenant_id: UUID) -> None:
         if tenant_id in self._tenants:
-            self._tenants[tenant_id].routes = None
+            self._routes.pop(tenant_id.int, None)
             self._changed(tenant_id)
 
     def active(self, tenant_id: UUID, chain_id: UUID | None) -> ActiveChain | None:
@@ -136,7 +139,7 @@ class RuleChains:
         tenant = self._tenants[tenant_id]
         _stop((tenant.active.get(chain.id),))
         tenant.active[chain.id] = made
-        tenant.routes = None
+        self._routes.pop(tenant_id.int, None)
         if made is not None:
             made.start(self._emit)
         self._changed(tenant_id)
@@ -232,7 +235,7 @@ class RuleChains:
         for each in [*tenant.stored.values(), *([demoted] if demoted else [])]:
             tenant.stored[each.id] = replace(each, root=each.id == chain_id)
         tenant.root = None
-        tenant.routes = None
+        self._routes.pop(tenant_id.int, None)
         self._changed(tenant_id)
         return tenant.stored[chain_id]
 
@@ -253,6 +256,7 @@ class RuleChains:
         if tenant_id in self._tenants:
             _stop(tuple(self._tenants[tenant_id].active.values()))
             del self._tenants[tenant_id]
+            self._routes.pop(tenant_id.int, None)
 
 
 def _size(chains: Mapping[UUID, StoredChain]) -> int:

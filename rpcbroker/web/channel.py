@@ -289,7 +289,7 @@ class Channel(HTTPChannel):
         self._new = False
         self.requests.append(request)
         self._handlingRequest = True
-        self.setRawMode()  # in which Twisted's parser keeps what comes meanwhile
+        self.line_mode = 0  # as `setRawMode`: Twisted's parser keeps what comes meanwhile
         if len(data) > size:
             self._dataBuffer.append(data[size:])
         serve(request)
@@ -394,7 +394,7 @@ class Channel(HTTPChannel):
         if type(request) is PlainRequest and self.persistent and not waits:  # as nearly always
             self.requests.clear()
             self._handlingRequest = False
-            self.setLineMode()
+            self.line_mode = 1
             self._wait_for_caller()
             return
         self.paused = True

@@ -14,10 +14,10 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
+from rpcbroker.core.tasks import Task
 from rpcbroker.web.request import Waiter
 from rpcbroker.web.response import respond
 
@@ -100,7 +100,7 @@ class PlainRequest:
         self.content = BytesIO(body)
         self.waiter: Waiter | None = None
         """As LimitedRequest's."""
-        self.serving: Deferred[Any] | None = None
+        self.serving: Task | None = None
         """What is cancelled when the caller leaves."""
         self._query = query
 
@@ -110,12 +110,10 @@ class PlainRequest:
         return parse_qs(self._query, 1) if self._query else {}
 
     def getHeader(self, name: bytes) -> bytes | None:
-        """A field's value."""
-        return self.requestHeaders.values.get(name.lower())
+        """A field's value; `name` is in small letters."""
+        return self.requestHeaders.values.get(name)
 
-    def respond(self, status: int, body: bytes, content_type: str, fields: Mapping[str, str]) -> None:
-        """See `response.respond`."""
-        respond(self, status, body, content_type, fields)
+    respond = respond
 
     def finish(self) -> None:
         """It is answered."""

@@ -122,7 +122,8 @@ class FrontDoor(Site):
         else:
             serve = self._hot(request.method, path)
         length = request.requestHeaders.length
-        if serve is None or length > largest or length > self.room_for_bodies - self.arriving:
+        arriving = self.arriving
+        if serve is None or length > largest or (arriving and length > self.room_for_bodies - arriving):
             return None
         return None if self.settings.address_rate and self.wait(request.channel.getPeer()) else serve
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -130,9 +130,7 @@ class LimitedRequest(Request):
         self.responseHeaders.removeHeader("Server")
         super().render(resrc)
 
-    def respond(self, status: int, body: bytes, content_type: str, fields: Mapping[str, str]) -> None:
-        """See `response.respond`."""
-        respond(self, status, body, content_type, fields)
+    respond = respond
 
     def answer(self, error: BrokerError) -> None:
         """Finish with an error, in the API's words; the connection stays."""

@@ -39,7 +39,7 @@ def test_a_plain_request_is_read() -> None:
     assert size == len(b"GET /a/B-7_.~?x=1&y=&x=2,3 HTTP/1.1\r\nHost: h:80\r\nX-A:  b c  \r\nEmpty:\r\n\r\n")
     assert (request.method, request.path) == (b"GET", b"/a/B-7_.~")
     assert request.args == {b"x": [b"1", b"2,3"], b"y": [b""]}
-    assert request.getHeader(b"x-A") == b"b c"
+    assert request.getHeader(b"x-a") == b"b c"
     assert request.requestHeaders.getRawHeaders(b"empty") == (b"",)
     assert request.requestHeaders.getRawHeaders(b"accept", ()) == ()
     assert request.content.read() == b""

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -24,6 +23,7 @@ from rpcbroker.core.model import NULL_UUID
 from rpcbroker.core.near_misses import NearMiss
 from rpcbroker.core.ports import CloseReason
 from rpcbroker.core.sessions import DeviceSession
+from rpcbroker.core.tasks import Task
 from rpcbroker.transports import dialect
 from rpcbroker.transports.dialect import BadTopicId
 from rpcbroker.transports.mqtt.admission import Admission, Admitted
@@ -113,7 +113,7 @@ class MqttProtocol(Protocol):
         self._carrier: Carrier | None = None
         """None until CONNECT was accepted; session and face are there from then on, too."""
         self._device: DeviceSession | None = None
-        self._deciding: Deferred[None] | None = None
+        self._deciding: Task | None = None
         self._batch: list[bytes] | None = None
         self._deadline: Deadline | None = None
         self._write_deadline: Deadline | None = None
@@ -221,8 +221,7 @@ class MqttProtocol(Protocol):
             return
         if self._connection.unread:
             self._pause(_DECIDING)
-        self._deciding = Deferred.fromCoroutine(self._decide(packet))
-        self._deciding.addErrback(self._undecided)
+        self._deciding = Task(self._decide(packet), self._undecided)
 
     async def _decide(self, packet: p.Connect) -> None:
         try:

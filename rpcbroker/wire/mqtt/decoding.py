@@ -5,6 +5,7 @@ Raises WireError and nothing else, whatever it is given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -93,8 +94,12 @@ _topics: dict[bytes, str] = {}
 """Devices say the same few topics all the time, so what was found good once is kept, if it is short: 2 MB at most."""
 
 
+_plain = re.compile(rb'[ -"$-*,-~]+').fullmatch
+"""Printable ASCII without wildcards, as nearly all topics are: there is nothing else to look for in these."""
+
+
 def _new_topic(data: bytes) -> str:
-    topic = check_no_wildcard(decode_name(data))
+    topic = data.decode("ascii") if _plain(data) else check_no_wildcard(decode_name(data))
     if len(data) <= _KEPT_SIZE:
         if len(_topics) >= _TOPICS_KEPT:
             _topics.clear()
