@@ -107,7 +107,7 @@ class Api:
 
         def answer(request: Any) -> None:
             serving = Task(self._serve(route, request, parameters, _respond), partial(self._unanswered, request))
-            if _ends_with_caller(route):
+            if route.ends_with_caller or route.method == "GET":
                 request.serving = serving
 
         return answer
@@ -122,7 +122,7 @@ class Api:
     def _begin(self, route: Route, request: Request, parameters: dict[str, str]) -> Deferred[bytes]:
         """Fires with what is still to be written, and is cancelled if the caller leaves."""
         serving = Deferred.fromCoroutine(self._serve(route, request, parameters, _write))
-        return serving if _ends_with_caller(route) else _to_the_end(serving)
+        return serving if route.ends_with_caller or route.method == "GET" else _to_the_end(serving)
 
     async def _serve(self, route: Route, request: Any, parameters: dict[str, str], write: Write) -> bytes:
         started = self._seconds()
@@ -250,10 +250,6 @@ def _alike(path: list[str], other: list[str]) -> bool:
     """Whether one request's path can begin with both."""
     pairs = zip(path, other, strict=True)
     return all(one == two or "<" in one or "<" in two for one, two in pairs)
-
-
-def _ends_with_caller(route: Route) -> bool:
-    return route.method == "GET" or route.ends_with_caller
 
 
 def _to_the_end(serving: Deferred[bytes]) -> Deferred[bytes]:

@@ -114,7 +114,7 @@ class AuditTrail:
         data = dict(data or {})
         if principal.key_name is not None:
             data["apiKey"] = principal.key_name
-        data["durationMs"] = round(seconds * 1000, 1)
+        data["durationMs"] = int(seconds * 10_000 + 0.5) / 10  # round() takes five times as long
         failure = ""
         if error is not None:
             failure = f"{error.reason}: {error.message}" if error.reason else error.message

@@ -535,8 +535,8 @@ class Broker:
 
 def _visible(principal: Principal, session: DeviceSession | None) -> DeviceSession:
     """The session, if there is one that `principal` may call. Raises NotFound, PermissionDenied."""
-    access.require_not_sys_admin(principal)
     if session is None or not access.may_see(principal, session.device):
+        access.require_not_sys_admin(principal)
         raise NotFound(access.DEVICE_NOT_FOUND)
     return session
 

@@ -34,7 +34,7 @@ _WORDS_OF_THE_WIRE = {
 class DeviceCalls:
     """All calls that wait for one device in memory, oldest first."""
 
-    __slots__ = ("_around", "_ended", "_links", "_pending", "get", "kept", "sequential")
+    __slots__ = ("_around", "_ended", "_links", "_pending", "get", "kept", "lightweight", "sequential")
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class DeviceCalls:
         ended: Callable[[], object],
         caller_left: Callable[[PendingCall], object],
     ) -> None:
-        """`ended` is told after a call has ended, if others wait for older ones; `caller_left(pending)` has to end a
+        """`ended` is told after a call has ended, if there are sequential ones; `caller_left(pending)` has to end a
         call that nobody waits for."""
         self._around = around
         self._links = links
@@ -53,6 +53,8 @@ class DeviceCalls:
         self.get = self._pending.get
         self.kept = 0
         """Persistent ones."""
+        self.lightweight = 0
+        """The others."""
         self.sequential = 0
         """Those that wait for older ones."""
 
@@ -86,6 +88,7 @@ class DeviceCalls:
         pending = self._pending.open(call, record)
         pending.progress = progress
         pending.since = self._around.seconds()
+        self.lightweight += 1
         self._added(pending, call.created_time)
         return pending
 
@@ -181,6 +184,7 @@ class DeviceCalls:
 
     def _settled(self, pending: PendingCall, reason: Reason | None, payload: bytes) -> None:
         """A lightweight call has ended; who waits for it is told next."""
+        self.lightweight -= 1
         pending.record.end(self._around.now_ms(), reason, payload)
         if pending.call.strategy is not SubmitStrategy.BURST:
             self.sequential -= 1
@@ -195,7 +199,8 @@ class DeviceCalls:
             seconds = (around.now_ms() - call.created_time) / 1000
         record = pending.record
         around.events.emit(CallSettled, call, record, record.state, reason, payload, transport, seconds)
-        self._go_on()
+        if self.sequential:
+            self._ended()
 
     def end_kept(
         self, pending: PendingCall, step: Step | None, *, reason: Reason | None = None, response: bytes | None = None
@@ -219,10 +224,6 @@ class DeviceCalls:
         self._write_end((pending, kept))
         return told
 
-    def _go_on(self) -> None:
-        if self.sequential:
-            self._ended()
-
     def ended(self, pending: PendingCall) -> Deferred[bool]:
         """Fires when the end of a persistent call, which is known, is written; as `end_kept`."""
         told: Deferred[bool] = Deferred()
@@ -238,8 +239,8 @@ class DeviceCalls:
             self.forget(pending)
             if changed:
                 self._announce(pending, kept.record.reason, kept.response or b"")
-            else:
-                self._go_on()  # others need not wait for it
+            elif self.sequential:
+                self._ended()  # others need not wait for it
             self._around.persistence.refill(self._links.device.id)
             for each in told:
                 each.callback(changed)

@@ -152,7 +152,8 @@ class PendingCalls:
     def close(self, pending: PendingCall) -> None:
         """Take it out, and tell nobody."""
         self._calls.pop(pending.call.wire_id, None)
-        pending.stop_waiting()
+        if pending.patience is not None:
+            pending.stop_waiting()
         if pending.deadline is not None:
             pending.deadline.cancel()
 

@@ -86,7 +86,7 @@ class DeviceSession:
     @property
     def kept_count(self) -> int:
         """Persistent calls in memory."""
-        return self._calls.kept if self._calls else 0
+        return 0 if self._calls is None else self._calls.kept
 
     def next_wire_id(self) -> int:
         """The wire id of the next call; used once. Raises Unavailable if the store lags far behind."""
@@ -96,7 +96,7 @@ class DeviceSession:
     @property
     def pending_count(self) -> int:
         """Lightweight calls that wait."""
-        return len(self._calls) - self._calls.kept if self._calls else 0
+        return 0 if self._calls is None else self._calls.lightweight
 
     def call(
         self, call: Call, record: CallRecord, *, connect_timeout: float | None, progress: Progress | None = None
@@ -548,7 +548,8 @@ class DeviceSession:
 
     def _went_on(self, pending: PendingCall) -> None:
         calls, record = self.calls, pending.record
-        calls.keep(pending)
+        if pending.kept is not None:
+            calls.keep(pending)
         self._around.events.emit(CallAdvanced, pending.call, record, record.state)
         if calls.sequential:
             self.go_on()

@@ -23,8 +23,9 @@ def call_request(members: Mapping[str, Any], *, oneway: bool, rpc_id: UUID) -> C
     """
     if "method" not in members:
         raise InvalidRequest("the member 'method' is missing")
+    method = members["method"]
     return CallRequest(
-        method=_loose_text(members["method"]),
+        method=method if type(method) is str else _loose_text(method),
         params=jsontext.encode(members.get("params")),
         oneway=oneway,
         persistent=_loose_bool(members["persistent"]) if "persistent" in members else False,

@@ -11,6 +11,8 @@ import re
 from enum import Enum, auto
 from typing import NamedTuple
 
+import msgspec
+
 
 class Family(NamedTuple):
     """Topics that belong together; those that end in `/` are followed by an id."""
@@ -117,7 +119,7 @@ class Uplink(Enum):
     GATEWAY = auto()
 
 
-class Meaning(NamedTuple):
+class Meaning(msgspec.Struct, frozen=True, gc=False):
     """`number` is the id at the end of the topic, 0 where there is none."""
 
     uplink: Uplink

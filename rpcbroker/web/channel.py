@@ -133,7 +133,7 @@ class Channel(HTTPChannel):
         On a new connection a request may be on its way, and its caller could not know whether it was heard.
         """
         waited_for = self._handlingRequest and self.requests and self.requests[0].waiter is not None
-        if waited_for or not (self._new or self._has_begun()):
+        if waited_for or not (self._new or self.requests or self._buffer):
             self.loseConnection()
         elif self._handlingRequest:
             self.persistent = False
@@ -211,7 +211,7 @@ class Channel(HTTPChannel):
         if self._handlingRequest or self.paused or self._deadline is not None:
             return
         site = self.site
-        if self._has_begun():
+        if self.requests or self._buffer:
             timeout = site.settings.request_timeout
             self._deadline = site.deadlines.after(timeout, self._too_slow, timeout)
             return
@@ -222,10 +222,6 @@ class Channel(HTTPChannel):
     def _wait_for_reader(self) -> None:
         if self._write_deadline is None:
             self._write_deadline = self.site.deadlines.after(self.site.settings.write_timeout, self._abort, None)
-
-    def _has_begun(self) -> bool:
-        """Whether any part of a request is there."""
-        return bool(self.requests or self._buffer)
 
     def _stop_waiting(self) -> None:
         self._request_is_there()

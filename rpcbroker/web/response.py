@@ -7,7 +7,11 @@ from http import HTTPStatus
 from typing import Any
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-_STATUS = {status: b"%d %b" % (status, text) for status, text in _PHRASES.items()}
+_FIRST_LINES = {
+    (version.encode(), status.value): f"{version} {status.value} {status.phrase}\r\n"
+    for version in ("HTTP/1.0", "HTTP/1.1")
+    for status in HTTPStatus
+}
 
 
 def phrase(status: int) -> bytes:
@@ -25,11 +29,13 @@ def respond(request: Any, status: int, body: bytes, content_type: str, fields: M
     if channel is None:
         return
     type_ = f"Content-Type: {content_type}\r\n" if body else ""
-    more = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
-    end = "\r\n" if channel.persistent else "Connection: close\r\n\r\n"
-    length = len(body)
-    lines = f"Date: {channel.site.date}\r\n{type_}Content-Length: {length}\r\nCache-Control: no-store\r\n{more}{end}"
-    head = b"%b %b\r\n%b" % (request.clientproto, _STATUS[status], lines.encode())
+    more = "" if channel.persistent else "Connection: close\r\n"
+    for name, value in fields.items():
+        more += f"{name}: {value}\r\n"
+    first, site = _FIRST_LINES[request.clientproto, status], channel.site
+    head = (
+        f"{first}Date: {site.date}\r\n{type_}Content-Length: {len(body)}\r\nCache-Control: no-store\r\n{more}\r\n"
+    ).encode()
     request.startedWriting = 1  # so that Twisted makes no head of its own
-    channel.site.outgoing.send(channel.transport, head if request.method == b"HEAD" else head + body)
+    site.outgoing.send(channel.transport, head if request.method == b"HEAD" else head + body)
     request.finish()

@@ -18,28 +18,22 @@ def reply(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
 
     Fails with Unavailable if it could not be kept.
     """
-    problem = _problem(payload) if payload else None
-    if problem is None:
-        return _when_known(session.receive(wire_id, payload), _SUCCESS)
-    return _when_known(session.receive_bad(wire_id, problem, payload), ReasonCode.PAYLOAD_FORMAT_INVALID)
+    try:
+        if payload:
+            jsontext.decode(payload)
+    except jsontext.BadJSON as error:
+        return _when_known(session.receive_bad(wire_id, str(error), payload), ReasonCode.PAYLOAD_FORMAT_INVALID)
+    return _when_known(session.receive(wire_id, payload), _SUCCESS)
 
 
 def progress(session: DeviceSession, wire_id: int, payload: bytes) -> Outcome:
     """Any JSON; what is none is noted, and the call goes on. Fails with Unavailable if the call could not be read."""
-    problem = _problem(payload)
-    if problem is None:
-        return _when_known(session.progress(wire_id, payload), _SUCCESS)
-    session.note(NearMiss.BAD_PAYLOAD, f"reported progress of call {wire_id} in what is not JSON: {problem}")
-    return ReasonCode.PAYLOAD_FORMAT_INVALID
-
-
-def _problem(payload: bytes) -> str | None:
-    """Why it is not JSON; None if it is."""
     try:
         jsontext.decode(payload)
     except jsontext.BadJSON as error:
-        return str(error)
-    return None
+        session.note(NearMiss.BAD_PAYLOAD, f"reported progress of call {wire_id} in what is not JSON: {error}")
+        return ReasonCode.PAYLOAD_FORMAT_INVALID
+    return _when_known(session.progress(wire_id, payload), _SUCCESS)
 
 
 def _when_known(waited: bool | Deferred[bool], code: int) -> Outcome:
