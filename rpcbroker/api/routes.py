@@ -65,8 +65,7 @@ class Answer(msgspec.Struct, frozen=True):
     patience: float | None = None
 
 
-@dataclass(slots=True)
-class Note:
+class Note(msgspec.Struct):
     """What the audit log shall say of a request; the handler fills in what it learns."""
 
     action: Action

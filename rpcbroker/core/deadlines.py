@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
 from twisted.internet.base import DelayedCall
 from twisted.logger import Logger
 
@@ -27,16 +28,12 @@ class Clock(Protocol):
     def callLater(self, delay: float, action: Callable[..., Any], /) -> DelayedCall: ...
 
 
-class Deadline:
+class Deadline(msgspec.Struct, eq=False):
     """One thing to do at a time, unless it is cancelled first."""
 
-    __slots__ = ("_action", "_argument", "_slot")
-
-    def __init__(self, slot: dict[Deadline, None], action: Callable[[Any], object], argument: Any) -> None:
-        self._slot = slot
-        self._action: Any = action
-        self._argument = argument
-        slot[self] = None
+    _slot: dict[Deadline, None]
+    _action: Any
+    _argument: Any
 
     def cancel(self) -> None:
         """Forget it; harmless when it has fired or was cancelled."""
@@ -75,7 +72,9 @@ class Deadlines:
             heapq.heappush(self._order, number)
             if self._timer is None or number < self._timer_slot:
                 self._schedule(number)
-        return Deadline(slot, action, argument)
+        deadline = Deadline(slot, action, argument)
+        slot[deadline] = None
+        return deadline
 
     def stop(self) -> None:
         """Forget all deadlines."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import msgspec
 from twisted.internet.defer import Deferred
 
 from rpcbroker.core.calls import TRANSITIONS, UNACKNOWLEDGED_STATES, Call, CallState, Reply, Step
@@ -23,39 +24,24 @@ Progress = Callable[[bytes], object]
 """Is told each interim answer, as JSON text."""
 
 
-class PendingCall:
+class PendingCall(msgspec.Struct, eq=False):
     """A call that waits, its record, and what will end the wait."""
 
-    __slots__ = (
-        "call",
-        "deadline",
-        "ending",
-        "given_to",
-        "kept",
-        "patience",
-        "progress",
-        "record",
-        "since",
-        "unacknowledged",
-        "waiting",
-    )
-
-    def __init__(self, call: Call, record: CallRecord, waiting: Deferred[Reply] | None, kept: KeptCall | None) -> None:
-        self.call = call
-        self.record = record
-        self.waiting = waiting
-        self.kept = kept
-        """Of a persistent call, for which nobody waits."""
-        self.since = 0.0
-        """Seconds on the clock of whoever opened it."""
-        self.unacknowledged = kept.unacknowledged if kept else 0
-        self.given_to: Link | None = None
-        self.deadline: Deadline | None = None
-        self.patience: Deadline | None = None
-        """Ends the wait for what comes next: a link that can take it, or a reply that others wait behind."""
-        self.progress: Progress | None = None
-        self.ending: list[Deferred[bool]] | None = None
-        """How it ends is known and being written; these are told when it is."""
+    call: Call
+    record: CallRecord
+    waiting: Deferred[Reply] | None = None
+    kept: KeptCall | None = None
+    """Of a persistent call, for which nobody waits."""
+    since: float = 0.0
+    """Seconds on the clock of whoever opened it."""
+    unacknowledged: int = 0
+    given_to: Link | None = None
+    deadline: Deadline | None = None
+    patience: Deadline | None = None
+    """Ends the wait for what comes next: a link that can take it, or a reply that others wait behind."""
+    progress: Progress | None = None
+    ending: list[Deferred[bool]] | None = None
+    """How it ends is known and being written; these are told when it is."""
 
     @property
     def state(self) -> CallState:
@@ -117,7 +103,7 @@ class PendingCalls:
         assert call.wire_id not in self._calls
         wire_id = call.wire_id
         waiting: Deferred[Reply] = Deferred(lambda _: self._cancelled(wire_id))
-        pending = self._calls[wire_id] = PendingCall(call, record, waiting, None)
+        pending = self._calls[wire_id] = PendingCall(call, record, waiting)
         return pending
 
     def _cancelled(self, wire_id: int) -> None:
@@ -130,7 +116,9 @@ class PendingCalls:
         call = kept.call
         assert call.wire_id not in self._calls
         newest = next(reversed(self._calls), 0)
-        pending = self._calls[call.wire_id] = PendingCall(call, kept.record, None, kept)
+        pending = self._calls[call.wire_id] = PendingCall(
+            call, kept.record, kept=kept, unacknowledged=kept.unacknowledged
+        )
         if call.wire_id < newest:
             ordered = sorted(self._calls.items())
             self._calls.clear()

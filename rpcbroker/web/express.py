@@ -14,6 +14,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
+import msgspec
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
@@ -71,43 +72,35 @@ def read_fields(block: bytes) -> Fields | None:
     return None if doubtful else Fields(values, int(length))
 
 
-class PlainRequest:
+class PlainRequest(msgspec.Struct, eq=False):
     """A request in the express lane, to be answered once by `respond`.
 
     It has of Twisted's Request what those who answer need, under the same names.
     """
 
-    __slots__ = (
-        "_query",
-        "channel",
-        "content",
-        "method",
-        "path",
-        "requestHeaders",
-        "serving",
-        "startedWriting",
-        "waiter",
-    )
+    channel: Any
+    """None once it is answered, or its connection is gone."""
+    method: bytes
+    path: bytes
+    query: bytes
+    requestHeaders: Fields
+    content: BytesIO
+    waiter: Waiter | None = None
+    """As LimitedRequest's."""
+    serving: Task | None = None
+    """What is cancelled when the caller leaves."""
+    startedWriting: int = 0
 
     clientproto = b"HTTP/1.1"
-
-    def __init__(self, channel: Any, method: bytes, path: bytes, query: bytes, fields: Fields, body: bytes) -> None:
-        self.channel = channel
-        """None once it is answered, or its connection is gone."""
-        self.method = method
-        self.path = path
-        self.requestHeaders = fields
-        self.content = BytesIO(body)
-        self.waiter: Waiter | None = None
-        """As LimitedRequest's."""
-        self.serving: Task | None = None
-        """What is cancelled when the caller leaves."""
-        self._query = query
 
     @property
     def args(self) -> dict[bytes, list[bytes]]:
         """The query's parameters."""
-        return parse_qs(self._query, 1) if self._query else {}
+        return parse_qs(self.query, 1) if self.query else {}
+
+    def __repr__(self) -> str:
+        """Without what is secret in it."""
+        return f"<PlainRequest {self.method.decode()} {self.path.decode()}>"
 
     def getHeader(self, name: bytes) -> bytes | None:
         """A field's value; `name` is in small letters."""
@@ -149,4 +142,4 @@ def read_request(data: bytes, channel: Any) -> tuple[PlainRequest, int] | None:
     if len(data) < size:
         return None
     method, path, query = first.groups(b"")
-    return PlainRequest(channel, method, path, query, fields, data[body:size]), size
+    return PlainRequest(channel, method, path, query, fields, BytesIO(data[body:size])), size

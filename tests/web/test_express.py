@@ -43,6 +43,7 @@ def test_a_plain_request_is_read() -> None:
     assert request.requestHeaders.getRawHeaders(b"empty") == (b"",)
     assert request.requestHeaders.getRawHeaders(b"accept", ()) == ()
     assert request.content.read() == b""
+    assert repr(request) == "<PlainRequest GET /a/B-7_.~>"
 
 
 def test_a_body_is_what_the_length_says() -> None:
