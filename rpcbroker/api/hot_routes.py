@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from rpcbroker.api.routes import Route
 
@@ -11,7 +12,16 @@ _PARAMETER = re.compile(r"<(\w+)>")
 _UUID, _WORD = "([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})", "([A-Z0-9_]+)"
 """What parameters may be, here: anything else that they can be, Klein makes of them."""
 _ENDS_WITH_ID = re.compile(r"([^<]+)/<(\w+_id)>")
-_ID = re.compile(_UUID.encode())
+_ID = re.compile(_UUID)
+ID_SIZE, REMEMBERED = 36, 4_096
+"""Bytes of an id, and how many are remembered: a device that is called is mostly called again."""
+
+
+@lru_cache(REMEMBERED)
+def _id(end: bytes) -> str | None:
+    """An id as it is mostly written; None if it is anything else."""
+    text = end.decode()
+    return text if _ID.fullmatch(text) else None
 
 
 class HotRoutes:
@@ -33,7 +43,8 @@ class HotRoutes:
         beginning, _, end = path.rpartition(b"/")
         row = self._by_beginning.get((method, beginning))
         if row is not None:
-            return (row[0], {row[1]: end.decode()}) if _ID.fullmatch(end) else None
+            text = _id(end) if len(end) == ID_SIZE else None
+            return None if text is None else (row[0], {row[1]: text})
         text = path.decode()
         for its_method, pattern, route, names in self._others:
             found = pattern.fullmatch(text)

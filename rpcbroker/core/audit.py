@@ -88,7 +88,7 @@ class AuditTrail:
             user_name=principal.email,
             action=action,
             data=data,
-            failure=failure[:MAX_FAILURE].replace("\x00", "\ufffd"),  # which a database cannot keep
+            failure=failure and failure[:MAX_FAILURE].replace("\x00", "\ufffd"),  # which a database cannot keep
         )
         self._waiting.append(entry)
         if len(self._waiting) >= BATCH:

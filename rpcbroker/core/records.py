@@ -167,12 +167,12 @@ class Recorder:
 
     def add(self, record: CallRecord) -> None:
         """Keep it, and forget the oldest of too many."""
-        key = record.tenant_id.int, record.rpc_id.int
-        if key not in self._records:
-            self._order.append(key)
-        self._records[key] = record
-        while len(self._order) > self.most:
-            del self._records[self._order.popleft()]
+        key, records, order = (record.tenant_id.int, record.rpc_id.int), self._records, self._order
+        records[key] = record
+        if len(records) > len(order):  # or one of that id was there
+            order.append(key)
+        while len(order) > self.most:
+            del records[order.popleft()]
 
     def find(self, tenant_id: UUID, rpc_id: UUID) -> CallRecord | None:
         """Ids are the tenant's own: another one's call of the same id is not found."""

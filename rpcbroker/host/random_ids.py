@@ -21,5 +21,5 @@ def random_uuids() -> Iterator[UUID]:
     while True:
         number = int.from_bytes(os.urandom(SIZE * AT_ONCE), "big") & _ALL_FREE | _ALL_FIXED
         drawn = number.to_bytes(SIZE * AT_ONCE, "big")
-        for start in range(0, len(drawn), SIZE):
-            yield msgspec.convert(drawn[start : start + SIZE], UUID)  # UUID() itself takes twice as long
+        each = [drawn[start : start + SIZE] for start in range(0, len(drawn), SIZE)]
+        yield from msgspec.convert(each, list[UUID])  # UUID() itself takes several times as long
