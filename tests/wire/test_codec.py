@@ -288,12 +288,23 @@ def test_every_property_of_the_standard_has_its_row() -> None:
 
 def test_topics_without_end_are_not_kept_without_end() -> None:
     for number in range(10_000):
-        topic = f"never/said/again/{number}"
+        topic = f"never/said/{number}/again"
         assert decode_publish(encode_text(topic), 4, 0x30).topic == topic
         assert len(decoding._topics) <= 4_096
     before = dict(decoding._topics)
     assert decode_publish(encode_text("t" * 127), 4, 0x30).topic == "t" * 127
-    assert decoding._topics == before, "a long one is not kept"
+    assert decode_publish(encode_text("v1/devices/me/rpc/response/7"), 4, 0x30).topic == "v1/devices/me/rpc/response/7"
+    assert decoding._topics == before, "a long one is not kept, and none that ends in an id"
+
+
+@pytest.mark.parametrize("code", [*range(0x100), 0x2028, 0xFFFD, 0xFFFE])
+def test_a_topic_has_what_a_name_may_have_but_wildcards(code: int) -> None:
+    topic = f"a{chr(code)}b"
+    if chr(code) in "+#" or code < 0x20 or 0x7F <= code < 0xA0 or code == 0xFFFE:
+        with pytest.raises(WireError):
+            decode_publish(encode_text(topic), 4, 0x30)
+    else:
+        assert decode_publish(encode_text(topic), 4, 0x30).topic == topic
 
 
 def test_a_topic_of_32767_levels_is_a_topic() -> None:

@@ -91,7 +91,9 @@ def _decode_connack(reader: Reader, level: int) -> p.ConnAck:
 _new = object.__new__
 _TOPICS_KEPT, _KEPT_SIZE = 4_096, 126
 _topics: dict[bytes, str] = {}
-"""Devices say the same few topics all the time, so what was found good once is kept, if it is short: 2 MB at most."""
+"""Devices say the same few topics all the time, so what was found good once is kept, if it is short: 2 MB at most.
+
+What ends in a digit is not: mostly that is the id of a call, and comes once."""
 
 
 _plain = re.compile(rb'[ -"$-*,-~]+').fullmatch
@@ -100,7 +102,7 @@ _plain = re.compile(rb'[ -"$-*,-~]+').fullmatch
 
 def _new_topic(data: bytes) -> str:
     topic = data.decode("ascii") if _plain(data) else check_no_wildcard(decode_name(data))
-    if len(data) <= _KEPT_SIZE:
+    if len(data) <= _KEPT_SIZE and not data[-1:].isdigit():
         if len(_topics) >= _TOPICS_KEPT:
             _topics.clear()
         _topics[data] = topic
