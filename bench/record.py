@@ -1,9 +1,9 @@
-"""Measures what the time lines of calls cost: CPU for each lightweight call with and without, in interleaved rounds.
+"""Measures what is written down of calls, and what that costs: CPU for each lightweight call, in interleaved rounds.
 
     python bench/record.py [--seconds 5] [--rounds 5]
 
-In each round a broker is measured as it is, and one in which nothing is recorded (bench/unrecorded.py). The load is
-that of bench/python_load.py, flat out, once the memory for records is full.
+In each round a broker is measured as it is, one without time lines (bench/unrecorded.py), and one that writes no audit
+entries either. The load is that of bench/python_load.py, flat out, once the memory for records is full.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from aims import Aim
 from broker import Broker, provision
@@ -19,12 +20,28 @@ from child import machine, prepare, progress
 from python_load import DEVICES, Load, connect_device
 
 RECENT = 10_000
-WAYS = {"on": None, "off": Path(__file__).with_name("unrecorded.py")}
+UNRECORDED = Path(__file__).with_name("unrecorded.py")
 
 
-def cpu_of_a_call(directory: Path, ids: list[str], program: Path | None, seconds: float) -> float:
+class Way(NamedTuple):
+    """How the broker runs."""
+
+    program: Path | None
+    """Instead of twistd."""
+    audit: bool
+    """Whether calls are in the audit log."""
+
+
+WAYS = {
+    "with time lines": Way(None, audit=True),
+    "without": Way(UNRECORDED, audit=True),
+    "without, and without audit entries": Way(UNRECORDED, audit=False),
+}
+
+
+def cpu_of_a_call(directory: Path, ids: list[str], way: Way, seconds: float) -> float:
     """Microseconds of the broker."""
-    broker = Broker(directory, program=program)
+    broker = Broker(directory, program=way.program, RPCBROKER_AUDIT_CALLS=str(way.audit).lower())
     broker.log_in()
     load = Load(broker, ids, [connect_device(broker, f"B{number}") for number in range(DEVICES)])
     while len(load.latencies) < 1.2 * RECENT:
@@ -46,18 +63,18 @@ def main() -> None:
     options = parser.parse_args()
     prepare()
     print(machine(), flush=True)
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    found: dict[str, list[float]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         first = Broker(Path(directory))
         first.stop()
         ids = provision(first.state, DEVICES)
         for number in range(options.rounds):
-            for way, program in WAYS.items() if number % 2 else reversed(WAYS.items()):
-                progress(f"time lines {way}: round {number + 1} of {options.rounds}")
-                found[way].append(cpu_of_a_call(Path(directory), ids, program, options.seconds))
-    for way, each in found.items():
-        print(f"time lines {way}: {median(each):.0f} us of CPU for a call ({min(each):.0f} to {max(each):.0f})")
-    ratio = median(found["on"]) / median(found["off"])
+            for name, way in WAYS.items() if number % 2 else reversed(WAYS.items()):
+                progress(f"calls {name}: round {number + 1} of {options.rounds}")
+                found[name].append(cpu_of_a_call(Path(directory), ids, way, options.seconds))
+    for name, each in found.items():
+        print(f"calls {name}: {median(each):.0f} us of CPU ({min(each):.0f} to {max(each):.0f})")
+    ratio = median(found["with time lines"]) / median(found["without"])
     print(f"calls with time lines:\n  {Aim(1.05, figure='CPU', of='those without', most=True).tell(ratio)}", flush=True)
 
 
