@@ -107,7 +107,7 @@ class Api:
 
         def answer(request: Any) -> None:
             serving = Task(self._serve(route, request, parameters, _respond), partial(self._unanswered, request))
-            if route.ends_with_caller or route.method == "GET":
+            if serving.waits and (route.ends_with_caller or route.method == "GET"):
                 request.serving = serving
 
         return answer

@@ -20,9 +20,14 @@ class Task:
     def __init__(self, coroutine: Coroutine[Deferred[Any], None, object], failed: Callable[[Failure], object]) -> None:
         """Begin; `failed` is told what the coroutine raises, which is CancelledError if it was cancelled."""
         self._coroutine = coroutine
-        self._failed = failed
+        self._failed: Callable[[Failure], object] | None = failed
         self._awaited: Deferred[Any] | None = None
         self._go_on(None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has not ended: what has need not be remembered."""
+        return self._awaited is not None
 
     def cancel(self) -> None:
         """Cancel what it waits for; harmless when it has ended."""
@@ -38,9 +43,11 @@ class Task:
             else:
                 awaited = self._coroutine.send(None)
         except StopIteration:
-            return
+            self._failed = None  # mostly the owner's: a cycle would keep it until garbage is collected
         except BaseException:  # as fromCoroutine
-            self._failed(Failure())
-            return
-        self._awaited = awaited
-        awaited.addBoth(self._go_on)
+            failed, self._failed = self._failed, None
+            assert failed is not None
+            failed(Failure())
+        else:
+            self._awaited = awaited
+            awaited.addBoth(self._go_on)

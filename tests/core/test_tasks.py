@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -122,3 +123,33 @@ def test_one_that_ended_may_be_cancelled(begin: Begin) -> None:
     running.cancel()
     assert seen.results == [1]
     assert not seen.failures
+
+
+class Owner:
+    """Who has begun a coroutine, and remembers it."""
+
+    def __init__(self, awaited: Deferred[Any]) -> None:
+        self.task = Task(self.run(awaited), self.failed)
+
+    async def run(self, awaited: Deferred[Any]) -> None:
+        await awaited
+
+    def failed(self, failure: Failure) -> None:
+        """Heard, and not kept."""
+
+
+@pytest.mark.parametrize("end", ["at once", "later"])
+def test_one_that_has_ended_keeps_nobody(end: str) -> None:
+    awaited: Deferred[Any] = succeed(1) if end == "at once" else Deferred()
+    owner = Owner(awaited)
+    assert owner.task.waits == (end != "at once")
+    if end == "later":
+        awaited.callback(1)
+    assert not owner.task.waits
+    there = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert there() is None
+    finally:
+        gc.enable()

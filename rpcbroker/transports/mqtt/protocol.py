@@ -221,7 +221,8 @@ class MqttProtocol(Protocol):
             return
         if self._connection.unread:
             self._pause(_DECIDING)
-        self._deciding = Task(self._decide(packet), self._undecided)
+        deciding = Task(self._decide(packet), self._undecided)
+        self._deciding = deciding if deciding.waits else None
 
     async def _decide(self, packet: p.Connect) -> None:
         try:
